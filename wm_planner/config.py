@@ -1,0 +1,128 @@
+"""YAML, ROS parameters or command-line values to frozen dataclasses, strictly.
+
+An unknown key, a missing key and a value of the wrong type are errors that name the source,
+the key, the value and the nearest match.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from wm_planner.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def suggest(name: str, choices: typing.Iterable[str]) -> str:
+    """Return ' Did you mean 'x'? Choices: a, b, x.' for a wrong name."""
+    options = sorted(choices)
+    near = difflib.get_close_matches(name, options, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"{hint} Choices: {', '.join(options)}."
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read one YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds no mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values")
+    return data
+
+
+def from_dict(cls: type[T], data: dict[str, Any], source: str) -> T:
+    """Build the dataclass `cls` from a mapping; `source` names it in errors.
+
+    Nested dataclasses, tuples of dataclasses, optional values and tuples of numbers are built too.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    for key in data:
+        if key not in fields:
+            raise ConfigError(f"{source}: unknown key '{key}'.{suggest(str(key), fields)}")
+    values = {}
+    for name, spec in fields.items():
+        if name in data:
+            values[name] = _convert(hints[name], data[name], f"{source}: {name}")
+        elif (
+            spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+        ):
+            raise ConfigError(f"{source}: key '{name}' is missing")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def from_yaml(cls: type[T], path: Path | str) -> T:
+    """Read `path` into the dataclass `cls`."""
+    return from_dict(cls, read_yaml(path), str(path))
+
+
+def to_dict(value: Any) -> Any:
+    """Turn a dataclass (nested) into plain JSON/YAML values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [to_dict(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_dict(item) for key, item in value.items()}
+    return value
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None:
+            if type(None) in options:
+                return None
+            raise ConfigError(f"{where}: a value is needed, got null")
+        return _convert(next(o for o in options if o is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+        return from_dict(hint, value, where)  # type: ignore[arg-type]
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        args = typing.get_args(hint)
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+        if len(args) != len(value):
+            raise ConfigError(f"{where}: expected {len(args)} values, got {value!r}")
+        return tuple(_convert(a, v, where) for a, v in zip(args, value, strict=True))
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(f"{where}: expected a number, got {value!r}")
+        return float(value)
+    if hint is int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"{where}: expected a whole number, got {value!r}")
+        return value
+    if hint in (bool, str):
+        if not isinstance(value, hint):
+            kind = "true or false" if hint is bool else "a string"
+            raise ConfigError(f"{where}: expected {kind}, got {value!r}")
+        return value
+    if origin is dict or hint is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+        return dict(value)
+    return value

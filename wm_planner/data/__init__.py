@@ -1,0 +1,1 @@
+"""Recorded and live samples as the values of `wm_planner.types`."""

@@ -1,0 +1,37 @@
+"""Every error that the package raises for something a user can mend."""
+
+
+class WmPlannerError(Exception):
+    """Base class. The message names the file, the key, the value and the way out."""
+
+
+class ConfigError(WmPlannerError):
+    """A configuration file, ROS parameter or command-line value cannot be used."""
+
+
+class TaskError(WmPlannerError):
+    """A task or environment cannot be built, or was given a state it cannot take."""
+
+
+class RenderError(WmPlannerError):
+    """No offscreen renderer could be opened."""
+
+
+class CheckpointError(WmPlannerError):
+    """A checkpoint is missing, truncated, of another schema, or does not fit its use."""
+
+
+class DatasetError(WmPlannerError):
+    """A data set or bag is missing, truncated or inconsistent."""
+
+
+class PlanningError(WmPlannerError):
+    """A planner found no finite plan."""
+
+
+class NonFiniteActionError(WmPlannerError):
+    """An action holds NaN or infinity and must not reach a robot."""
+
+
+class ImageSourceError(WmPlannerError):
+    """A camera, video file or image topic gives no usable image."""

@@ -1,0 +1,1 @@
+"""World models: encoder, embeddings, predictor, decoder, and the bundle that travels to a robot."""

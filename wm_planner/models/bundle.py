@@ -1,0 +1,102 @@
+"""A world model with everything it needs to be used: preprocessing, task, planner defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from wm_planner.models.preprocess import Preprocess
+from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
+from wm_planner.types import Goal, Observation
+
+
+@dataclass
+class Bundle:
+    """What a checkpoint directory holds.
+
+    Attributes:
+        model: in evaluation mode, without weight gradients.
+        preprocess: image path and normalisation.
+        task: task name.
+        planner: recommended planner settings for this model (keys of PlannerConfig).
+        info: provenance (parent, commit, command, data, results).
+    """
+
+    model: WorldModel
+    preprocess: Preprocess
+    task: str
+    planner: dict = field(default_factory=dict)
+    info: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Released pickles carry training mode; planning with dropout active is never wanted.
+        self.model.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.predictor.pos_embedding.device
+
+    @torch.no_grad()
+    def encode_observation(self, observation: Observation) -> Latent:
+        """Latent (B=1, T, ...) of an observation."""
+        images = self.preprocess.images(observation.images)[None].to(self.device)
+        proprio = self.preprocess.normalise_proprio(observation.proprio)[None].to(self.device)
+        return self.model.encode_obs(images, proprio)
+
+    @torch.no_grad()
+    def encode_goal(self, goal: Goal) -> Latent:
+        """Latent (B=1, T=1, ...) of a goal; unknown proprioception is taken as the mean."""
+        images = self.preprocess.images(goal.image)[None, None].to(self.device)
+        if goal.proprio is None:
+            proprio = torch.zeros(1, 1, self.model.config.proprio_dim)
+        else:
+            proprio = self.preprocess.normalise_proprio(goal.proprio)[None, None]
+        return self.model.encode_obs(images, proprio.to(self.device))
+
+    @torch.no_grad()
+    def decode(self, latent: Latent) -> np.ndarray:
+        """Pictures (B, T, S, S, 3) uint8 of a latent."""
+        images = self.model.decode(latent.visual)
+        pixels = ((images * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        return pixels.movedim(-3, -1).cpu().numpy()
+
+
+def build_model(config: ModelConfig) -> WorldModel:
+    """Build a world model with fresh weights.
+
+    Raises:
+        ValueError: unknown encoder or decoder kind.
+    """
+    settings = dict(config.encoder)
+    kind = settings.pop("kind", None)
+    encoder: torch.nn.Module
+    if kind == "small":
+        from wm_planner.models.small_encoder import SmallEncoder
+
+        encoder = SmallEncoder(
+            image_size=config.image_size,
+            num_patches=config.num_patches,
+            dim=config.visual_dim,
+            **settings,
+        )
+    elif kind == "dinov2":
+        from wm_planner.models.dinov2 import DinoV2Encoder
+
+        encoder = DinoV2Encoder(image_size=config.image_size, **settings)
+    else:
+        raise ValueError(f"unknown encoder kind '{kind}'; choices: small, dinov2")
+    decoder: torch.nn.Module | None = None
+    if config.decoder == "small":
+        from wm_planner.models.small_encoder import SmallDecoder
+
+        decoder = SmallDecoder(config.image_size, config.num_patches, config.visual_dim)
+    elif config.decoder == "vqvae":
+        from wm_planner.models.decoder import VQVAEDecoder
+
+        decoder = VQVAEDecoder(config.visual_dim)
+    elif config.decoder != "none":
+        raise ValueError(f"unknown decoder kind '{config.decoder}'; choices: none, small, vqvae")
+    return WorldModel(config, encoder, decoder)

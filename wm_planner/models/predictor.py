@@ -1,0 +1,167 @@
+"""The transition model: a frame-causal ViT over patch tokens.
+
+Shapes: B batch, T frames, P patches per frame, D token size, K history length.
+The published predictor works at the token size itself (``width=None``) and returns its final
+layer norm; the small default projects to its own width and predicts the change of the token.
+Parameter names are those of the released checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class PredictorConfig:
+    """Size of a predictor.
+
+    Attributes:
+        depth: number of blocks.
+        heads, dim_head: attention heads and the size of each.
+        mlp_dim: hidden size of the feed-forward layers.
+        dropout: dropout in attention and feed-forward layers (training only).
+        width: inner size; None works at the token size, as published.
+        residual: predict the change of the token instead of the token.
+    """
+
+    depth: int = 6
+    heads: int = 16
+    dim_head: int = 64
+    mlp_dim: int = 2048
+    dropout: float = 0.1
+    width: int | None = None
+    residual: bool = False
+
+
+class Attention(nn.Module):
+    """Pre-norm multi-head attention."""
+
+    def __init__(self, dim: int, heads: int, dim_head: int, dropout: float) -> None:
+        super().__init__()
+        inner = heads * dim_head
+        self.heads = heads
+        self.dropout = dropout
+        self.norm = nn.LayerNorm(dim)
+        self.to_qkv = nn.Linear(dim, inner * 3, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(inner, dim), nn.Dropout(dropout))
+
+    def forward(self, x_BND: Tensor, mask_NN: Tensor | None = None) -> Tensor:
+        """Attend over N tokens; `mask_NN` is True where attention is allowed."""
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.to_qkv(self.norm(x_BND)).chunk(3, dim=-1)
+        )
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask_NN, dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.to_out(out.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Pre-norm feed-forward layer with exact GELU."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.LayerNorm(dim),
+            nn.Linear(dim, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, dim),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """Map each token by itself."""
+        return self.net(x_BND)
+
+
+class Transformer(nn.Module):
+    """Pre-norm blocks and a final layer norm."""
+
+    def __init__(
+        self, dim: int, depth: int, heads: int, dim_head: int, mlp_dim: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [Attention(dim, heads, dim_head, dropout), FeedForward(dim, mlp_dim, dropout)]
+            )
+            for _ in range(depth)
+        )
+
+    def forward(self, x_BND: Tensor, mask_NN: Tensor | None = None) -> Tensor:
+        """Run all blocks over N tokens."""
+        for attention, feed_forward in self.layers:
+            x_BND = x_BND + attention(x_BND, mask_NN)
+            x_BND = x_BND + feed_forward(x_BND)
+        return self.norm(x_BND)
+
+
+def frame_causal_mask(num_frames: int, num_patches: int) -> Tensor:
+    """(T*P, T*P) bool, True where token i may attend token j: frame(j) <= frame(i)."""
+    frame = torch.arange(num_frames * num_patches) // num_patches
+    return frame[None, :] <= frame[:, None]
+
+
+class ViTPredictor(nn.Module):
+    """Predicts, for every frame of a window, the tokens of the next frame.
+
+    Args:
+        dim: token size D.
+        num_patches: P.
+        num_hist: longest window K.
+        config: sizes.
+    """
+
+    def __init__(self, dim: int, num_patches: int, num_hist: int, config: PredictorConfig) -> None:
+        super().__init__()
+        self.num_patches = num_patches
+        self.num_hist = num_hist
+        self.residual = config.residual
+        width = config.width or dim
+        self.pos_embedding = nn.Parameter(torch.randn(1, num_hist * num_patches, width))
+        self.transformer = Transformer(
+            width, config.depth, config.heads, config.dim_head, config.mlp_dim, config.dropout
+        )
+        self.proj_in = nn.Linear(dim, width) if config.width else nn.Identity()
+        self.proj_out = nn.Linear(width, dim) if config.width else nn.Identity()
+        # Rebuilt from the sizes, per instance: never saved, never shared between models.
+        self.register_buffer(
+            "mask", frame_causal_mask(num_hist, num_patches), persistent=False
+        )
+        if config.residual and config.width:
+            nn.init.zeros_(self.proj_out.weight)
+            nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, z_BTPD: Tensor) -> Tensor:
+        """Predict frame t+1 at position t.
+
+        Args:
+            z_BTPD: (B, T, P, D) with T <= num_hist.
+
+        Returns:
+            (B, T, P, D)
+
+        Raises:
+            ValueError: more frames or other patches than the model was built for.
+        """
+        batch, frames, patches, dim = z_BTPD.shape
+        if frames > self.num_hist or patches != self.num_patches:
+            raise ValueError(
+                f"predictor takes up to {self.num_hist} frames of {self.num_patches} patches, "
+                f"got {tuple(z_BTPD.shape)}"
+            )
+        x = self.proj_in(z_BTPD.reshape(batch, frames * patches, dim))
+        x = x + self.pos_embedding[:, : frames * patches]
+        # One frame sees itself whole: without a mask the fused attention kernels apply.
+        mask = None
+        if frames > 1:
+            mask = self.mask[: frames * patches, : frames * patches]
+        x = self.proj_out(self.transformer(x, mask)).reshape(batch, frames, patches, -1)
+        return z_BTPD + x if self.residual else x

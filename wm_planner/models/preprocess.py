@@ -1,0 +1,99 @@
+"""From raw frames and physical units to what the model takes, and back.
+
+Travels inside the checkpoint: training and planning use the same instance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Image size and normalisation statistics.
+
+    Attributes:
+        image_size: side of the square model input, pixels.
+        frame_skip: raw actions per model action.
+        action_mean, action_std: of one raw action, physical units.
+        proprio_mean, proprio_std: of the proprioception vector, physical units.
+    """
+
+    image_size: int
+    frame_skip: int
+    action_mean: tuple[float, ...]
+    action_std: tuple[float, ...]
+    proprio_mean: tuple[float, ...]
+    proprio_std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("action", "proprio"):
+            mean, std = getattr(self, f"{name}_mean"), getattr(self, f"{name}_std")
+            if len(mean) != len(std):
+                raise ValueError(f"{name}_mean has {len(mean)} entries, {name}_std {len(std)}")
+            if not all(np.isfinite(mean)) or not all(np.isfinite(s) and s > 0 for s in std):
+                raise ValueError(f"{name}_mean must be finite and {name}_std positive, got {std}")
+
+    @property
+    def action_dim(self) -> int:
+        """Size of a model action."""
+        return self.frame_skip * len(self.action_mean)
+
+    def images(self, images: np.ndarray | Tensor) -> Tensor:
+        """uint8 RGB (..., H, W, 3) -> float32 (..., 3, S, S) in [-1, 1].
+
+        The shorter side is resized to S (bilinear, antialiased), then the centre is cropped.
+        """
+        x = torch.as_tensor(images)
+        lead = x.shape[:-3]
+        x = x.reshape(-1, *x.shape[-3:]).permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        height, width = x.shape[-2:]
+        size = self.image_size
+        if min(height, width) != size:
+            scale = size / min(height, width)
+            shape = (
+                (size, int(width * scale)) if height <= width else (int(height * scale), size)
+            )
+            x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
+            height, width = shape
+        top, left = round((height - size) / 2.0), round((width - size) / 2.0)
+        x = x[..., top : top + size, left : left + size]
+        return ((x - 0.5) / 0.5).reshape(*lead, 3, size, size)
+
+    def normalise_actions(self, actions: np.ndarray | Tensor) -> Tensor:
+        """Physical model actions (..., f*a) -> standardised."""
+        mean, std = self._action_stats()
+        return (torch.as_tensor(actions, dtype=torch.float32) - mean) / std
+
+    def denormalise_actions(self, actions: Tensor) -> Tensor:
+        """Standardised model actions (..., f*a) -> physical units."""
+        mean, std = self._action_stats()
+        return actions * std.to(actions) + mean.to(actions)
+
+    def normalise_proprio(self, proprio: np.ndarray | Tensor) -> Tensor:
+        """Physical proprioception (..., p) -> standardised."""
+        mean = torch.tensor(self.proprio_mean, dtype=torch.float32)
+        std = torch.tensor(self.proprio_std, dtype=torch.float32)
+        return (torch.as_tensor(proprio, dtype=torch.float32) - mean) / std
+
+    def action_bounds(
+        self, low: tuple[float, ...], high: tuple[float, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Bounds of one raw action in physical units -> (f*a,) standardised bounds."""
+        mean, std = self._action_stats()
+        repeat = self.frame_skip
+        return (
+            (torch.tensor(low, dtype=torch.float32).repeat(repeat) - mean) / std,
+            (torch.tensor(high, dtype=torch.float32).repeat(repeat) - mean) / std,
+        )
+
+    def _action_stats(self) -> tuple[Tensor, Tensor]:
+        return (
+            torch.tensor(self.action_mean, dtype=torch.float32).repeat(self.frame_skip),
+            torch.tensor(self.action_std, dtype=torch.float32).repeat(self.frame_skip),
+        )

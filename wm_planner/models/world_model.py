@@ -1,0 +1,227 @@
+"""The world model: encode observations, predict the next latent, roll out action sequences.
+
+Shapes: B batch, T frames, H horizon in model steps, P patches, Dv visual size, Dp and Da
+embedding sizes of proprioception and action, D = Dv + Dp + Da, A model action size.
+All inputs are standardised (see `preprocess`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from wm_planner.errors import CheckpointError
+from wm_planner.models.embeddings import StepEmbedding
+from wm_planner.models.predictor import PredictorConfig, ViTPredictor
+
+ROLLOUT_MODES = ("markov", "history")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to build a world model.
+
+    Attributes:
+        image_size: side of the square input image, pixels.
+        num_hist: longest history window K, frames.
+        num_patches: P.
+        visual_dim: Dv.
+        action_dim: A = frame_skip * raw action size.
+        proprio_dim: entries of the proprioception vector.
+        action_emb_dim, proprio_emb_dim: Da, Dp.
+        predictor: sizes of the predictor.
+        encoder: keyword arguments of the encoder; ``kind`` is 'small' or 'dinov2'.
+        decoder: 'none', 'small' or 'vqvae'; only for pictures of what the model imagines.
+    """
+
+    image_size: int
+    num_hist: int
+    num_patches: int
+    visual_dim: int
+    action_dim: int
+    proprio_dim: int
+    action_emb_dim: int = 10
+    proprio_emb_dim: int = 10
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    encoder: dict = field(default_factory=lambda: {"kind": "small"})
+    decoder: str = "none"
+
+    @property
+    def token_dim(self) -> int:
+        """D, the size of an assembled token."""
+        return self.visual_dim + self.proprio_emb_dim + self.action_emb_dim
+
+
+@dataclass(frozen=True)
+class Latent:
+    """What the model knows of T frames.
+
+    Attributes:
+        visual: (B, T, P, Dv) patch tokens.
+        proprio: (B, T, Dp) embedded proprioception.
+    """
+
+    visual: Tensor
+    proprio: Tensor
+
+    def __getitem__(self, index) -> Latent:
+        """Select along the batch dimension."""
+        return Latent(self.visual[index], self.proprio[index])
+
+    def frames(self, index: slice) -> Latent:
+        """Select along time."""
+        return Latent(self.visual[:, index], self.proprio[:, index])
+
+
+class WorldModel(nn.Module):
+    """Encoder, embeddings, predictor and (for pictures) a decoder.
+
+    Args:
+        config: sizes.
+        encoder: module with ``image_size``, ``num_patches``, ``dim`` that maps
+            (B, 3, S, S) in [-1, 1] to (B, P, Dv).
+        decoder: module that maps (B, P, Dv) to (B, 3, S, S), or None.
+    """
+
+    def __init__(
+        self, config: ModelConfig, encoder: nn.Module, decoder: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.decoder = decoder
+        self.predictor = ViTPredictor(
+            config.token_dim, config.num_patches, config.num_hist, config.predictor
+        )
+        self.action_encoder = StepEmbedding(config.action_dim, config.action_emb_dim)
+        self.proprio_encoder = StepEmbedding(config.proprio_dim, config.proprio_emb_dim)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """(B, T, 3, S, S) in [-1, 1] -> (B, T, P, Dv). The encoder is frozen: no gradient."""
+        batch, frames = images.shape[:2]
+        with torch.no_grad():
+            return self.encoder(images.flatten(0, 1)).unflatten(0, (batch, frames))
+
+    def encode_obs(self, images: Tensor, proprio: Tensor) -> Latent:
+        """Encode (B, T, 3, S, S) images and (B, T, p) proprioception."""
+        return Latent(self.encode_images(images), self.proprio_encoder(proprio))
+
+    def assemble(self, latent: Latent, actions: Tensor) -> Tensor:
+        """Join latents of T frames with the T actions taken from them: (B, T, P, D)."""
+        return self._join(latent.visual, self._tile(latent.proprio), self.action_encoder(actions))
+
+    def predict(self, z: Tensor) -> Tensor:
+        """One predictor call, (B, T, P, D) -> (B, T, P, D); see `ViTPredictor`."""
+        return self.predictor(z)
+
+    def rollout(
+        self,
+        latent: Latent,
+        actions: Tensor,
+        past_actions: Tensor | None = None,
+        mode: str = "markov",
+    ) -> Latent:
+        """Imagine what H actions do.
+
+        Args:
+            latent: T frames, the last one is now.
+            actions: (B, H, A), the first one is taken now.
+            past_actions: (B, T - 1, A) that led through the given frames; needed when T > 1 and
+                mode is 'history'.
+            mode: 'markov' predicts every step from one frame, proprioception re-tiled;
+                'history' from a window that grows to num_hist and then slides.
+
+        Returns:
+            H + 1 frames: now as encoded, then the predictions.
+        """
+        if mode == "markov":
+            return self._rollout_markov(latent.frames(slice(-1, None)), actions)
+        if mode == "history":
+            return self._rollout_history(latent, actions, past_actions)
+        raise ValueError(f"rollout mode '{mode}' is unknown; choices: {', '.join(ROLLOUT_MODES)}")
+
+    def loss(self, images: Tensor, proprio: Tensor, actions: Tensor) -> dict[str, Tensor]:
+        """Teacher-forcing loss over windows of K + 1 frames (see `latent_loss`)."""
+        return self.latent_loss(self.encode_images(images), proprio, actions)
+
+    def latent_loss(
+        self, visual: Tensor, proprio: Tensor, actions: Tensor, perturbation: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Mean squared error of the next latent over visual and proprioception entries.
+
+        Args:
+            visual: (B, K + 1, P, Dv) encoded frames.
+            proprio: (B, K + 1, p), actions: (B, K + 1, A), standardised.
+            perturbation: (B, K, P, D) added to the inputs, never to the targets.
+
+        Returns:
+            'loss' (joint mean), 'visual' and 'proprio' parts (for logs).
+        """
+        z = self.assemble(Latent(visual, self.proprio_encoder(proprio)), actions)
+        target = z[:, 1:].detach()
+        source = z[:, :-1]
+        if perturbation is not None:
+            source = source + perturbation
+        error = (self.predict(source) - target)[..., : -self.config.action_emb_dim].square()
+        return {
+            "loss": error.mean(),
+            "visual": error[..., : self.config.visual_dim].mean(),
+            "proprio": error[..., self.config.visual_dim :].mean(),
+        }
+
+    def decode(self, visual: Tensor) -> Tensor:
+        """(B, T, P, Dv) -> images (B, T, 3, S, S) in about [-1, 1].
+
+        Raises:
+            CheckpointError: the model has no decoder.
+        """
+        if self.decoder is None:
+            raise CheckpointError("this checkpoint has no decoder: it cannot draw what it imagines")
+        return self.decoder(visual.flatten(0, 1)).unflatten(0, visual.shape[:2])
+
+    def _tile(self, embedding_BTE: Tensor) -> Tensor:
+        return embedding_BTE.unsqueeze(2).expand(-1, -1, self.config.num_patches, -1)
+
+    def _join(self, visual: Tensor, proprio_BTPE: Tensor, action_BTE: Tensor) -> Tensor:
+        return torch.cat([visual, proprio_BTPE, self._tile(action_BTE)], dim=-1)
+
+    def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Visual (B, T, P, Dv) and per-patch proprioception (B, T, P, Dp) of tokens."""
+        sizes = [self.config.visual_dim, self.config.proprio_emb_dim, self.config.action_emb_dim]
+        visual, proprio, _ = z.split(sizes, dim=-1)
+        return visual, proprio
+
+    def _rollout_markov(self, now: Latent, actions: Tensor) -> Latent:
+        embedded = self.action_encoder(actions)
+        visual, proprio = [now.visual], [now.proprio]
+        for step in range(actions.shape[1]):
+            z = self._join(visual[-1], self._tile(proprio[-1]), embedded[:, step : step + 1])
+            next_visual, next_proprio = self._split(self.predict(z))
+            visual.append(next_visual)
+            proprio.append(next_proprio[:, :, 0])
+        return Latent(torch.cat(visual, dim=1), torch.cat(proprio, dim=1))
+
+    def _rollout_history(
+        self, latent: Latent, actions: Tensor, past_actions: Tensor | None
+    ) -> Latent:
+        frames = latent.visual.shape[1]
+        if frames > 1:
+            if past_actions is None or past_actions.shape[1] != frames - 1:
+                got = None if past_actions is None else tuple(past_actions.shape)
+                raise ValueError(f"{frames} frames need {frames - 1} past actions, got {got}")
+            actions = torch.cat([past_actions, actions], dim=1)
+        embedded = self.action_encoder(actions)
+        window = self._join(latent.visual, self._tile(latent.proprio), embedded[:, :frames])
+        window = window[:, -self.config.num_hist :]
+        visual, proprio = [latent.visual[:, -1:]], [latent.proprio[:, -1:]]
+        for step in range(frames, actions.shape[1] + 1):
+            next_visual, next_proprio = self._split(self.predict(window)[:, -1:])
+            visual.append(next_visual)
+            proprio.append(next_proprio[:, :, 0])
+            if step < actions.shape[1]:
+                # Proprioception stays as predicted per patch; only the action is known.
+                frame = self._join(next_visual, next_proprio, embedded[:, step : step + 1])
+                window = torch.cat([window, frame], dim=1)[:, -self.config.num_hist :]
+        return Latent(torch.cat(visual, dim=1), torch.cat(proprio, dim=1))

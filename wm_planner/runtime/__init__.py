@@ -1,0 +1,1 @@
+"""Time, threads and safety, without ROS and without torch."""

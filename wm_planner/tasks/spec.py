@@ -1,0 +1,147 @@
+"""The task table: names, bounds, control period, proprioception, goals, success tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from wm_planner.config import suggest
+from wm_planner.errors import TaskError
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task.
+
+    Attributes:
+        name: name used on the command line and in checkpoints.
+        env_id: gymnasium id; the simulator registers it.
+        control_dt_s: control period of one raw action, seconds.
+        frame_skip: raw actions per model step.
+        action_names: one name per raw action entry.
+        action_low, action_high: bounds of one raw action, physical units.
+        action_unit: unit of the raw action, in words.
+        proprio_names: names of the proprioception entries, '<joint>/<position|velocity>'.
+        state_names: names of the full simulator state.
+        max_model_steps: replans after which an episode has failed.
+        objective_alpha: weight of the proprioception error in the planning objective.
+        distance: (state, goal_state) -> distance in the unit of the success test.
+        is_success: (state, goal_state) -> bool.
+        distance_unit: unit of `distance`, in words.
+    """
+
+    name: str
+    env_id: str
+    control_dt_s: float
+    frame_skip: int
+    action_names: tuple[str, ...]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    action_unit: str
+    proprio_names: tuple[str, ...]
+    state_names: tuple[str, ...]
+    max_model_steps: int
+    objective_alpha: float
+    distance: Callable[[np.ndarray, np.ndarray], float]
+    is_success: Callable[[np.ndarray, np.ndarray], bool]
+    distance_unit: str
+
+    @property
+    def action_size(self) -> int:
+        """Entries of one raw action."""
+        return len(self.action_names)
+
+    @property
+    def model_dt_s(self) -> float:
+        """Duration of one model step, seconds."""
+        return self.control_dt_s * self.frame_skip
+
+
+def _xy_distance(state: np.ndarray, goal: np.ndarray) -> float:
+    return float(np.linalg.norm(np.asarray(state)[:2] - np.asarray(goal)[:2]))
+
+
+def wrapped_angle(angle_rad: float) -> float:
+    """Wrap an angle to [-pi, pi)."""
+    return float((angle_rad + np.pi) % (2 * np.pi) - np.pi)
+
+
+def _pusht_distance(state: np.ndarray, goal: np.ndarray) -> float:
+    """Joint distance of pusher and block position, as in the published success test."""
+    return float(np.linalg.norm(np.asarray(state)[:4] - np.asarray(goal)[:4]))
+
+
+def _pusht_success(state: np.ndarray, goal: np.ndarray) -> bool:
+    turned = abs(wrapped_angle(float(state[4]) - float(goal[4])))
+    return _pusht_distance(state, goal) < 20.0 and turned < np.pi / 9
+
+
+TASKS: dict[str, TaskSpec] = {
+    task.name: task
+    for task in (
+        TaskSpec(
+            name="wall",
+            env_id="wm_planner/Wall-v0",
+            control_dt_s=0.1,
+            frame_skip=5,
+            action_names=("x", "y"),
+            action_low=(-1.0, -1.0),
+            action_high=(1.0, 1.0),
+            action_unit="two pixels of displacement per control period",
+            proprio_names=("x/position", "y/position"),
+            state_names=("x", "y"),
+            max_model_steps=10,
+            objective_alpha=1.0,
+            distance=_xy_distance,
+            is_success=lambda state, goal: _xy_distance(state, goal) < 4.5,
+            distance_unit="px",
+        ),
+        TaskSpec(
+            name="point_maze",
+            env_id="wm_planner/PointMaze-v0",
+            control_dt_s=0.05,
+            frame_skip=5,
+            action_names=("x", "y"),
+            action_low=(-1.0, -1.0),
+            action_high=(1.0, 1.0),
+            action_unit="hundred newtons of force",
+            proprio_names=("x/position", "y/position", "x/velocity", "y/velocity"),
+            state_names=("x", "y", "vx", "vy"),
+            max_model_steps=10,
+            objective_alpha=0.0,
+            distance=_xy_distance,
+            is_success=lambda state, goal: _xy_distance(state, goal) < 0.5,
+            distance_unit="m",
+        ),
+        TaskSpec(
+            name="pusht",
+            env_id="wm_planner/PushT-v0",
+            control_dt_s=0.1,
+            frame_skip=5,
+            action_names=("x", "y"),
+            action_low=(-1.0, -1.0),
+            action_high=(1.0, 1.0),
+            action_unit="hundred workspace units of displacement of the pusher's target",
+            proprio_names=("x/position", "y/position", "x/velocity", "y/velocity"),
+            state_names=("x", "y", "block_x", "block_y", "block_angle_rad", "vx", "vy"),
+            max_model_steps=10,
+            objective_alpha=1.0,
+            distance=_pusht_distance,
+            is_success=_pusht_success,
+            distance_unit="workspace units",
+        ),
+    )
+}
+
+
+def get_task(name: str) -> TaskSpec:
+    """Look a task up by name.
+
+    Raises:
+        TaskError: unknown name; the message lists the choices.
+    """
+    if name not in TASKS:
+        raise TaskError(f"unknown task '{name}'.{suggest(name, TASKS)}")
+    return TASKS[name]

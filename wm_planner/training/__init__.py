@@ -1,0 +1,1 @@
+"""Training: the small encoder, the transition model, and their fine-tuning."""

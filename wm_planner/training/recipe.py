@@ -1,0 +1,29 @@
+"""A recipe: everything that makes one shipped model from nothing, in one YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wm_planner.training.encoder import EncoderTraining
+from wm_planner.training.trainer import ModelTraining
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What `wm-planner collect` needs: `steps` are model steps per trajectory."""
+
+    num_trajectories: int
+    steps: int
+    image_size: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Data, encoder, transition model and the planner settings that go with it."""
+
+    task: str
+    collect: Collection
+    encoder: EncoderTraining = field(default_factory=EncoderTraining)
+    model: ModelTraining = field(default_factory=ModelTraining)
+    planner: dict = field(default_factory=dict)
