@@ -1,0 +1,231 @@
+"""Asynchronous images, proprioception and actions to one Observation per model step.
+
+The same class serves the planner live and reads recordings, and what it returns for an image
+depends on stamps alone, so that a model is trained on what it will be served.
+
+Legend: T = frames, P = proprioception entries, a = raw action size, A = frame_skip * a.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from wm_planner.errors import ConfigError
+from wm_planner.types import Observation
+
+Value = TypeVar("Value")
+
+
+class Stream(Generic[Value]):
+    """Samples of one topic, sorted by stamp, each stamp once."""
+
+    def __init__(self) -> None:
+        self.stamps_ns: list[int] = []
+        self.values: list[Value] = []
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    @property
+    def newest_ns(self) -> int | None:
+        """Stamp of the newest sample."""
+        return self.stamps_ns[-1] if self.stamps_ns else None
+
+    def insert(self, stamp_ns: int, value: Value) -> None:
+        """Add a sample; one published again at the same stamp changes nothing."""
+        index = bisect_left(self.stamps_ns, stamp_ns)
+        if index < len(self.stamps_ns) and self.stamps_ns[index] == stamp_ns:
+            return
+        self.stamps_ns.insert(index, stamp_ns)
+        self.values.insert(index, value)
+
+    def nearest(self, stamp_ns: int, tolerance_ns: int) -> int | None:
+        """Index of the sample nearest to `stamp_ns` (the earlier of two), or None."""
+        index = bisect_left(self.stamps_ns, stamp_ns)
+        near = [i for i in (index - 1, index) if 0 <= i < len(self.stamps_ns)]
+        best = min(near, key=lambda i: abs(self.stamps_ns[i] - stamp_ns), default=None)
+        if best is None or abs(self.stamps_ns[best] - stamp_ns) > tolerance_ns:
+            return None
+        return best
+
+    def drop_before(self, stamp_ns: int) -> None:
+        """Forget samples older than `stamp_ns`."""
+        index = bisect_left(self.stamps_ns, stamp_ns)
+        del self.stamps_ns[:index]
+        del self.values[:index]
+
+
+class FrameAssembler:
+    """Builds an Observation from the newest image whose partners are known. Use one thread.
+
+    An image is ready when a proprioception sample at or after its stamp has arrived (and, where
+    actions are needed for history, the last action before it): then, as each topic arrives in
+    order, nothing nearer can still come. When some topic is older than `tolerance_ns` before the
+    newest stamp seen, its image no longer waits for it.
+
+    Frame k of the history is the image nearest to stamp - k * model_dt_ns; history ends at the
+    first frame that is missing within `tolerance_ns`. Stamps that jump backwards by more than the
+    history (simulator reset) clear everything.
+
+    Args:
+        history_len: greatest T.
+        model_dt_ns: time between frames.
+        tolerance_ns: greatest distance of a sample from where it belongs; below model_dt_ns / 2.
+        frame_skip: raw actions per model step; None: the model needs no past actions.
+
+    Raises:
+        ConfigError: a value cannot be used.
+    """
+
+    def __init__(
+        self,
+        history_len: int,
+        model_dt_ns: int,
+        tolerance_ns: int,
+        frame_skip: int | None = None,
+    ) -> None:
+        if history_len < 1:
+            raise ConfigError(f"history_len must be at least 1, got {history_len}")
+        if model_dt_ns <= 0:
+            raise ConfigError(f"model_dt_ns must be positive, got {model_dt_ns}")
+        if not 0 <= tolerance_ns < model_dt_ns / 2:
+            raise ConfigError(
+                f"tolerance_ns must lie in 0 .. model_dt_ns / 2 = {model_dt_ns / 2:.0f}, "
+                f"got {tolerance_ns}"
+            )
+        if frame_skip is not None and frame_skip < 1:
+            raise ConfigError(f"frame_skip must be at least 1, got {frame_skip}")
+        self.history_len = history_len
+        self.model_dt_ns = model_dt_ns
+        self.tolerance_ns = tolerance_ns
+        self.frame_skip = frame_skip
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all samples; the next Observation has T = 1."""
+        self._images: Stream[np.ndarray] = Stream()
+        self._proprio: Stream[np.ndarray] = Stream()
+        self._actions: Stream[np.ndarray] = Stream()
+        self._newest_ns: int | None = None
+        self._taken_ns: int | None = None
+
+    def push_image(self, stamp_ns: int, image: np.ndarray) -> None:
+        """Add one (H, W, 3) uint8 RGB image."""
+        self._advance(stamp_ns)
+        self._images.insert(stamp_ns, image)
+
+    def push_proprio(self, stamp_ns: int, proprio: np.ndarray) -> None:
+        """Add one (P,) sample, physical units."""
+        self._advance(stamp_ns)
+        self._proprio.insert(stamp_ns, np.asarray(proprio, dtype=np.float32))
+
+    def push_action(self, stamp_ns: int, action: np.ndarray) -> None:
+        """Add one raw (a,) action, physical units, by the time it was sent."""
+        self._advance(stamp_ns)
+        self._actions.insert(stamp_ns, np.asarray(action, dtype=np.float32))
+
+    def take(self) -> Observation | None:
+        """The Observation of the newest ready image; each image is given once, never an older."""
+        for index in reversed(range(len(self._images))):
+            stamp_ns = self._images.stamps_ns[index]
+            if self._taken_ns is not None and stamp_ns <= self._taken_ns:
+                return None
+            if not self._ready(stamp_ns):
+                continue
+            proprio = self._proprio.nearest(stamp_ns, self.tolerance_ns)
+            if proprio is None:
+                continue
+            self._taken_ns = stamp_ns
+            return self._build(index, proprio)
+        return None
+
+    def _ready(self, stamp_ns: int) -> bool:
+        assert self._newest_ns is not None
+        if self._newest_ns > stamp_ns + self.tolerance_ns:
+            return True
+        if self._proprio.newest_ns is None or self._proprio.newest_ns < stamp_ns:
+            return False
+        if self.frame_skip is None or self.history_len == 1:
+            return True
+        if self._images.nearest(stamp_ns - self.model_dt_ns, self.tolerance_ns) is None:
+            return True
+        last_slot_ns = stamp_ns - self.model_dt_ns // self.frame_skip
+        return self._actions.newest_ns is not None and self._actions.newest_ns >= last_slot_ns
+
+    def _build(self, image: int, proprio: int) -> Observation:
+        stamp_ns = self._images.stamps_ns[image]
+        frames = [(image, proprio)]
+        actions: list[np.ndarray] = []
+        for k in range(1, self.history_len):
+            earlier = self._images.nearest(stamp_ns - k * self.model_dt_ns, self.tolerance_ns)
+            if earlier is None:
+                break
+            felt = self._proprio.nearest(self._images.stamps_ns[earlier], self.tolerance_ns)
+            if felt is None:
+                break
+            if self.frame_skip is not None:
+                action = self._model_action(stamp_ns - k * self.model_dt_ns)
+                if action is None:
+                    break
+                actions.insert(0, action)
+            frames.insert(0, (earlier, felt))
+        return Observation(
+            images=np.stack([self._images.values[i] for i, _ in frames]),
+            proprio=np.stack([self._proprio.values[j] for _, j in frames]),
+            stamp_ns=stamp_ns,
+            actions=np.stack(actions) if actions else None,
+        )
+
+    def _model_action(self, start_ns: int) -> np.ndarray | None:
+        """(A,) raw actions sent during one model step; a single lost one takes its neighbour."""
+        assert self.frame_skip is not None
+        control_dt_ns = self.model_dt_ns // self.frame_skip
+        rows = []
+        for i in range(self.frame_skip):
+            index = self._actions.nearest(start_ns + i * control_dt_ns, control_dt_ns)
+            if index is None:
+                return None
+            rows.append(self._actions.values[index])
+        return np.concatenate(rows)
+
+    def _advance(self, stamp_ns: int) -> None:
+        span_ns = self.history_len * self.model_dt_ns + 2 * self.tolerance_ns
+        if self._newest_ns is not None and stamp_ns < self._newest_ns - span_ns:
+            self.clear()
+        if self._newest_ns is None or stamp_ns > self._newest_ns:
+            self._newest_ns = stamp_ns
+            for stream in (self._images, self._proprio, self._actions):
+                stream.drop_before(stamp_ns - span_ns)
+
+
+def replay(
+    assembler: FrameAssembler,
+    images: Iterable[tuple[int, np.ndarray]],
+    proprio: Iterable[tuple[int, np.ndarray]],
+    actions: Iterable[tuple[int, np.ndarray]] = (),
+) -> Iterator[Observation]:
+    """Observations of recorded (stamp_ns, value) streams, one per image, oldest first.
+
+    Live, images that became ready together give only the newest; here each is given.
+    """
+    felt = sorted(proprio, key=lambda sample: sample[0])
+    sent = sorted(actions, key=lambda sample: sample[0])
+    next_felt = next_sent = 0
+    for stamp_ns, image in sorted(images, key=lambda sample: sample[0]):
+        while next_sent < len(sent) and sent[next_sent][0] < stamp_ns:
+            assembler.push_action(*sent[next_sent])
+            next_sent += 1
+        # One sample at or after the image: what take() waits for.
+        while next_felt < len(felt):
+            assembler.push_proprio(*felt[next_felt])
+            next_felt += 1
+            if felt[next_felt - 1][0] >= stamp_ns:
+                break
+        assembler.push_image(stamp_ns, image)
+        observation = assembler.take()
+        if observation is not None:
+            yield observation

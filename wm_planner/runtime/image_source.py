@@ -1,0 +1,170 @@
+"""Images from a device, a video file or a stream, and their crop and size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from wm_planner.errors import ImageSourceError
+
+
+class ImageSource:
+    """RGB images out of an opened OpenCV capture; use `open_source` to make one.
+
+    Args:
+        capture: opened capture.
+        uri: what it was opened from, for messages.
+        loop: start a file again at its end.
+        is_file: a read without an image is the end, not a failure.
+        size: (width, height) that every image must have, or None.
+    """
+
+    def __init__(
+        self,
+        capture: cv2.VideoCapture,
+        uri: str,
+        loop: bool,
+        is_file: bool,
+        size: tuple[int, int] | None,
+    ) -> None:
+        self.uri = uri
+        self._capture = capture
+        self._loop = loop
+        self._is_file = is_file
+        self._size = size
+
+    @property
+    def rate_hz(self) -> float:
+        """Images per second that the source claims; 0 when it does not say."""
+        return max(0.0, float(self._capture.get(cv2.CAP_PROP_FPS)))
+
+    def read(self) -> np.ndarray | None:
+        """The next (H, W, 3) uint8 RGB image, or None at the end of a file that does not loop.
+
+        Raises:
+            ImageSourceError: the device or stream stopped, or the image has another size.
+        """
+        ok, image = self._capture.read()
+        if not ok and self._is_file and self._loop:
+            self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+            ok, image = self._capture.read()
+            if not ok:
+                raise ImageSourceError(f"{self.uri}: cannot start again from the first image")
+        if not ok:
+            if self._is_file:
+                return None
+            raise ImageSourceError(f"{self.uri}: no image; is the camera or stream still there?")
+        height, width = image.shape[:2]
+        if self._size is not None and (width, height) != self._size:
+            raise ImageSourceError(
+                f"{self.uri}: images are {width}x{height}, asked for "
+                f"{self._size[0]}x{self._size[1]}"
+            )
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+    def close(self) -> None:
+        """Release the device or file."""
+        self._capture.release()
+
+    def __enter__(self) -> ImageSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_source(
+    uri: str, loop: bool = False, size: tuple[int, int] | None = None
+) -> ImageSource:
+    """Open 'device:0', 'device:/dev/video2', 'file:clip.mp4', a path, or 'rtsp://...'.
+
+    Args:
+        uri: what to open.
+        loop: start a video file again at its end.
+        size: (width, height) in pixels: asked of a device, required of everything.
+
+    Raises:
+        ImageSourceError: it does not exist or holds no readable image.
+    """
+    kind, _, rest = uri.partition(":")
+    if kind == "device":
+        return _open_device(uri, rest, size)
+    if "://" in uri and kind != "file":
+        capture, is_file = cv2.VideoCapture(uri), False
+        problem = "cannot open the stream; check the address and the network"
+    else:
+        path = Path(rest.removeprefix("//") if kind == "file" else uri)
+        if not path.is_file():
+            raise ImageSourceError(
+                f"{uri}: no such file; use 'device:0', 'file:clip.mp4' or 'rtsp://host/stream'"
+            )
+        capture, is_file = cv2.VideoCapture(str(path)), True
+        problem = "not a video that OpenCV can read"
+    if not capture.isOpened():
+        raise ImageSourceError(f"{uri}: {problem}")
+    return ImageSource(capture, uri, loop, is_file, size)
+
+
+def _open_device(uri: str, name: str, size: tuple[int, int] | None) -> ImageSource:
+    path = Path(f"/dev/video{name}") if name.isdigit() else Path(name)
+    if not path.exists():
+        found = ", ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "none"
+        raise ImageSourceError(f"{uri}: no device {path}. Devices here: {found}.")
+    capture = cv2.VideoCapture(int(name) if name.isdigit() else name)
+    if not capture.isOpened():
+        raise ImageSourceError(f"{uri}: {path} is no camera, is in use, or may not be read")
+    # One image of driver queue: an older one is worth nothing to a controller.
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    if size is not None:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    return ImageSource(capture, uri, loop=False, is_file=False, size=size)
+
+
+def prepare(
+    image: np.ndarray, crop: tuple[int, int, int, int] | None, size: int
+) -> np.ndarray:
+    """Crop, cut the centre square, resize.
+
+    Args:
+        image: (H, W, 3) uint8.
+        crop: (x, y, width, height) in pixels, or None for the whole image.
+        size: side of the result in pixels.
+
+    Returns:
+        (size, size, 3) uint8, contiguous; pixel for pixel the same when nothing is to be done.
+
+    Raises:
+        ImageSourceError: not an image of that kind, or the crop reaches outside of it.
+    """
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ImageSourceError(f"expected (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    if size <= 0:
+        raise ImageSourceError(f"image size must be positive, got {size}")
+    height, width = image.shape[:2]
+    if crop is not None:
+        x, y, crop_width, crop_height = crop
+        inside = x >= 0 and y >= 0 and x + crop_width <= width and y + crop_height <= height
+        if not inside or crop_width <= 0 or crop_height <= 0:
+            raise ImageSourceError(
+                f"crop (x, y, width, height) = {tuple(crop)} reaches outside of the "
+                f"{width}x{height} image"
+            )
+        image = image[y : y + crop_height, x : x + crop_width]
+        height, width = crop_height, crop_width
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    image = np.ascontiguousarray(image[top : top + side, left : left + side])
+    if side == size:
+        return image
+    # INTER_AREA averages all pixels that fall into one (no aliasing); it cannot enlarge.
+    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=method)

@@ -1,0 +1,242 @@
+"""Write rosbag2 directories (MCAP) that survive a crash: one bag per episode, no ROS needed."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.errors import WriterError
+
+from wm_planner.data.bags import typestore
+from wm_planner.errors import DatasetError
+
+logger = logging.getLogger(__name__)
+
+# Half of the second that may be lost: the message that triggers a flush may itself come late.
+FLUSH_NS = 500_000_000
+
+
+class BagWriter:
+    """One rosbag2 directory, written from messages that are serialised (CDR) already.
+
+    rosbags closes an MCAP chunk only after 1 MiB, which can be minutes of joint states, and
+    leaves it in Python's file buffer. This writer closes the chunk and hands it to the operating
+    system whenever the stamps have advanced by half a second. When stamps may stand still (a
+    paused simulator), call `flush` once a second of wall time.
+
+    Raises:
+        DatasetError: the directory exists or cannot be written, here and in every method.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._unflushed_since_ns: int | None = None
+        self._writer: Writer | None = Writer(
+            self.path, version=9, storage_plugin=StoragePlugin.MCAP
+        ) if not self.path.exists() else None
+        if self._writer is None:
+            raise DatasetError(f"{self.path}: exists already; a bag is never overwritten")
+        try:
+            self._writer.open()
+        except (OSError, WriterError) as error:
+            raise DatasetError(f"{self.path}: cannot create the bag: {error}") from error
+
+    def write(self, topic: str, msgtype: str, data: bytes, stamp_ns: int) -> None:
+        """Append one message.
+
+        Args:
+            topic: topic name.
+            msgtype: 'package/msg/Name'.
+            data: CDR bytes, as rclpy.serialization.serialize_message gives them.
+            stamp_ns: time of the message.
+        """
+        writer = self._open_writer()
+        connection = self._connections.get((topic, msgtype))
+        if connection is None:
+            connection = self._connect(writer, topic, msgtype)
+        try:
+            writer.write(connection, stamp_ns, data)
+        except OSError as error:
+            raise self._failed(error) from error
+        if self._unflushed_since_ns is None:
+            self._unflushed_since_ns = stamp_ns
+        # abs: a clock that moved backwards must not postpone the flush.
+        if abs(stamp_ns - self._unflushed_since_ns) >= FLUSH_NS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make everything written so far readable after a kill."""
+        storage = self._open_writer().storage
+        assert storage is not None
+        try:
+            if self._unflushed_since_ns is not None:
+                storage.close_chunk()  # type: ignore[attr-defined]
+            storage.bio.flush()  # type: ignore[attr-defined]
+        except OSError as error:
+            raise self._failed(error) from error
+        self._unflushed_since_ns = None
+
+    def close(self) -> None:
+        """Write the index and metadata.yaml. A second call does nothing."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.close()
+        except OSError as error:
+            raise self._failed(error) from error
+        self._writer = None
+
+    def _connect(self, writer: Writer, topic: str, msgtype: str) -> Connection:
+        try:
+            connection = writer.add_connection(topic, msgtype, typestore=typestore())
+        except (KeyError, WriterError) as error:
+            raise DatasetError(
+                f"{self.path}: topic {topic}: message type {msgtype} cannot be recorded: {error}"
+            ) from error
+        self._connections[topic, msgtype] = connection
+        return connection
+
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise DatasetError(f"{self.path}: the bag is closed")
+        return self._writer
+
+    def _failed(self, error: OSError) -> DatasetError:
+        """Give up without an index: what was flushed stays readable as a stream."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(OSError):
+                writer.abort()
+        return DatasetError(f"{self.path}: writing failed: {error}; the bag ends here")
+
+
+@dataclass(frozen=True)
+class _Message:
+    topic: str
+    msgtype: str
+    data: bytes
+    stamp_ns: int
+
+
+class EpisodeRecorder:
+    """One bag per episode out of a stream of messages.
+
+    Topics arrive in no particular order, so the newest messages are kept aside all the time and
+    `start` writes those from its stamp on. Call `end` a moment after the event that ended the
+    episode: messages of other topics may still be on their way.
+
+    A message that is published again (same topic, stamp and content) is written once.
+
+    Args:
+        root_dir: directory that receives the bags; made when missing.
+        max_pending_bytes: bound of what is kept aside; the oldest go first.
+
+    Raises:
+        DatasetError: `root_dir` cannot be made, or a bag cannot be written. After a failed write
+            the recorder is idle and can start the next episode.
+    """
+
+    def __init__(self, root_dir: Path | str, max_pending_bytes: int = 32 * 2**20) -> None:
+        self.root_dir = Path(root_dir)
+        self.max_pending_bytes = max_pending_bytes
+        try:
+            self.root_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatasetError(f"{self.root_dir}: cannot make the directory: {error}") from error
+        self._pending: deque[_Message] = deque()
+        self._pending_bytes = 0
+        self._writer: BagWriter | None = None
+        self._seen: set[tuple[str, int, int]] = set()
+        self._started: tuple[str, int] | None = None
+
+    @property
+    def recording(self) -> bool:
+        """True between `start` and `end`."""
+        return self._writer is not None
+
+    @property
+    def path(self) -> Path | None:
+        """The bag being written, or None."""
+        return None if self._writer is None else self._writer.path
+
+    def start(self, name: str, stamp_ns: int) -> Path:
+        """Open the bag `name` (a free number is appended when taken) and return its path.
+
+        A repeated start of the running episode does nothing; another one ends the running first.
+        """
+        if self._writer is not None:
+            if self._started == (name, stamp_ns):
+                return self._writer.path
+            logger.warning("%s: no end of the episode was seen", self._writer.path)
+            self.end(stamp_ns)
+        self._writer = BagWriter(self._free_path(name))
+        self._started = (name, stamp_ns)
+        self._seen.clear()
+        path = self._writer.path
+        for message in sorted(self._pending, key=lambda message: message.stamp_ns):
+            if message.stamp_ns >= stamp_ns:
+                self._write(message)
+        return path
+
+    def add(self, topic: str, msgtype: str, data: bytes, stamp_ns: int) -> None:
+        """Take one message: into the open bag, and aside for an episode about to start."""
+        message = _Message(topic, msgtype, data, stamp_ns)
+        self._pending.append(message)
+        self._pending_bytes += len(data)
+        while self._pending_bytes > self.max_pending_bytes:
+            self._pending_bytes -= len(self._pending.popleft().data)
+        if self._writer is not None:
+            self._write(message)
+
+    def flush(self) -> None:
+        """Make the open bag safe against a kill; call it once a second of wall time."""
+        if self._writer is not None:
+            try:
+                self._writer.flush()
+            except DatasetError:
+                self._writer = None
+                raise
+
+    def end(self, stamp_ns: int) -> Path | None:
+        """Close the bag and return its path; None when no episode was running.
+
+        Messages up to `stamp_ns` will not be written to a later bag.
+        """
+        writer, self._writer = self._writer, None
+        self._started = None
+        kept = [message for message in self._pending if message.stamp_ns > stamp_ns]
+        self._pending = deque(kept)
+        self._pending_bytes = sum(len(message.data) for message in kept)
+        if writer is None:
+            return None
+        writer.close()
+        return writer.path
+
+    def _write(self, message: _Message) -> None:
+        # The content counts too: two nodes may report on /diagnostics at the same stamp.
+        key = (message.topic, message.stamp_ns, zlib.crc32(message.data))
+        if self._writer is None or key in self._seen:
+            return
+        self._seen.add(key)
+        try:
+            self._writer.write(message.topic, message.msgtype, message.data, message.stamp_ns)
+        except DatasetError:
+            with suppress(DatasetError):
+                self._writer.close()
+            self._writer = None
+            raise
+
+    def _free_path(self, name: str) -> Path:
+        if not name or Path(name).name != name:
+            raise DatasetError(f"episode name {name!r}: needs a plain name without '/'")
+        path, number = self.root_dir / name, 2
+        while path.exists():
+            path, number = self.root_dir / f"{name}_{number}", number + 1
+        return path
