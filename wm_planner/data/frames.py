@@ -9,6 +9,7 @@ Legend: T = frames, P = proprioception entries, a = raw action size, A = frame_s
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
@@ -18,6 +19,9 @@ from wm_planner.errors import ConfigError
 from wm_planner.types import Observation
 
 Value = TypeVar("Value")
+
+# Samples are kept this much longer than the history needs: how late a camera may deliver.
+LATENCY_NS = 1_000_000_000
 
 
 class Stream(Generic[Value]):
@@ -64,12 +68,12 @@ class FrameAssembler:
 
     An image is ready when a proprioception sample at or after its stamp has arrived (and, where
     actions are needed for history, the last action before it): then, as each topic arrives in
-    order, nothing nearer can still come. When some topic is older than `tolerance_ns` before the
-    newest stamp seen, its image no longer waits for it.
+    order, nothing nearer can still come. An image older than the newest stamp of any topic by
+    more than `tolerance_ns` no longer waits.
 
     Frame k of the history is the image nearest to stamp - k * model_dt_ns; history ends at the
     first frame that is missing within `tolerance_ns`. Stamps that jump backwards by more than the
-    history (simulator reset) clear everything.
+    history and a second (simulator reset) clear everything. Call `clear` between episodes.
 
     Args:
         history_len: greatest T.
@@ -128,13 +132,17 @@ class FrameAssembler:
         self._advance(stamp_ns)
         self._actions.insert(stamp_ns, np.asarray(action, dtype=np.float32))
 
-    def take(self) -> Observation | None:
-        """The Observation of the newest ready image; each image is given once, never an older."""
+    def take(self, settled: bool = False) -> Observation | None:
+        """The Observation of the newest ready image; each image is given once, never an older.
+
+        Args:
+            settled: nothing more will arrive for the images pushed so far (reading a recording).
+        """
         for index in reversed(range(len(self._images))):
             stamp_ns = self._images.stamps_ns[index]
             if self._taken_ns is not None and stamp_ns <= self._taken_ns:
                 return None
-            if not self._ready(stamp_ns):
+            if not (settled or self._ready(stamp_ns)):
                 continue
             proprio = self._proprio.nearest(stamp_ns, self.tolerance_ns)
             if proprio is None:
@@ -193,7 +201,7 @@ class FrameAssembler:
         return np.concatenate(rows)
 
     def _advance(self, stamp_ns: int) -> None:
-        span_ns = self.history_len * self.model_dt_ns + 2 * self.tolerance_ns
+        span_ns = self.history_len * self.model_dt_ns + LATENCY_NS
         if self._newest_ns is not None and stamp_ns < self._newest_ns - span_ns:
             self.clear()
         if self._newest_ns is None or stamp_ns > self._newest_ns:
@@ -212,20 +220,14 @@ def replay(
 
     Live, images that became ready together give only the newest; here each is given.
     """
-    felt = sorted(proprio, key=lambda sample: sample[0])
-    sent = sorted(actions, key=lambda sample: sample[0])
-    next_felt = next_sent = 0
+    felt = deque(sorted(proprio, key=lambda sample: sample[0]))
+    sent = deque(sorted(actions, key=lambda sample: sample[0]))
     for stamp_ns, image in sorted(images, key=lambda sample: sample[0]):
-        while next_sent < len(sent) and sent[next_sent][0] < stamp_ns:
-            assembler.push_action(*sent[next_sent])
-            next_sent += 1
-        # One sample at or after the image: what take() waits for.
-        while next_felt < len(felt):
-            assembler.push_proprio(*felt[next_felt])
-            next_felt += 1
-            if felt[next_felt - 1][0] >= stamp_ns:
-                break
+        while felt and felt[0][0] <= stamp_ns + assembler.tolerance_ns:
+            assembler.push_proprio(*felt.popleft())
+        while sent and sent[0][0] <= stamp_ns:
+            assembler.push_action(*sent.popleft())
         assembler.push_image(stamp_ns, image)
-        observation = assembler.take()
+        observation = assembler.take(settled=True)
         if observation is not None:
             yield observation

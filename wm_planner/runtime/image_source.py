@@ -81,9 +81,7 @@ class ImageSource:
         self.close()
 
 
-def open_source(
-    uri: str, loop: bool = False, size: tuple[int, int] | None = None
-) -> ImageSource:
+def open_source(uri: str, loop: bool = False, size: tuple[int, int] | None = None) -> ImageSource:
     """Open 'device:0', 'device:/dev/video2', 'file:clip.mp4', a path, or 'rtsp://...'.
 
     Args:
@@ -129,9 +127,7 @@ def _open_device(uri: str, name: str, size: tuple[int, int] | None) -> ImageSour
     return ImageSource(capture, uri, loop=False, is_file=False, size=size)
 
 
-def prepare(
-    image: np.ndarray, crop: tuple[int, int, int, int] | None, size: int
-) -> np.ndarray:
+def prepare(image: np.ndarray, crop: tuple[int, int, int, int] | None, size: int) -> np.ndarray:
     """Crop, cut the centre square, resize.
 
     Args:

@@ -12,6 +12,7 @@ from pathlib import Path
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
+from rosbags.typesys import TypesysError
 
 from wm_planner.data.bags import typestore
 from wm_planner.errors import DatasetError
@@ -38,15 +39,12 @@ class BagWriter:
         self.path = Path(path)
         self._connections: dict[tuple[str, str], Connection] = {}
         self._unflushed_since_ns: int | None = None
-        self._writer: Writer | None = Writer(
-            self.path, version=9, storage_plugin=StoragePlugin.MCAP
-        ) if not self.path.exists() else None
-        if self._writer is None:
-            raise DatasetError(f"{self.path}: exists already; a bag is never overwritten")
         try:
-            self._writer.open()
+            writer = Writer(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
+            writer.open()
         except (OSError, WriterError) as error:
             raise DatasetError(f"{self.path}: cannot create the bag: {error}") from error
+        self._writer: Writer | None = writer
 
     def write(self, topic: str, msgtype: str, data: bytes, stamp_ns: int) -> None:
         """Append one message.
@@ -96,7 +94,7 @@ class BagWriter:
     def _connect(self, writer: Writer, topic: str, msgtype: str) -> Connection:
         try:
             connection = writer.add_connection(topic, msgtype, typestore=typestore())
-        except (KeyError, WriterError) as error:
+        except (TypesysError, WriterError) as error:
             raise DatasetError(
                 f"{self.path}: topic {topic}: message type {msgtype} cannot be recorded: {error}"
             ) from error
@@ -175,7 +173,7 @@ class EpisodeRecorder:
             if self._started == (name, stamp_ns):
                 return self._writer.path
             logger.warning("%s: no end of the episode was seen", self._writer.path)
-            self.end(stamp_ns)
+            self.end(stamp_ns - 1)
         self._writer = BagWriter(self._free_path(name))
         self._started = (name, stamp_ns)
         self._seen.clear()
@@ -234,7 +232,7 @@ class EpisodeRecorder:
             raise
 
     def _free_path(self, name: str) -> Path:
-        if not name or Path(name).name != name:
+        if name in ("", ".", "..") or Path(name).name != name:
             raise DatasetError(f"episode name {name!r}: needs a plain name without '/'")
         path, number = self.root_dir / name, 2
         while path.exists():

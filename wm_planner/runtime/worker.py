@@ -79,9 +79,7 @@ class LatestWorker(Generic[Item, Result]):
     def wait_idle(self, timeout_s: float) -> bool:
         """Block until nothing waits or runs; False when that took longer than `timeout_s`."""
         with self._condition:
-            return self._condition.wait_for(
-                lambda: not self._busy and not self._pending, timeout_s
-            )
+            return self._condition.wait_for(lambda: not self._busy and not self._pending, timeout_s)
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """End the thread; False when the running work did not return within `timeout_s`."""

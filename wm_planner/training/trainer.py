@@ -22,6 +22,7 @@ from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
 from wm_planner.tasks import get_task
+from wm_planner.training.adversarial import Adversarial, AdversarialLoss
 from wm_planner.training.encoder import EncoderTraining
 from wm_planner.training.latents import LatentTrajectories, encode_store
 from wm_planner.training.run_log import RunLog
@@ -131,9 +132,15 @@ def rollout_loss(
 
 
 def train_model(
-    store: TrajectoryStore, bundle: Bundle, config: ModelTraining, output: Path
+    store: TrajectoryStore,
+    bundle: Bundle,
+    config: ModelTraining,
+    output: Path,
+    adversarial: Adversarial | None = None,
 ) -> Bundle:
     """Train the predictor and the action embedding of `bundle` in place; log to `output`.
+
+    With `adversarial` the teacher-forcing updates train on perturbed inputs.
 
     The proprioception embedding stays as drawn: it fixes the scale that the planning objective's
     alpha refers to, and training it lets the loss shrink its own target.
@@ -152,7 +159,13 @@ def train_model(
     train, held_out = encode_store(store, model, bundle.preprocess).split(
         config.held_out, config.seed
     )
-    log = RunLog(output, {"model": to_dict(config), "data": str(store.meta)})
+    log = RunLog(
+        output,
+        {"model": to_dict(config), "adversarial": to_dict(adversarial), "data": store.meta},
+    )
+    one_step = model.latent_loss
+    if adversarial is not None:
+        one_step = AdversarialLoss(model, adversarial, generator)
     parameters = [*model.predictor.parameters(), *model.action_encoder.parameters()]
     for parameter in parameters:
         parameter.requires_grad_(True)
@@ -168,7 +181,7 @@ def train_model(
     for step in progress:
         visual, proprio, actions = train.windows(config.batch_size, config.rollout_steps, generator)
         if step < rollouts_from:
-            terms = _teacher_forcing(model, visual, proprio, actions)
+            terms = one_step(*_history_windows(model, visual, proprio, actions))
         else:
             terms = rollout_loss(model, visual, proprio, actions)
         optimizer.zero_grad(set_to_none=True)
@@ -209,13 +222,13 @@ def evaluate(model: WorldModel, data: LatentTrajectories, steps: int) -> dict[st
     }
 
 
-def _teacher_forcing(
+def _history_windows(
     model: WorldModel, visual: Tensor, proprio: Tensor, actions: Tensor
-) -> dict[str, Tensor]:
+) -> list[Tensor]:
+    """Every window of K + 1 frames in the segments, as `WorldModel.latent_loss` takes them."""
     length = model.config.num_hist + 1
-    # Every window of K + 1 frames in the segment; the last frame's action is never used.
+    # The last frame's action is never used.
     actions = torch.cat([actions, torch.zeros_like(actions[:, :1])], dim=1)
-    parts = [
+    return [
         x.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1) for x in (visual, proprio, actions)
     ]
-    return model.latent_loss(*parts)

@@ -1,0 +1,10 @@
+"""Simulated robots: gymnasium environments over MuJoCo, and the bridge that puts them on ROS.
+
+Importing this package registers the environments; it pulls in neither torch nor ROS.
+"""
+
+import gymnasium
+
+gymnasium.register("wm_planner/Wall-v0", "sim_bridge.envs.wall:WallEnv")
+gymnasium.register("wm_planner/PointMaze-v0", "sim_bridge.envs.point_maze:PointMazeEnv")
+gymnasium.register("wm_planner/PushT-v0", "sim_bridge.envs.pusht:PushTEnv")
