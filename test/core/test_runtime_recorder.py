@@ -114,7 +114,7 @@ def test_kill_9_loses_less_than_a_second(tmp_path, size):
     assert len(numbers) > 900
     with next(path.glob("*.mcap")).open("rb") as stream:  # the library's own reader agrees
         seen = 0
-        with pytest.raises(Exception):  # noqa: B017,PT011 - it ends in the middle, by design
+        with pytest.raises(Exception):  # noqa: B017 - it ends in the middle, by design
             for _ in NonSeekingReader(stream).iter_messages(log_time_order=False):
                 seen += 1
     assert seen == len(numbers)
@@ -278,3 +278,15 @@ def test_what_is_kept_aside_is_bounded_and_the_oldest_go(tmp_path):
 def test_an_episode_name_must_be_a_plain_name(tmp_path, name):
     with pytest.raises(DatasetError, match="plain name"):
         EpisodeRecorder(tmp_path / "root").start(name, 0)
+
+
+def test_what_an_ended_episode_holds_is_not_written_to_the_next(tmp_path):
+    """Also when the next one starts at the very stamp at which the first one ended."""
+    recorder = EpisodeRecorder(tmp_path)
+    recorder.start("one", 0)
+    recorder.add("/a", TEXT, text("last of one"), 5)
+    recorder.end(5)
+    path = recorder.start("two", 5)
+    recorder.add("/a", TEXT, text("first of two"), 5)
+    recorder.end(6)
+    assert read_texts(path) == ["first of two"]

@@ -128,6 +128,8 @@ def test_no_result_arrives_once_reset_has_returned(steps):
 
     thread = threading.Thread(target=reset)
     thread.start()
+    thread.join(0.1)
+    assert thread.is_alive()  # it waits for the callback
     leave_callback.set()
     thread.join(DEADLINE_S)
     assert order == ["result", "reset returned"]

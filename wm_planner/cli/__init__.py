@@ -1,0 +1,1 @@
+"""The `wm-planner` command."""

@@ -1,0 +1,131 @@
+"""Trajectories on disk as plain, memory-mappable arrays: what training reads.
+
+A store is a directory with ``images.npy`` (N, T+1, S, S, 3) uint8, ``proprio.npy`` (N, T+1, P)
+float32, ``actions.npy`` (N, T, f*a) float32 in physical units, ``states.npy`` (N, T+1, S) float64
+and ``meta.json``; one row per model step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_planner.errors import DatasetError
+
+SCHEMA = 1
+ARRAYS = {"images": np.uint8, "proprio": np.float32, "actions": np.float32, "states": np.float64}
+Trajectory = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class TrajectoryStore:
+    """An opened store; the arrays are read-only memory maps.
+
+    Attributes:
+        directory: where it lies.
+        images, proprio, actions, states: see the module.
+        meta: task, seed, command and whatever the writer said.
+    """
+
+    directory: Path
+    images: np.ndarray
+    proprio: np.ndarray
+    actions: np.ndarray
+    states: np.ndarray
+    meta: dict[str, Any]
+
+    @classmethod
+    def open(cls, directory: Path | str) -> TrajectoryStore:
+        """Open and check a store.
+
+        Raises:
+            DatasetError: a file is missing, truncated, or disagrees with the others.
+        """
+        directory = Path(directory)
+        meta_file = directory / "meta.json"
+        if not meta_file.is_file():
+            raise DatasetError(f"{directory}: no meta.json; 'wm-planner collect' writes a store")
+        try:
+            meta = json.loads(meta_file.read_text())
+        except json.JSONDecodeError as error:
+            raise DatasetError(f"{meta_file}: not valid JSON: {error}") from error
+        if meta.get("schema") != SCHEMA:
+            raise DatasetError(f"{meta_file}: schema {meta.get('schema')}, expected {SCHEMA}")
+        arrays = {}
+        for name, dtype in ARRAYS.items():
+            file = directory / f"{name}.npy"
+            try:
+                arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise DatasetError(f"{file}: cannot be read: {error}") from error
+            if arrays[name].dtype != dtype:
+                raise DatasetError(f"{file}: holds {arrays[name].dtype}, expected {dtype.__name__}")
+        count, steps = arrays["actions"].shape[:2]
+        for name in ("images", "proprio", "states"):
+            if arrays[name].shape[:2] != (count, steps + 1):
+                raise DatasetError(
+                    f"{directory / name}.npy: {arrays[name].shape[:2]} trajectories and frames, "
+                    f"actions.npy says {(count, steps + 1)}"
+                )
+        return cls(directory=directory, meta=meta, **arrays)
+
+    def stats(self) -> dict[str, tuple[float, ...]]:
+        """Mean and unbiased standard deviation of one raw action and of proprioception."""
+        raw_size = self.actions.shape[-1] // int(self.meta["frame_skip"])
+        columns = {
+            "action": np.asarray(self.actions, np.float64).reshape(-1, raw_size),
+            "proprio": np.asarray(self.proprio, np.float64).reshape(-1, self.proprio.shape[-1]),
+        }
+        result = {}
+        for name, values in columns.items():
+            result[f"{name}_mean"] = tuple(values.mean(axis=0).tolist())
+            result[f"{name}_std"] = tuple(values.std(axis=0, ddof=1).tolist())
+        return result
+
+
+def write_store(
+    directory: Path | str, count: int, trajectories: Iterable[Trajectory], meta: dict[str, Any]
+) -> TrajectoryStore:
+    """Write `count` trajectories, aside first, then renamed into place.
+
+    Args:
+        directory: must not exist.
+        count: how many trajectories the iterable yields.
+        trajectories: mappings with the keys of `ARRAYS`, without the leading N.
+        meta: needs 'task' and 'frame_skip'.
+
+    Raises:
+        DatasetError: the directory exists, or the iterable yields another number.
+    """
+    directory = Path(directory)
+    if directory.exists():
+        raise DatasetError(f"{directory}: exists already; choose another --output")
+    aside = directory.with_name(f".{directory.name}.part{os.getpid()}")
+    aside.mkdir(parents=True)
+    try:
+        maps: dict[str, np.memmap] = {}
+        written = 0
+        for written, trajectory in enumerate(trajectories, start=1):
+            for name, dtype in ARRAYS.items():
+                if name not in maps:
+                    shape = (count, *trajectory[name].shape)
+                    maps[name] = np.lib.format.open_memmap(
+                        aside / f"{name}.npy", mode="w+", dtype=dtype, shape=shape
+                    )
+                maps[name][written - 1] = trajectory[name]
+        if written != count:
+            raise DatasetError(f"{directory}: {written} trajectories came, {count} were announced")
+        for array in maps.values():
+            array.flush()
+        (aside / "meta.json").write_text(json.dumps({"schema": SCHEMA, **meta}, indent=2))
+        aside.rename(directory)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return TrajectoryStore.open(directory)
