@@ -28,7 +28,6 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.config import from_yaml
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.errors import ConfigError
-    from wm_planner.models.checkpoint import save_bundle
     from wm_planner.training.encoder import train_encoder
     from wm_planner.training.recipe import Recipe
     from wm_planner.training.trainer import build_untrained, train_model
@@ -47,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.encoder is None:
         raise ConfigError("train model needs --encoder, the run directory of 'train encoder'")
+    from wm_planner.models.checkpoint import save_bundle
+
     file = args.encoder / "encoder.safetensors"
     bundle = build_untrained(store, recipe.encoder, file, recipe.model)
     bundle = train_model(store, bundle, recipe.model, args.output)

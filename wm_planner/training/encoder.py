@@ -33,7 +33,7 @@ class EncoderTraining:
     channels: int = 128
     depth: int = 2
     num_updates: int = 1500
-    batch_pairs: int = 128
+    batch_pairs: int = 96
     max_gap: int = 4
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
@@ -42,7 +42,7 @@ class EncoderTraining:
     invariance_weight: float = 1.0
     std_weight: float = 2.0
     covariance_weight: float = 0.1
-    bf16: bool = True
+    bf16: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
