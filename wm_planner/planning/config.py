@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wm_planner.config import suggest
+import yaml
+
+from wm_planner.config import from_dict, suggest
+from wm_planner.errors import ConfigError
 
 SOLVERS = ("gbp", "cem")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
@@ -92,3 +96,25 @@ class PlannerConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.action_noise_std < 0 or self.restart_std < 0:
             raise ValueError("action_noise_std and restart_std must not be negative")
+
+
+def planner_config(
+    base: dict, settings: Iterable[str] = (), source: str = "planner"
+) -> PlannerConfig:
+    """Settings of a checkpoint, changed by 'key=value' strings.
+
+    Args:
+        base: values by field name, as a checkpoint recommends them.
+        settings: changes, values in YAML.
+        source: names the origin in errors.
+
+    Raises:
+        ConfigError: an unknown key or a value that cannot be used.
+    """
+    values = dict(base)
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise ConfigError(f"{source}: '{setting}' is not of the form key=value")
+        values[key.strip()] = yaml.safe_load(text)
+    return from_dict(PlannerConfig, values, source)

@@ -1,0 +1,1 @@
+"""The node processes: parameters, topics, and one call into the core each."""

@@ -1,0 +1,84 @@
+"""Lifecycle nodes whose failures are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+from wm_planner.errors import WmPlannerError
+from wm_planner.ros.parameters import read_parameters
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node with strict parameters; subclasses fill in the four steps.
+
+    rclpy swallows an exception in a transition callback; here it is logged, kept, and, at
+    autostart, raised.
+    """
+
+    def __init__(self, name: str, config_class: type, **options: Any) -> None:
+        super().__init__(name, automatically_declare_parameters_from_overrides=True, **options)
+        self.config: Any = read_parameters(self, config_class)
+        self._failure: Exception | None = None
+
+    def configure(self) -> None:
+        """Load and connect."""
+
+    def activate(self) -> None:
+        """Begin to act."""
+
+    def deactivate(self) -> None:
+        """Stop acting."""
+
+    def cleanup(self) -> None:
+        """Undo `configure`."""
+
+    def start(self) -> None:
+        """Configure and activate at once when the parameter ``autostart`` says so.
+
+        Raises:
+            Exception: what made a transition fail.
+        """
+        if not self.config.autostart:
+            return
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != TransitionCallbackReturn.SUCCESS:
+                raise self._failure or WmPlannerError(f"{self.get_name()} could not start")
+
+    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+        """See `configure`."""
+        return self._guard(self.configure)
+
+    def on_activate(self, state: Any) -> TransitionCallbackReturn:
+        """See `activate`."""
+        return self._guard(self.activate)
+
+    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
+        """See `deactivate`."""
+        return self._guard(self.deactivate)
+
+    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
+        """See `cleanup`."""
+        return self._guard(self.cleanup)
+
+    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
+        """Leave nothing running."""
+        return self._guard(self.close)
+
+    def close(self) -> None:
+        """Called once before the process ends, from whatever state."""
+
+    def _guard(self, step: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            step()
+        except WmPlannerError as error:
+            self._failure = error
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:
+            self._failure = error
+            self.get_logger().error(f"{type(error).__name__}: {error}")
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS

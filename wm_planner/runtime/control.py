@@ -1,0 +1,92 @@
+"""What a controller does at each tick: the due action through the safety gate, or no answer yet."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wm_planner.errors import NonFiniteActionError
+from wm_planner.runtime.plan_buffer import PlanBuffer
+from wm_planner.runtime.safety import Command, SafetyGate
+from wm_planner.types import Plan
+
+
+class ControlLoop:
+    """Joins plan buffer, ages of what was sensed, and the gate. Use it from one thread.
+
+    Args:
+        gate: the last gate.
+        rows_per_plan: in lock-step, how many rows of a plan are executed before a newer plan must
+            have come; None in real time, where the newest plan is followed as far as it goes.
+    """
+
+    def __init__(self, gate: SafetyGate, rows_per_plan: int | None = None) -> None:
+        self.gate = gate
+        self._rows_per_plan = rows_per_plan
+        self._buffer = PlanBuffer()
+        self._sensed: dict[str, int] = {}
+        self._answered: tuple[int, Command] | None = None
+        self._poisoned_stamp_ns: int | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan being followed."""
+        return self._buffer.plan
+
+    def sensed(self, source: str, stamp_ns: int) -> None:
+        """Note the capture time of a sample; the oldest of the newest samples counts."""
+        self._sensed[source] = stamp_ns
+
+    def put(self, plan: Plan) -> None:
+        """Follow a plan.
+
+        Raises:
+            NonFiniteActionError: it holds NaN or infinity; nothing is followed until the next
+                good plan.
+        """
+        try:
+            self._buffer.put(plan)
+            self._poisoned_stamp_ns = None
+        except NonFiniteActionError:
+            self._buffer.clear()
+            self._poisoned_stamp_ns = plan.stamp_ns
+            raise
+
+    def clear(self) -> None:
+        """Forget plans and samples, as on activation."""
+        self._buffer.clear()
+        self._sensed.clear()
+        self._answered = None
+        self._poisoned_stamp_ns = None
+
+    def tick(self, now_ns: int) -> Command | None:
+        """The command for `now_ns`.
+
+        In lock-step None means that the plan for this tick has not come yet, and a tick that was
+        answered gets the same answer again.
+        """
+        if self._rows_per_plan is not None:
+            if self._answered is not None and self._answered[0] == now_ns:
+                return self._answered[1]
+            if not self._lockstep_ready(now_ns):
+                return None
+        command = self._decide(now_ns)
+        self._answered = (now_ns, command)
+        return command
+
+    def _decide(self, now_ns: int) -> Command:
+        due = self._buffer.due(now_ns)
+        oldest = min(self._sensed.values(), default=None)
+        if due is not None:
+            action, plan = due
+            return self.gate.check(action, oldest, plan.stamp_ns, now_ns)
+        if self._poisoned_stamp_ns is not None:
+            bad = np.full(len(self.gate.limits.low), np.nan)
+            return self.gate.check(bad, oldest, self._poisoned_stamp_ns, now_ns)
+        return self.gate.check(None, oldest, None, now_ns)
+
+    def _lockstep_ready(self, now_ns: int) -> bool:
+        plan = self._buffer.plan
+        if plan is None:
+            return self._poisoned_stamp_ns is not None
+        assert self._rows_per_plan is not None
+        return 0 <= now_ns - plan.stamp_ns < self._rows_per_plan * plan.dt_ns
