@@ -15,45 +15,12 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from wm_planner.config import from_dict, suggest, to_dict
+from wm_planner.config import from_dict, to_dict
 from wm_planner.errors import CheckpointError, ConfigError
 from wm_planner.models.bundle import Bundle, build_model
+from wm_planner.models.catalog import CARD, SCHEMA, WEIGHTS, read_card, resolve_checkpoint
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
-
-SCHEMA = 1
-WEIGHTS, CARD = "model.safetensors", "bundle.json"
-SHIPPED = Path(__file__).parent.parent / "checkpoints"
-_KEYS = ("schema", "task", "model", "preprocess", "planner", "info", "sha256")
-
-
-def shipped_checkpoints() -> list[str]:
-    """Names of the checkpoints that come with the package, '<task>-<variant>'."""
-    return sorted(path.name for path in SHIPPED.glob("*") if (path / CARD).is_file())
-
-
-def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
-    """Find a checkpoint directory.
-
-    Args:
-        name: a directory, a shipped name ('wall-base'), or a variant ('base') when `task` is given.
-        task: task that the variant is for.
-
-    Raises:
-        CheckpointError: neither; the message lists the shipped names.
-    """
-    path = Path(name)
-    if (path / CARD).is_file():
-        return path
-    for candidate in (str(name), f"{task}-{name}"):
-        if candidate in shipped_checkpoints():
-            return SHIPPED / candidate
-    if path.is_dir():
-        raise CheckpointError(f"{path}: holds no {CARD}, so it is not a checkpoint directory")
-    raise CheckpointError(
-        f"unknown checkpoint '{name}': no such directory, and not one of the shipped ones."
-        f"{suggest(str(name), shipped_checkpoints())}"
-    )
 
 
 def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
@@ -86,9 +53,7 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
     return directory
 
 
-def load_bundle(
-    name: str | Path, device: str = "cpu", task: str | None = None
-) -> Bundle:
+def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) -> Bundle:
     """Load a checkpoint by directory or name (see `resolve_checkpoint`).
 
     Raises:
@@ -96,7 +61,7 @@ def load_bundle(
             message names the file and the key.
     """
     directory = resolve_checkpoint(name, task)
-    card = _read_card(directory / CARD)
+    card = read_card(directory / CARD)
     if task is not None and card["task"] != task:
         raise CheckpointError(
             f"{directory}: was trained for task '{card['task']}', not for '{task}'"
@@ -131,20 +96,6 @@ def publish(bundle: Bundle, root: Path | str, name: str) -> Path:
     link.symlink_to(directory.name)
     link.replace(directory.with_name("latest"))
     return directory
-
-
-def _read_card(file: Path) -> dict:
-    try:
-        card = json.loads(file.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{file}: cannot be read: {error}") from error
-    if not isinstance(card, dict) or card.get("schema") != SCHEMA:
-        got = card.get("schema") if isinstance(card, dict) else type(card).__name__
-        raise CheckpointError(f"{file}: schema {got}; this version reads schema {SCHEMA}")
-    for key in _KEYS:
-        if key not in card:
-            raise CheckpointError(f"{file}: key '{key}' is missing")
-    return card
 
 
 def _sha256(file: Path) -> str:

@@ -1,0 +1,45 @@
+"""ros2 launch wm_planner robot.launch.py robot:=my_arm.yaml
+
+Camera, planner, controller and recorder. The controller stays disabled until you say
+``ros2 lifecycle set /controller_node configure`` and ``... activate``.
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+
+from wm_planner.bringup import read_robot, robot
+
+
+def _start(context):
+    config = read_robot(LaunchConfiguration("robot").perform(context))
+    output = LaunchConfiguration("output").perform(context)
+    actions = []
+    for spec in robot(config, output):
+        managed = spec.name in ("planner_node", "controller_node")
+        kind = LifecycleNode if managed else Node
+        extra = {"namespace": ""} if managed else {}
+        actions.append(
+            kind(
+                package=spec.package,
+                executable=spec.executable,
+                name=spec.name,
+                parameters=[spec.parameters],
+                remappings=list(config.topics.items()),
+                output="screen",
+                **extra,
+            )
+        )
+    return actions
+
+
+def generate_launch_description():
+    """Arguments, then the nodes of the bringup table."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("robot", description="robot file, see config/robots"),
+            DeclareLaunchArgument("output", default_value="runs/robot", description="bags"),
+            OpaqueFunction(function=_start),
+        ]
+    )

@@ -1,0 +1,63 @@
+"""Finding checkpoints and reading their cards, without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wm_planner.config import suggest
+from wm_planner.errors import CheckpointError
+
+SCHEMA = 1
+WEIGHTS, CARD = "model.safetensors", "bundle.json"
+SHIPPED = Path(__file__).parent.parent / "checkpoints"
+_KEYS = ("schema", "task", "model", "preprocess", "planner", "info", "sha256")
+
+
+def shipped_checkpoints() -> list[str]:
+    """Names of the checkpoints that come with the package, '<task>-<variant>'."""
+    return sorted(path.name for path in SHIPPED.glob("*") if (path / CARD).is_file())
+
+
+def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
+    """Find a checkpoint directory.
+
+    Args:
+        name: a directory, a shipped name ('wall-base'), or a variant ('base') when `task` is given.
+        task: task that the variant is for.
+
+    Raises:
+        CheckpointError: neither; the message lists the shipped names.
+    """
+    path = Path(name)
+    if (path / CARD).is_file():
+        return path
+    for candidate in (str(name), f"{task}-{name}"):
+        if candidate in shipped_checkpoints():
+            return SHIPPED / candidate
+    if path.is_dir():
+        raise CheckpointError(f"{path}: holds no {CARD}, so it is not a checkpoint directory")
+    raise CheckpointError(
+        f"unknown checkpoint '{name}': no such directory, and not one of the shipped ones."
+        f"{suggest(str(name), shipped_checkpoints())}"
+    )
+
+
+def read_card(file: Path) -> dict[str, Any]:
+    """The readable half of a checkpoint.
+
+    Raises:
+        CheckpointError: not JSON, of another schema, or a key is missing.
+    """
+    try:
+        card = json.loads(file.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(card, dict) or card.get("schema") != SCHEMA:
+        got = card.get("schema") if isinstance(card, dict) else type(card).__name__
+        raise CheckpointError(f"{file}: schema {got}; this version reads schema {SCHEMA}")
+    for key in _KEYS:
+        if key not in card:
+            raise CheckpointError(f"{file}: key '{key}' is missing")
+    return card
