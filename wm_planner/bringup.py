@@ -111,7 +111,6 @@ def simulation(options: SimOptions) -> list[NodeSpec]:
     size = _image_size(options.checkpoint, options.task)
     interface = SIM_INTERFACE[task.name]
     common = {"lockstep": options.lockstep, "use_sim_time": options.lockstep}
-    zeros = [0.0] * task.action_size
     nodes = [
         _node("camera_node", {**common, "size": size, "fail_after_s": 0.0}),
         _node(
@@ -136,8 +135,8 @@ def simulation(options: SimOptions) -> list[NodeSpec]:
                 "action_names": list(task.action_names),
                 "low": list(task.action_low),
                 "high": list(task.action_high),
-                "max_rate": zeros,
-                "safe_action": zeros,
+                "max_rate": [0.0] * task.action_size,
+                "safe_action": [0.0] * task.action_size,
                 "control_dt_s": task.control_dt_s,
                 "stale_after_s": 3 * task.model_dt_s,
                 "command_interface": interface,

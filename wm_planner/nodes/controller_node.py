@@ -27,7 +27,7 @@ from wm_planner.runtime.safety import Command, Limits, SafetyGate
 class ControllerConfig:
     """Parameters of the controller node."""
 
-    action_names: tuple[str, ...] = param(("x", "y"), "joints, or twist axes such as linear.x")
+    action_names: tuple[str, ...] = param(("slide_x", "slide_y"), "joints, or axes as linear.x")
     low: tuple[float, ...] = param((-1.0, -1.0), "lower bounds, physical units")
     high: tuple[float, ...] = param((1.0, 1.0), "upper bounds, physical units")
     max_rate: tuple[float, ...] = param((0.0, 0.0), "largest change, units per second; 0: no limit")
@@ -170,8 +170,10 @@ class ControllerNode(ManagedNode):
         self._sent.publish(sent)
         if command.reason != self._reason:
             self._reason = command.reason
-            log = self.get_logger().warning if command.reason.refused else self.get_logger().info
-            log(f"command: {command.reason}")
+            if command.reason.refused:
+                self.get_logger().warning(f"command: {command.reason}")
+            else:
+                self.get_logger().info(f"command: {command.reason}")
             self._report()
 
     def _report(self) -> None:

@@ -49,7 +49,7 @@ class PlannerNodeConfig:
     image_size: int = param(224, "side of the images the camera node sends, pixels")
     goal_image: str = param("", "picture of the goal; empty: wait for goal/image")
     proprio: tuple[str, ...] = param(("",), "'<joint>/<field>' entries; '' for the task's")
-    action_names: tuple[str, ...] = param(("x", "y"), "names in the published plan")
+    action_names: tuple[str, ...] = param(("slide_x", "slide_y"), "names in the published plan")
     command_interface: str = param("velocity", "position, velocity or effort")
     imagine: bool = param(True, "publish plan/imagined when the checkpoint has a decoder")
     lockstep: bool = param(False, "the simulator waits for every plan: lose no sample")

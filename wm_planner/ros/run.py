@@ -45,9 +45,16 @@ def run_node(
         body: (node, spin) -> exit code; ``spin(timeout_s)`` serves callbacks.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stopping = threading.Event()
+    stopping, started = threading.Event(), threading.Event()
+
+    def on_signal(*_: object) -> None:
+        stopping.set()
+        # Loading a model takes seconds without a spin; afterwards callbacks are not cut short.
+        if not started.is_set():
+            raise Stopped
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, on_signal)
     executor = SingleThreadedExecutor()
     node: Any = None
 
@@ -61,6 +68,7 @@ def run_node(
         executor.add_node(node)
         if hasattr(node, "start"):
             node.start()
+        started.set()
         return body(node, spin)
     except Stopped:
         return 0
@@ -69,6 +77,7 @@ def run_node(
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2
     finally:
+        started.set()
         if node is not None:
             if hasattr(node, "close"):
                 node.close()
