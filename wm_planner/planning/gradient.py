@@ -7,14 +7,53 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wm_planner.planning.solver import CostFn, SolverResult, StopFn, pick_best
+from wm_planner.planning.solver import CostFn, Incumbent, SolverResult, StopFn
 
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 _MOMENTUM = 0.9
+_STALL_TOLERANCE = 1e-3  # relative improvement that counts as progress
+
+
+def make_optimizer(name: str, actions: Tensor, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimizer called `name`, with its usual settings, for one tensor of actions."""
+    if name in ("sgd", "momentum"):
+        momentum = _MOMENTUM if name == "momentum" else 0.0
+        return torch.optim.SGD([actions], lr=learning_rate, momentum=momentum)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    # One tensor: the grouped implementation only adds overhead.
+    return kind([actions], lr=learning_rate, foreach=False)
+
+
+def descend(
+    cost_fn: CostFn,
+    actions: Tensor,
+    optimizer: torch.optim.Optimizer,
+    noise_std: float,
+    low: Tensor,
+    high: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """One optimizer step on `actions` (B, N, H, A), in place, then noise, then the bounds.
+
+    Returns:
+        (B, N) costs before the step.
+    """
+    with torch.enable_grad():
+        costs = cost_fn(actions)
+        # A sum keeps problems and candidates independent; no weight sees a gradient.
+        (actions.grad,) = torch.autograd.grad(costs.sum(), actions)
+    optimizer.step()
+    with torch.no_grad():
+        if noise_std:
+            shape = actions.shape[1:]
+            actions += noise_std * torch.randn(shape, generator=generator, device=actions.device)
+        actions.clamp_(low, high)
+    return costs.detach()
 
 
 @dataclass(frozen=True)
 class GradientSolver:
-    """Descends from every starting point at once; gradients reach actions only.
+    """Descends from every starting point at once.
 
     Attributes are those of `PlannerConfig`.
     """
@@ -23,6 +62,7 @@ class GradientSolver:
     optimizer: str = "adam"
     action_noise_std: float = 0.003
     best_so_far: bool = True
+    stall_iterations: int = 0
 
     def solve(
         self,
@@ -36,47 +76,52 @@ class GradientSolver:
     ) -> SolverResult:
         """See `Solver.solve`."""
         actions = init.clamp(low, high).requires_grad_(True)
-        optimizer = self._make_optimizer(actions)
-        best_costs = torch.full(init.shape[:2], torch.inf, device=init.device)
-        best_actions = actions.detach().clone()
-        first: Tensor | None = None
-        evaluations = 0
-        for _ in range(num_iterations):
-            costs = cost_fn(actions)
-            # A sum keeps problems and restarts independent of each other.
-            (actions.grad,) = torch.autograd.grad(costs.sum(), actions)
-            evaluations += 1
-            values = costs.detach()
-            first = values[:, 0] if first is None else first
-            if self.best_so_far:
-                better = values < best_costs  # False for NaN
-                best_costs = torch.where(better, values, best_costs)
-                best_actions[better] = actions.detach()[better]
-            optimizer.step()
-            with torch.no_grad():
-                if self.action_noise_std:
-                    noise = torch.randn(actions.shape, generator=generator, device=actions.device)
-                    actions.add_(self.action_noise_std * noise)
-                actions.clamp_(low, high)
-            if should_stop is not None and should_stop():
+        optimizer = make_optimizer(self.optimizer, actions, self.learning_rate)
+        best, stall = Incumbent(init), _Stall(self.stall_iterations)
+        trace, initial_costs = [], torch.empty(0)
+        for iteration in range(num_iterations):
+            before = actions.detach().clone()
+            costs = descend(
+                cost_fn, actions, optimizer, self.action_noise_std, low, high, generator
+            )
+            if iteration == 0:
+                initial_costs = costs[:, 0]
+            trace.append(best.offer(before, stall.mask(costs)))
+            if stall.everywhere(best.costs) or (should_stop is not None and should_stop()):
                 break
         with torch.no_grad():
             last = cost_fn(actions)
-        evaluations += 1
         final = actions.detach()
-        if self.best_so_far:
-            candidates = torch.cat([best_actions, final], dim=1)
-            result, costs = pick_best(candidates, torch.cat([best_costs, last], dim=1))
-        else:
-            result, costs = pick_best(final, last)
-        assert first is not None
-        return SolverResult(result, costs, first, evaluations * init.shape[1])
+        if not self.best_so_far:
+            best = Incumbent(init)
+        best.offer(final, stall.mask(last))
+        evaluations = (len(trace) + 1) * init.shape[1]
+        return SolverResult(*best.take(), initial_costs, evaluations, torch.stack(trace))
 
-    def _make_optimizer(self, actions: Tensor) -> torch.optim.Optimizer:
-        if self.optimizer == "sgd":
-            return torch.optim.SGD([actions], lr=self.learning_rate)
-        if self.optimizer == "momentum":
-            return torch.optim.SGD([actions], lr=self.learning_rate, momentum=_MOMENTUM)
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
-        # One tensor: the grouped implementation only adds overhead.
-        return kind([actions], lr=self.learning_rate, foreach=False)
+
+class _Stall:
+    """Problems whose best cost has not improved for `patience` iterations; 0 watches nothing.
+
+    A stalled problem takes no further candidate, as if it had stopped alone.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._reference: Tensor | None = None
+
+    def mask(self, costs: Tensor) -> Tensor:
+        if self._reference is None or self._patience == 0:
+            return costs
+        return torch.where((self._waited >= self._patience)[:, None], torch.inf, costs)
+
+    def everywhere(self, best: Tensor) -> bool:
+        if self._patience == 0:
+            return False
+        if self._reference is None:
+            self._reference, self._waited = best, torch.zeros_like(best)
+            return False
+        better = best < self._reference - _STALL_TOLERANCE * self._reference.abs()
+        better |= self._reference.isinf() & best.isfinite()
+        self._reference = torch.where(better, best, self._reference)
+        self._waited = torch.where(better, 0, self._waited + 1)
+        return bool((self._waited >= self._patience).all())

@@ -1,6 +1,9 @@
 """What every solver is: a cost of action sequences in, the best sequence out.
 
 Shapes: B problems, N candidates each, H horizon, A model action size. Actions are standardised.
+
+All solvers draw the same random numbers for every problem of a batch, so that a plan does not
+depend on what else is planned beside it.
 """
 
 from __future__ import annotations
@@ -27,12 +30,15 @@ class SolverResult:
         costs: (B,) cost of those actions.
         initial_costs: (B,) cost of the first candidate it was given.
         num_evaluations: rollouts per problem.
+        trace: (iterations, B) lowest cost among the candidates of each iteration; infinite where
+            none was finite.
     """
 
     actions: Tensor
     costs: Tensor
     initial_costs: Tensor
     num_evaluations: int
+    trace: Tensor
 
 
 class Solver(Protocol):
@@ -64,21 +70,62 @@ class Solver(Protocol):
         ...
 
 
-def pick_best(actions: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
-    """The candidate of lowest finite cost for each problem.
+class Incumbent:
+    """The best candidate seen so far, for each problem; one that is not finite never becomes it.
 
     Args:
-        actions: (B, N, H, A), costs: (B, N).
-
-    Raises:
-        PlanningError: a problem has no finite candidate.
+        like: (B, N, H, A) candidates whose shape, type and device are taken.
     """
-    usable = costs.isfinite() & actions.flatten(2).isfinite().all(dim=2)
-    ranked = torch.where(usable, costs, torch.inf)
-    best, index = ranked.min(dim=1)
-    if not best.isfinite().all():
-        problems = (~best.isfinite()).nonzero().flatten().tolist()
-        raise PlanningError(
-            f"no finite plan for problem(s) {problems}: every candidate's cost is NaN or infinite"
-        )
-    return actions[torch.arange(len(actions), device=actions.device), index], best
+
+    def __init__(self, like: Tensor) -> None:
+        self.actions = like[:, 0].detach().clone()
+        self.costs = torch.full_like(like[:, 0, 0, 0].detach(), torch.inf)
+
+    def offer(self, actions: Tensor, costs: Tensor) -> Tensor:
+        """Look at candidates (B, N, H, A) of cost (B, N); return the lowest finite one (B,)."""
+        usable = costs.isfinite() & actions.isfinite().flatten(2).all(dim=2)
+        best, index = torch.where(usable, costs, torch.inf).min(dim=1)
+        chosen = actions[torch.arange(len(actions), device=actions.device), index]
+        better = best < self.costs
+        self.actions = torch.where(better[:, None, None], chosen, self.actions)
+        self.costs = torch.where(better, best, self.costs)
+        return best
+
+    def take(self) -> tuple[Tensor, Tensor]:
+        """Actions (B, H, A) and their costs (B,).
+
+        Raises:
+            PlanningError: a problem has no finite candidate.
+        """
+        lost = ~self.costs.isfinite()
+        if lost.any():
+            raise PlanningError(
+                f"no finite plan for problem(s) {lost.nonzero().flatten().tolist()}: "
+                "every candidate's cost is NaN or infinite"
+            )
+        return self.actions, self.costs
+
+
+def solve_from(
+    frozen: int, solver: Solver, cost_fn: CostFn, init: Tensor, *args, **options
+) -> SolverResult:
+    """`Solver.solve`, with the first `frozen` steps kept as they are in the first starting point.
+
+    Those steps are being executed while the plan is made; the rest is planned around them.
+    """
+    if frozen == 0:
+        return solver.solve(cost_fn, init, *args, **options)
+    committed = init[:, :1, :frozen]
+
+    def cost_of_rest(rest_BNHA: Tensor) -> Tensor:
+        head = committed.expand(-1, rest_BNHA.shape[1], -1, -1)
+        return cost_fn(torch.cat([head, rest_BNHA], dim=2))
+
+    result = solver.solve(cost_of_rest, init[:, :, frozen:], *args, **options)
+    return SolverResult(
+        torch.cat([committed[:, 0], result.actions], dim=1),
+        result.costs,
+        result.initial_costs,
+        result.num_evaluations,
+        result.trace,
+    )

@@ -1,0 +1,81 @@
+"""Live nodes in a private context: own domain, loopback only, conditions with deadlines."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="needs ROS 2 (or the 'ros' extra)")
+
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+
+class Graph:
+    """Nodes that share a context and one executor."""
+
+    def __init__(self, domain_id: int) -> None:
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.context = rclpy.context.Context()
+        rclpy.init(context=self.context, domain_id=domain_id)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._nodes: list[Any] = []
+
+    def add(self, kind: type, **parameters: Any) -> Any:
+        """Make a node with ROS parameters and serve it."""
+        from rclpy.parameter import Parameter
+
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        return self.serve(kind(context=self.context, parameter_overrides=overrides))
+
+    def peer(self, name: str) -> Any:
+        """A bare node of the test's own."""
+        return self.serve(rclpy.create_node(name, context=self.context))
+
+    def serve(self, node: Any) -> Any:
+        """Serve an existing node."""
+        self._executor.add_node(node)
+        self._nodes.append(node)
+        return node
+
+    def spin(self, timeout_s: float) -> None:
+        """Serve callbacks for at most `timeout_s` or one callback."""
+        self._executor.spin_once(timeout_sec=timeout_s)
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> Any:
+        """Serve callbacks until the condition holds; fail with `what` at the deadline."""
+        deadline = time.monotonic() + timeout_s
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
+            self.spin(0.01)
+        return value
+
+    def call(self, node: Any, kind: type, service: str) -> Any:
+        """Call a service from `node` and return the response."""
+        client = node.create_client(kind, service)
+        self.until(client.service_is_ready, f"service {service}")
+        future = client.call_async(kind.Request())
+        self.until(future.done, f"answer of {service}")
+        return future.result()
+
+    def close(self) -> None:
+        """Close and destroy all."""
+        for node in reversed(self._nodes):
+            if hasattr(node, "close"):
+                node.close()
+            node.destroy_node()
+        self._executor.shutdown()
+        rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture
+def graph() -> Iterator[Graph]:
+    """A private graph; parallel test workers use different domains."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    graph = Graph(domain_id=30 + int(worker))
+    yield graph
+    graph.close()

@@ -1,0 +1,248 @@
+"""The controller against a driver of the test's own in place of the arm, with injected faults."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from rclpy.qos import QoSProfile  # noqa: E402
+from sensor_msgs.msg import Image, JointState  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+
+from wm_planner.errors import ConfigError  # noqa: E402
+from wm_planner.nodes.controller_node import ControllerNode  # noqa: E402
+from wm_planner.ros.adapters import ADAPTERS  # noqa: E402
+from wm_planner.ros.conversions import (  # noqa: E402
+    image_message,
+    joint_state_message,
+    plan_message,
+)
+from wm_planner.types import Plan  # noqa: E402
+
+DT_S = 0.05
+STALE_S = 0.4
+NAMES = {"twist": ["linear.x", "linear.y"]}
+
+
+def read(message: Any) -> list[float]:
+    """The action in a command of any adapter."""
+    if hasattr(message, "data"):
+        return list(message.data)
+    if hasattr(message, "twist"):
+        return [message.twist.linear.x, message.twist.linear.y]
+    return list(message.points[0].velocities)
+
+
+class Arm:
+    """What a robot's driver sees, and the sensors and planner it would come with."""
+
+    def __init__(self, graph, adapter: str = "forward", **parameters: Any) -> None:
+        self.graph = graph
+        self.commands: list[tuple[float, list[float]]] = []
+        self.controller = graph.add(
+            ControllerNode,
+            adapter=adapter,
+            action_names=NAMES.get(adapter, ["slide_x", "slide_y"]),
+            frame_id="base_link",
+            control_dt_s=DT_S,
+            stale_after_s=STALE_S,
+            **parameters,
+        )
+        self.controller.trigger_configure()
+        self.node = graph.peer("arm")
+        depth = QoSProfile(depth=50)
+        self.node.create_subscription(ADAPTERS[adapter], "command", self._on_command, depth)
+        self._plans = self.node.create_publisher(JointTrajectory, "plan", depth)
+        self._states = self.node.create_publisher(JointState, "joint_states", depth)
+        self._images = self.node.create_publisher(Image, "observation/image", depth)
+        graph.until(
+            lambda: all(
+                p.get_subscription_count() for p in (self._plans, self._states, self._images)
+            )
+            and self.node.count_publishers("command"),
+            "discovery",
+        )
+
+    def _on_command(self, message: Any) -> None:
+        self.commands.append((time.monotonic(), read(message)))
+
+    def now_ns(self) -> int:
+        return self.node.get_clock().now().nanoseconds
+
+    def state(self, stamp_ns: int | None = None) -> None:
+        names = ("slide_x/position", "slide_y/position")
+        stamp_ns = self.now_ns() if stamp_ns is None else stamp_ns
+        self._states.publish(joint_state_message(np.array([0.3, -0.2]), names, stamp_ns))
+
+    def image(self) -> None:
+        self._images.publish(image_message(np.zeros((8, 8, 3), np.uint8), self.now_ns()))
+
+    def plan(self, value: float = 0.5, rows: int = 100, stamp_ns: int | None = None) -> None:
+        actions = np.full((rows, 2), value, np.float32)
+        stamp_ns = self.now_ns() if stamp_ns is None else stamp_ns
+        plan = Plan(stamp_ns, round(DT_S * 1e9), actions)
+        self._plans.publish(plan_message(plan, ["slide_x", "slide_y"], "velocity"))
+
+    def live(self, condition, what: str, sense: bool = True, plan: bool = True) -> None:
+        """Keep sensors and planner running until the condition holds."""
+        last_s = 0.0
+
+        def step() -> Any:
+            nonlocal last_s
+            if time.monotonic() - last_s > DT_S:
+                last_s = time.monotonic()
+                self.state()
+                if sense:
+                    self.image()
+                if plan:
+                    self.plan()
+            return condition()
+
+        self.graph.until(step, what)
+
+    def drive(self) -> None:
+        """Activate and wait until the robot moves."""
+        self.controller.trigger_activate()
+        self.live(lambda: self.commands and self.commands[-1][1] == [0.5, 0.5], "motion")
+
+    def last_is_safe(self) -> bool:
+        return bool(self.commands) and self.commands[-1][1] == [0.0, 0.0]
+
+    def moved_last_s(self) -> float:
+        return max(when for when, action in self.commands if action != [0.0, 0.0])
+
+
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
+def test_moves_only_once_activated_and_ends_with_the_safe_command(graph, adapter):
+    arm = Arm(graph, adapter)
+    deadline = time.monotonic() + 3 * DT_S
+    arm.live(lambda: time.monotonic() > deadline, "a few periods")
+    assert arm.commands == []
+    arm.drive()
+    arm.controller.trigger_deactivate()
+    graph.until(arm.last_is_safe, "safe command on deactivation")
+    count = len(arm.commands)
+    deadline = time.monotonic() + 3 * DT_S
+    arm.live(lambda: time.monotonic() > deadline, "a few periods")
+    assert len(arm.commands) == count
+
+
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
+def test_stop_is_latched_and_nothing_follows_the_safe_command(graph, adapter):
+    arm = Arm(graph, adapter)
+    arm.drive()
+    assert graph.call(arm.node, Trigger, "controller_node/stop").success
+    graph.until(arm.last_is_safe, "safe command on stop")
+    count = len(arm.commands)
+    deadline = time.monotonic() + 4 * DT_S
+    arm.live(lambda: time.monotonic() > deadline, "a few periods")
+    assert len(arm.commands) == count
+    arm.controller.trigger_deactivate()
+    arm.drive()
+
+
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
+def test_dead_planner_stops_the_robot_in_time(graph, adapter):
+    arm = Arm(graph, adapter)
+    arm.drive()
+    dead_s = time.monotonic()
+    arm.live(arm.last_is_safe, "safe command", plan=False)
+    # One period more than stale_after, and one for the test's own loop.
+    assert arm.commands[-1][0] - dead_s < STALE_S + 2 * DT_S + 0.1
+    assert arm.moved_last_s() - dead_s > STALE_S - 2 * DT_S
+
+
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
+def test_stopped_camera_stops_the_robot_though_plans_go_on(graph, adapter):
+    arm = Arm(graph, adapter)
+    arm.drive()
+    blind_s = time.monotonic()
+    arm.live(arm.last_is_safe, "safe command", sense=False)
+    assert arm.commands[-1][0] - blind_s < STALE_S + 2 * DT_S + 0.1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_plan_is_refused_at_once(graph, value):
+    arm = Arm(graph)
+    arm.drive()
+    bad_s = time.monotonic()
+    arm.plan(value, stamp_ns=arm.now_ns())
+    arm.live(arm.last_is_safe, "safe command", plan=False)
+    assert arm.commands[-1][0] - bad_s < STALE_S
+    assert all(np.isfinite(action).all() for _, action in arm.commands)
+    arm.live(lambda: not arm.last_is_safe(), "recovery with the next good plan")
+
+
+def test_commands_are_clamped_and_rate_limited(graph):
+    arm = Arm(graph, low=[-0.4, -0.4], high=[0.4, 0.4], max_rate=[2.0, 2.0])
+    arm.controller.trigger_activate()
+    arm.live(lambda: arm.commands and arm.commands[-1][1] == [0.4, 0.4], "the clamped action")
+    sent = np.array([action for _, action in arm.commands])
+    assert np.abs(np.diff(sent, axis=0)).max() <= 2.0 * DT_S + 1e-9
+    assert sent.max() <= 0.4
+
+
+def test_position_robot_holds_where_it_is(graph):
+    arm = Arm(graph, "joint_trajectory", hold=True)
+    arm.state()
+    graph.until(lambda: arm.controller._measured is not None, "joint states")
+    arm.controller.trigger_activate()
+    arm.live(lambda: arm.commands, "a command", plan=False)
+    assert arm.commands[-1][1] == pytest.approx([0.3, -0.2])
+
+
+def test_hold_without_joint_states_does_not_activate(graph):
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    arm = Arm(graph, hold=True)
+    assert arm.controller.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert "joint_states" in str(arm.controller._failure)
+
+
+def test_closing_the_node_sends_the_safe_command_last(graph):
+    arm = Arm(graph)
+    arm.drive()
+    arm.controller.close()
+    graph.until(arm.last_is_safe, "safe command on close")
+
+
+def test_lockstep_answers_a_repeated_tick_alike_and_waits_for_a_fresh_plan(graph):
+    arm = Arm(graph, lockstep=True, rows_per_plan=2)
+    arm.controller.trigger_activate()
+    second = 10**9
+    dt_ns = round(DT_S * 1e9)
+    arm.plan(0.25, stamp_ns=second)
+    graph.until(lambda: arm.controller._loop.plan, "the plan")
+    for tick in (0, 0, 1):
+        arm.state(second + tick * dt_ns)
+        graph.until(lambda n=tick: len(arm.commands) > n, "an answer")
+    graph.until(lambda: len(arm.commands) == 3, "three answers")
+    arm.state(second + 2 * dt_ns)  # the plan has been used up
+    graph.until(lambda: arm.controller._pending_ns == second + 2 * dt_ns, "the pending tick")
+    assert len(arm.commands) == 3
+    arm.plan(0.125, stamp_ns=second + 2 * dt_ns)
+    graph.until(lambda: len(arm.commands) == 4, "the answer")
+    assert [action[0] for _, action in arm.commands] == [0.25, 0.25, 0.25, 0.125]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"adapter": "forwards"}, "Did you mean 'forward'"),
+        ({"stale_after": 1.0}, "Did you mean 'stale_after_s'"),
+        ({"low": [-1.0]}, "low needs 2 entries"),
+        ({"command_interface": "torque"}, "torque"),
+        ({"safe_action": [5.0, 0.0]}, "outside the limits"),
+        ({"adapter": "twist", "frame_id": "map"}, "unknown twist axis"),
+        ({"control_dt_s": "fast"}, "expected a number, got 'fast'"),
+    ],
+)
+def test_bad_parameters_name_the_key_and_the_choices(graph, parameters, text):
+    with pytest.raises(ConfigError, match=text.replace("(", r"\(")):
+        graph.add(ControllerNode, **parameters)

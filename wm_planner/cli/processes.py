@@ -1,0 +1,208 @@
+"""Child processes that end together: each in its own group, logged to a file, never left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from wm_planner.errors import WmPlannerError
+
+INTERRUPT_S, TERMINATE_S, END_S = 1.0, 2.0, 3.0  # after SIGINT: SIGTERM, SIGKILL, given up
+LOG_LINES = 15
+_PR_SET_PDEATHSIG = 1
+
+
+class ChildFailedError(WmPlannerError):
+    """A process that the run needs has ended."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """One process to start.
+
+    Attributes:
+        name: of the log file and in messages.
+        command: program and arguments.
+        required: the run has failed when it ends by itself.
+        ends_run: the run is over, well, when it ends with exit code 0.
+    """
+
+    name: str
+    command: Sequence[str]
+    required: bool = True
+    ends_run: bool = False
+
+
+class Supervisor:
+    """Starts children and ends all of them on leaving the ``with`` block, whatever the reason.
+
+    Args:
+        children: what to start, in this order.
+        logs: directory for ``<name>.log`` (stdout and stderr).
+        environment: of the children.
+
+    Raises:
+        ChildFailedError: a program cannot be started.
+    """
+
+    def __init__(
+        self, children: Sequence[Child], logs: Path, environment: Mapping[str, str]
+    ) -> None:
+        self._children = list(children)
+        self._logs = logs
+        self._environment = dict(environment)
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._stop = threading.Event()
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Supervisor:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._on_signal)
+        try:
+            for child in self._children:
+                self._start(child)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.shutdown()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            self._handlers.clear()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether SIGINT, SIGTERM or `interrupt` has asked for the end."""
+        return self._stop.is_set()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process id, and group id, of every child by name."""
+        return {name: process.pid for name, process in self._running.items()}
+
+    def interrupt(self) -> None:
+        """Ask `wait` to return; may be called from any thread."""
+        self._stop.set()
+
+    def log_of(self, name: str) -> Path:
+        """File that holds what a child wrote."""
+        return self._logs / f"{name}.log"
+
+    def wait(self, idle: Callable[[], None]) -> bool:
+        """Watch the children until the run is over; `idle` is called over and over meanwhile and
+        should take a few hundredths of a second.
+
+        Returns:
+            True when the run ended by itself, False when it was interrupted.
+
+        Raises:
+            ChildFailedError: a required child ended; the message holds its last log lines.
+        """
+        while not self._stop.is_set():
+            over = False
+            for child in self._children:
+                code = self._running[child.name].poll()
+                if code is None:
+                    continue
+                if child.ends_run and code == 0:
+                    over = True
+                elif child.required and not self._stop.is_set():
+                    raise ChildFailedError(self._obituary(child.name, code))
+            if over:
+                return True
+            idle()
+        return False
+
+    def shutdown(self) -> None:
+        """End every group: SIGINT, SIGTERM after 1 s, SIGKILL after 2 s."""
+        begin_s = time.monotonic()
+        self._signal_all(signal.SIGINT)
+        steps = [(INTERRUPT_S, signal.SIGTERM), (TERMINATE_S, signal.SIGKILL)]
+        while self._alive():
+            passed_s = time.monotonic() - begin_s
+            if steps and passed_s >= steps[0][0]:
+                self._signal_all(steps.pop(0)[1])
+            elif passed_s > END_S:
+                break  # only a process stuck in the kernel survives SIGKILL
+            time.sleep(0.02)
+
+    def _start(self, child: Child) -> None:
+        parent = os.getpid()
+        with self.log_of(child.name).open("wb") as log:
+            try:
+                self._running[child.name] = subprocess.Popen(
+                    list(child.command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment,
+                    start_new_session=True,
+                    preexec_fn=_die_with(parent) if sys.platform == "linux" else None,
+                )
+            except OSError as error:
+                raise ChildFailedError(
+                    f"{child.name}: cannot start {child.command[0]}: {error.strerror}"
+                ) from error
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stop.set()
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for process in self._running.values():
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                pass  # the whole group has ended
+
+    def _alive(self) -> bool:
+        return any([_group_alive(process) for process in self._running.values()])
+
+    def _obituary(self, name: str, code: int) -> str:
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        path = self.log_of(name)
+        lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        return "\n".join([f"{name} ended early: {how}; its log, {path}, ends with", *lines])
+
+
+def _group_alive(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()  # reaps the leader, which as a zombie would keep its group
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # macOS: only zombies are left
+        return False
+    return True
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Runs in the child before exec: the kernel kills it when the parent is gone."""
+    libc = ctypes.CDLL(None)  # loaded here: between fork and exec nothing may be loaded
+
+    def set_death_signal() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    return set_death_signal

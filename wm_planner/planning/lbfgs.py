@@ -1,0 +1,112 @@
+"""Projected L-BFGS: many independent problems at once, each with its own memory and step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wm_planner.planning.solver import CostFn, Incumbent, SolverResult, StopFn
+
+_ARMIJO = 1e-4
+_BACKTRACKS = 6
+_SHRINK = 0.3
+_EPS = 1e-12
+
+
+@dataclass(frozen=True)
+class LBFGSSolver:
+    """Quasi-Newton steps on the free variables, projected onto the bounds.
+
+    Attributes:
+        learning_rate: largest entry of the first step, standardised action units; later steps
+            have the length that the curvature says.
+        memory: pairs remembered.
+    """
+
+    learning_rate: float = 0.2
+    memory: int = 10
+
+    def solve(
+        self,
+        cost_fn: CostFn,
+        init: Tensor,
+        low: Tensor,
+        high: Tensor,
+        generator: torch.Generator,
+        num_iterations: int,
+        should_stop: StopFn | None = None,
+    ) -> SolverResult:
+        """See `Solver.solve`; without randomness."""
+        shape = init.shape
+        low, high = (bound.expand(shape[2:]).reshape(-1) for bound in (low, high))
+
+        def value_and_gradient(x_BNX: Tensor) -> tuple[Tensor, Tensor]:
+            x_BNX = x_BNX.detach().requires_grad_(True)
+            with torch.enable_grad():
+                costs = cost_fn(x_BNX.reshape(shape))
+                (gradient,) = torch.autograd.grad(costs.sum(), x_BNX)
+            return costs.detach(), gradient
+
+        x = init.flatten(2).clamp(low, high)
+        f, g = value_and_gradient(x)
+        evaluations, initial_costs = 1, f[:, 0]
+        best, trace, pairs = Incumbent(init), [], []
+        for _ in range(num_iterations):
+            trace.append(best.offer(x.reshape(shape), f))
+            free = ~(((x <= low) & (g > 0)) | ((x >= high) & (g < 0)))
+            steepest = torch.where(free, g, 0.0)
+            direction = -torch.where(free, _two_loop(steepest, pairs), 0.0)
+            first = self.learning_rate / steepest.abs().amax(-1, keepdim=True).clamp(min=_EPS)
+            newton = _dot(direction, g) < -_EPS * _dot(steepest, steepest)
+            newton &= torch.stack([rho for *_, rho in pairs]).any(0) if pairs else False
+            direction = torch.where(newton, direction, -first * steepest)
+            old_x, old_g, waiting = x, g, torch.ones_like(f, dtype=torch.bool)
+            step = 1.0
+            for _ in range(_BACKTRACKS):
+                trial = (old_x + step * direction).clamp(low, high)
+                trial_f, trial_g = value_and_gradient(trial)
+                evaluations += 1
+                enough = trial_f <= f + _ARMIJO * _dot(old_g, trial - old_x)[..., 0]
+                accept = waiting & enough & trial_g.isfinite().all(-1)
+                x = torch.where(accept[..., None], trial, x)
+                g = torch.where(accept[..., None], trial_g, g)
+                f = torch.where(accept, trial_f, f)
+                waiting &= ~accept
+                step *= _SHRINK
+                if not waiting.any():
+                    break
+            s, y = x - old_x, g - old_g
+            curvature = _dot(s, y)
+            # A pair without positive curvature is remembered as nothing.
+            good = curvature > _EPS * _dot(y, y)
+            rho = torch.where(good, 1 / torch.where(good, curvature, 1.0), 0.0)
+            # Where no step was found the memory is wrong: begin again with steepest descent.
+            pairs = [(s_, y_, torch.where(waiting[..., None], 0.0, r)) for s_, y_, r in pairs]
+            pairs = [*pairs, (s, y, rho)][-self.memory :]
+            if should_stop is not None and should_stop():
+                break
+        best.offer(x.reshape(shape), f)
+        count = evaluations * shape[1]
+        return SolverResult(*best.take(), initial_costs, count, torch.stack(trace))
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1, keepdim=True)
+
+
+def _two_loop(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Inverse Hessian times gradient; pairs with rho 0 change nothing."""
+    q, alphas = gradient, []
+    scale = torch.ones_like(gradient[..., :1])
+    for s, y, rho in reversed(pairs):
+        alpha = rho * _dot(s, q)
+        alphas.append(alpha)
+        q = q - alpha * y
+    for s, y, rho in pairs:  # the newest usable pair sets the scale
+        scale = torch.where(rho > 0, 1 / (rho * _dot(y, y)).clamp(min=_EPS), scale)
+    q = q * scale
+    for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
+        q = q + s * (alpha - rho * _dot(y, q))
+    return q

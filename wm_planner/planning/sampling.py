@@ -1,0 +1,78 @@
+"""What the sampling solvers share: draw around a mean, evaluate, refit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wm_planner.planning.solver import CostFn, Incumbent, SolverResult, StopFn
+
+
+@dataclass(frozen=True)
+class SamplingSolver:
+    """Samples around a mean sequence, which is itself always the first candidate.
+
+    Subclasses say how the mean moves. Only the first starting point is used.
+    Attributes are those of `PlannerConfig`.
+    """
+
+    num_samples: int = 300
+    init_std: float = 1.0
+    best_so_far: bool = True
+
+    @torch.no_grad()
+    def solve(
+        self,
+        cost_fn: CostFn,
+        init: Tensor,
+        low: Tensor,
+        high: Tensor,
+        generator: torch.Generator,
+        num_iterations: int,
+        should_stop: StopFn | None = None,
+    ) -> SolverResult:
+        """See `Solver.solve`."""
+        mean = init[:, 0].clamp(low, high)
+        std = torch.full_like(mean, self.init_std)
+        initial_costs, evaluations = cost_fn(mean[:, None])[:, 0], 2  # the first and last mean
+        best, trace = Incumbent(init), []
+        best.offer(mean[:, None], initial_costs[:, None])
+        for _ in range(num_iterations):
+            shape = (self.num_samples, *mean.shape[1:])
+            noise = torch.randn(shape, generator=generator, device=mean.device)
+            noise[0] = 0
+            samples = (mean[:, None] + std[:, None] * noise).clamp(low, high)
+            samples, rounds = self._refine(cost_fn, samples, low, high, generator)
+            costs = cost_fn(samples)
+            evaluations += (rounds + 1) * self.num_samples
+            trace.append(best.offer(samples, costs))
+            costs = torch.where(costs.isfinite(), costs, torch.inf)
+            mean, std = self._refit(samples, costs, mean, std)
+            if should_stop is not None and should_stop():
+                break
+        if not self.best_so_far:
+            best = Incumbent(init)
+        best.offer(mean[:, None], cost_fn(mean[:, None]))
+        return SolverResult(*best.take(), initial_costs, evaluations, torch.stack(trace))
+
+    def _refine(
+        self,
+        cost_fn: CostFn,
+        samples: Tensor,
+        low: Tensor,
+        high: Tensor,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, int]:
+        """Improve samples before they are ranked; also the evaluations made of each."""
+        return samples, 0
+
+    def _refit(
+        self, samples: Tensor, costs: Tensor, mean: Tensor, std: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """New mean and standard deviation (B, H, A) from (B, N, H, A) samples.
+
+        `costs` (B, N) are infinite where a sample must not count.
+        """
+        raise NotImplementedError
