@@ -87,7 +87,8 @@ class Arm:
         actions = np.full((rows, 2), value, np.float32)
         stamp_ns = self.now_ns() if stamp_ns is None else stamp_ns
         plan = Plan(stamp_ns, round(DT_S * 1e9), actions)
-        self._plans.publish(plan_message(plan, ["slide_x", "slide_y"], "velocity"))
+        names = self.controller.config.action_names
+        self._plans.publish(plan_message(plan, names, "velocity"))
 
     def live(self, condition, what: str, sense: bool = True, plan: bool = True) -> None:
         """Keep sensors and planner running until the condition holds."""
@@ -177,6 +178,34 @@ def test_non_finite_plan_is_refused_at_once(graph, value):
     assert arm.commands[-1][0] - bad_s < STALE_S
     assert all(np.isfinite(action).all() for _, action in arm.commands)
     arm.live(lambda: not arm.last_is_safe(), "recovery with the next good plan")
+
+
+def test_plan_for_other_joints_is_refused(graph):
+    arm = Arm(graph)
+    arm.controller.trigger_activate()
+    actions = np.full((100, 2), 0.5, np.float32)
+    plan = Plan(arm.now_ns(), round(DT_S * 1e9), actions)
+    arm._plans.publish(plan_message(plan, ["slide_y", "slide_x"], "velocity"))
+    arm.live(lambda: len(arm.commands) > 5, "commands", plan=False)
+    assert all(action == [0.0, 0.0] for _, action in arm.commands)
+
+
+def test_empty_plan_ends_what_was_planned(graph):
+    arm = Arm(graph)
+    arm.drive()
+    ended_s = time.monotonic()
+    arm._plans.publish(JointTrajectory())
+    arm.live(arm.last_is_safe, "safe command", plan=False)
+    assert arm.commands[-1][0] - ended_s < STALE_S
+
+
+def test_cleanup_frees_what_configure_made(graph):
+    arm = Arm(graph)
+    arm.controller.trigger_cleanup()
+    graph.until(lambda: not arm.node.count_publishers("command"), "the end of the publisher")
+    arm.controller.trigger_configure()
+    graph.until(lambda: arm.node.count_publishers("command") == 1, "one publisher")
+    arm.drive()
 
 
 def test_commands_are_clamped_and_rate_limited(graph):

@@ -120,9 +120,16 @@ class ControllerNode(ManagedNode):
     def _on_plan(self, message: JointTrajectory) -> None:
         if not self._active:
             return
+        if not message.points:  # the planner has no goal any more
+            self._loop.drop_plan()
+            return
         try:
-            plan = plan_from_message(message, self.config.command_interface, self._dt_ns)
-            self._loop.put(plan)
+            config = self.config
+            self._loop.put(
+                plan_from_message(
+                    message, config.action_names, config.command_interface, self._dt_ns
+                )
+            )
         except (NonFiniteActionError, ValueError) as error:
             self.get_logger().error(f"plan refused: {error}")
         if self._pending_ns is not None:

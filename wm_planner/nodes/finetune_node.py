@@ -28,6 +28,7 @@ from wm_planner.ros.run import run_node
 from wm_planner.runtime.recorder import EpisodeRecorder
 
 END_GRACE_S = 2.0  # how long the last image of an episode may stay away
+SETTLE_S = 0.3  # how long other topics may lag behind that image
 _TYPES = {
     "observation/image": Image,
     "joint_states": JointState,
@@ -90,7 +91,6 @@ class FinetuneNode(Node):
             self._guarded(lambda: self._recorder.add(name, kind_name, data, stamp_ns))
             if topic == "observation/image":
                 self._newest_image_ns = max(self._newest_image_ns, stamp_ns)
-                self._process_events()
 
         self.create_subscription(kind, topic, on_message, profile, raw=True)
 
@@ -105,10 +105,14 @@ class FinetuneNode(Node):
             values = values_of(message)
             stamp_ns = int(values["stamp_ns"])
             if message.message == "end":
-                late = time.monotonic() - came_s > END_GRACE_S
-                if self._newest_image_ns < stamp_ns and not late:
+                self._recorder.expect_end(stamp_ns)
+                waited_s = time.monotonic() - came_s
+                complete = self._newest_image_ns >= stamp_ns
+                if waited_s < (SETTLE_S if complete else END_GRACE_S):
                     return
             self._events.popleft()
+            if message.message == "start" and self._is_over(values["episode"], stamp_ns):
+                continue
             name = self.resolve_topic_name("episode")
             data = serialize_message(message)
             kind = "diagnostic_msgs/msg/DiagnosticStatus"
@@ -120,6 +124,14 @@ class FinetuneNode(Node):
             if message.message == "end":
                 path = self._guarded(lambda: self._recorder.end(stamp_ns))
                 self.get_logger().info(f"closed {path}")
+
+    def _is_over(self, episode: str, start_ns: int) -> bool:
+        """Latched events of an episode that ended before this node came."""
+        ended = any(
+            later.message == "end" and values_of(later)["episode"] == episode
+            for later, _ in self._events
+        )
+        return ended and self._newest_image_ns < start_ns
 
     def _on_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         stamp_ns = self._now_ns()

@@ -17,6 +17,7 @@ from wm_planner.data.frames import FrameAssembler
 from wm_planner.errors import ConfigError, WmPlannerError
 from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import (
+    INTERFACES,
     check_interface,
     image_array,
     image_message,
@@ -86,14 +87,17 @@ class PlannerNode(ManagedNode):
         config = self.config
         torch.set_num_threads(config.threads)
         bundle = load_bundle(config.checkpoint, config.device, config.task)
-        settings = [s for s in config.settings if s]
+        changes = [s for s in config.settings if s]
         base = {**bundle.planner, "solver": config.planner, "seed": config.seed}
-        self._planner = Planner(bundle, planner_config(base, settings, "settings"))
+        settings = planner_config(base, changes, "settings")
+        self._planner = Planner(bundle, settings)
         self._warm_up()
+        history = bundle.model.config.num_hist if settings.rollout == "history" else 1
         self._assembler = FrameAssembler(
-            bundle.model.config.num_hist,
+            history,
             round(self._task.model_dt_s * 1e9),
             round(self._task.control_dt_s * 1e9),
+            self._task.frame_skip if history > 1 else None,
         )
         self._plan = self.create_publisher(JointTrajectory, "plan", COMMAND)
         self._imagined = self.create_publisher(Image, "plan/imagined", RELIABLE)
@@ -102,6 +106,8 @@ class PlannerNode(ManagedNode):
         profile = sensor(config.lockstep)
         self.create_subscription(Image, "observation/image", self._on_image, profile)
         self.create_subscription(JointState, "joint_states", self._on_state, profile)
+        if history > 1:
+            self.create_subscription(JointTrajectory, "command_sent", self._on_sent, COMMAND)
         self.create_subscription(Image, "goal/image", self._on_goal, LATCHED)
         self.create_subscription(JointState, "goal/joint_states", self._on_goal_state, LATCHED)
         self._worker = LatestWorker(self._work, self._on_plan, self._on_failure, "planner")
@@ -134,8 +140,17 @@ class PlannerNode(ManagedNode):
         self._try_plan()
 
     def _on_state(self, message: JointState) -> None:
-        values = proprio_array(message, self._names)
+        try:
+            values = proprio_array(message, self._names)
+        except ConfigError as error:  # another device, say a gripper, on the same topic
+            self.get_logger().warning(str(error), throttle_duration_sec=5.0)
+            return
         self._assembler.push_proprio(to_ns(message.header.stamp), values)
+        self._try_plan()
+
+    def _on_sent(self, message: JointTrajectory) -> None:
+        action = getattr(message.points[0], INTERFACES[self.config.command_interface])
+        self._assembler.push_action(to_ns(message.header.stamp), np.array(action, np.float32))
         self._try_plan()
 
     def _on_goal_state(self, message: JointState) -> None:
@@ -171,6 +186,8 @@ class PlannerNode(ManagedNode):
             self._worker.reset()
         self._assembler.clear()
         self._goal, self._planned = goal, None
+        if goal is None:
+            self._plan.publish(JointTrajectory())  # nothing of the old plan may be followed
         if goal is not None and (goal.proprio is not None or not self.config.lockstep):
             self._accept(goal.stamp_ns)
 

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
 from wm_planner.config import from_dict, suggest
 from wm_planner.errors import ConfigError
 
-SOLVERS = ("gbp", "cem")
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
-OBJECTIVES = ("last", "all", "staged")
-INITS = ("zero", "randn")
-ROLLOUTS = ("markov", "history")
+# Solver names and the number of iterations each takes when none is given: sampling solvers
+# evaluate `num_samples` rollouts in each.
+ITERATIONS = {"gbp": 100, "cem": 30, "mppi": 30, "gradient-cem": 10, "lbfgs": 20}
+SOLVERS = tuple(ITERATIONS)
+_CHOICES = {
+    "solver": SOLVERS,
+    "optimizer": ("sgd", "momentum", "adam", "adamw"),
+    "objective": ("last", "all", "staged"),
+    "init": ("zero", "randn"),
+    "rollout": ("markov", "history"),
+}
+_AT_LEAST = {
+    "horizon": 1,
+    "num_iterations": 1,
+    "warm_iterations": 1,
+    "num_restarts": 1,
+    "replan_steps": 1,
+    "num_samples": 2,
+    "num_elites": 2,
+    "gradient_steps": 1,
+    "frozen_steps": 0,
+    "stall_iterations": 0,
+    "action_noise_std": 0,
+    "restart_std": 0,
+    "control_weight": 0,
+    "objective_alpha": 0,
+}
+_POSITIVE = ("learning_rate", "objective_base", "init_std", "temperature")
 
 
 @dataclass(frozen=True)
@@ -22,24 +46,32 @@ class PlannerConfig:
     """One strict set of settings for every solver.
 
     Attributes:
-        solver: 'gbp' (gradient-based planning) or 'cem'.
+        solver: 'gbp' (gradient-based planning), 'cem', 'mppi', 'gradient-cem' or 'lbfgs'.
         horizon: model steps planned ahead.
-        num_iterations: optimizer steps, or CEM refits, of a plan from scratch.
+        num_iterations: optimizer steps or refits of a plan; None takes the solver's usual number.
         warm_iterations: the same when the last plan is at hand; None for num_iterations.
-        learning_rate: step size in standardised action units (gbp).
-        optimizer: 'sgd', 'momentum' (0.9), 'adam' or 'adamw' (gbp).
-        num_restarts: starting points optimised side by side (gbp).
-        init: 'zero' (the raw action zero) or 'randn' (standard normal) starting point (gbp).
-        restart_std: spread of the further starting points, standardised action units (gbp).
-        action_noise_std: noise added after every optimizer step (gbp).
-        best_so_far: return the best iterate instead of the last one (gbp).
+        learning_rate: step size in standardised action units (gbp, gradient-cem, first lbfgs step).
+        optimizer: 'sgd', 'momentum' (0.9), 'adam' or 'adamw' (gbp, gradient-cem).
+        num_restarts: starting points optimised side by side (gbp, lbfgs).
+        init: 'zero' (the raw action zero) or 'randn' (standard normal) starting point (gbp, lbfgs).
+        restart_std: spread of the further starting points, standardised action units.
+        action_noise_std: noise added after every optimizer step (gbp, gradient-cem).
+        best_so_far: return the best candidate seen instead of the last iterate (not lbfgs, which
+            never goes up).
+        stall_iterations: stop after so many iterations without progress; 0 never stops (gbp).
         bounded: keep actions inside the task's bounds.
-        num_samples, num_elites: candidates and refitted share (cem).
-        init_std: first standard deviation of the samples (cem).
+        num_samples, num_elites: candidates and refitted share (cem, gradient-cem; mppi has no
+            elites).
+        init_std: first standard deviation of the samples (mppi keeps it).
+        gradient_steps: steps that every sample takes (gradient-cem).
+        temperature: in units of the cost (mppi).
+        control_weight: 1 adds the published control cost, 0 leaves it out (mppi).
         objective: 'last', 'all' or 'staged'; see `planning.objective`.
         objective_base: weight ratio of later to earlier frames in 'all'.
         objective_alpha: weight of the proprioception error; None takes the task's.
         replan_steps: model steps executed between two plans.
+        frozen_steps: model steps at the head of a warm start that stay as they are, because they
+            are executed while the plan is made.
         warm_start: start from the last plan, shifted by the time that passed.
         rollout: 'markov' or 'history'.
         seed: of the planner's own random generator.
@@ -47,7 +79,7 @@ class PlannerConfig:
 
     solver: str = "gbp"
     horizon: int = 5
-    num_iterations: int = 100
+    num_iterations: int | None = None
     warm_iterations: int | None = None
     learning_rate: float = 0.2
     optimizer: str = "adam"
@@ -56,65 +88,81 @@ class PlannerConfig:
     restart_std: float = 1.0
     action_noise_std: float = 0.003
     best_so_far: bool = True
+    stall_iterations: int = 0
     bounded: bool = True
     num_samples: int = 300
     num_elites: int = 30
     init_std: float = 1.0
+    gradient_steps: int = 1
+    temperature: float = 0.01
+    control_weight: float = 0.0
     objective: str = "all"
     objective_base: float = 0.5
     objective_alpha: float | None = None
     replan_steps: int = 1
+    frozen_steps: int = 0
     warm_start: bool = True
     rollout: str = "markov"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("solver", SOLVERS),
-            ("optimizer", OPTIMIZERS),
-            ("objective", OBJECTIVES),
-            ("init", INITS),
-            ("rollout", ROLLOUTS),
-        ):
+        for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"unknown {name} '{value}'.{suggest(str(value), choices)}")
-        for name in ("horizon", "num_iterations", "num_restarts", "replan_steps", "num_elites"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.warm_iterations is not None and self.warm_iterations < 1:
-            raise ValueError(f"warm_iterations must be at least 1, got {self.warm_iterations}")
-        if self.replan_steps > self.horizon:
-            raise ValueError(f"replan_steps {self.replan_steps} exceeds horizon {self.horizon}")
-        if not 2 <= self.num_elites <= self.num_samples:
-            raise ValueError(
-                f"num_elites must be from 2 to num_samples {self.num_samples}, "
-                f"got {self.num_elites}"
-            )
-        for name in ("learning_rate", "objective_base", "init_std"):
+        for name, least in _AT_LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.action_noise_std < 0 or self.restart_std < 0:
-            raise ValueError("action_noise_std and restart_std must not be negative")
+        if self.replan_steps > self.horizon:
+            raise ValueError(f"replan_steps {self.replan_steps} exceeds horizon {self.horizon}")
+        if self.frozen_steps >= self.horizon:
+            raise ValueError(
+                f"frozen_steps {self.frozen_steps} leaves nothing of horizon {self.horizon} to plan"
+            )
+        if self.solver in ("cem", "gradient-cem") and self.num_elites > self.num_samples:
+            raise ValueError(
+                f"num_elites {self.num_elites} exceeds num_samples {self.num_samples}"
+            )
+        if self.stall_iterations and not self.best_so_far:
+            raise ValueError("stall_iterations needs best_so_far: the last iterate is no result")
+
+    def iterations(self, warm: bool) -> int:
+        """Budget of one plan, with or without a warm start."""
+        if warm and self.warm_iterations is not None:
+            return self.warm_iterations
+        return self.num_iterations or ITERATIONS[self.solver]
 
 
 def planner_config(
-    base: dict, settings: Iterable[str] = (), source: str = "planner"
+    base: dict[str, Any], settings: Iterable[str] = (), source: str = "planner"
 ) -> PlannerConfig:
     """Settings of a checkpoint, changed by 'key=value' strings.
 
     Args:
-        base: values by field name, as a checkpoint recommends them.
+        base: values by field name, as a checkpoint recommends them. A key that is a solver's name
+            holds a mapping of values for that solver alone.
         settings: changes, values in YAML.
         source: names the origin in errors.
 
     Raises:
         ConfigError: an unknown key or a value that cannot be used.
     """
-    values = dict(base)
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise ConfigError(f"{source}: '{setting}' is not of the form key=value")
-        values[key.strip()] = yaml.safe_load(text)
-    return from_dict(PlannerConfig, values, source)
+    changes = dict(_split(setting, source) for setting in settings)
+    values = {key: value for key, value in base.items() if key not in SOLVERS}
+    solver = changes.get("solver", values.get("solver", PlannerConfig.solver))
+    values.update(base.get(solver, {}))
+    return from_dict(PlannerConfig, {**values, **changes}, source)
+
+
+def _split(setting: str, source: str) -> tuple[str, Any]:
+    key, separator, text = setting.partition("=")
+    if not separator:
+        raise ConfigError(f"{source}: '{setting}' is not of the form key=value")
+    try:
+        return key.strip(), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: '{setting}': the value is not valid YAML") from error

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from wm_planner.planning.solver import CostFn, Incumbent, SolverResult, StopFn
 
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 _MOMENTUM = 0.9
 _STALL_TOLERANCE = 1e-3  # relative improvement that counts as progress
 

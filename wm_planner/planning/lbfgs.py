@@ -52,15 +52,16 @@ class LBFGSSolver:
         x = init.flatten(2).clamp(low, high)
         f, g = value_and_gradient(x)
         evaluations, initial_costs = 1, f[:, 0]
-        best, trace, pairs = Incumbent(init), [], []
+        best, trace = Incumbent(init), []
+        pairs: list[tuple[Tensor, Tensor, Tensor]] = []
         for _ in range(num_iterations):
             trace.append(best.offer(x.reshape(shape), f))
             free = ~(((x <= low) & (g > 0)) | ((x >= high) & (g < 0)))
             steepest = torch.where(free, g, 0.0)
-            direction = -torch.where(free, _two_loop(steepest, pairs), 0.0)
+            direction = -_two_loop(steepest, free, pairs)
             first = self.learning_rate / steepest.abs().amax(-1, keepdim=True).clamp(min=_EPS)
             newton = _dot(direction, g) < -_EPS * _dot(steepest, steepest)
-            newton &= torch.stack([rho for *_, rho in pairs]).any(0) if pairs else False
+            newton &= sum((valid for *_, valid in pairs), torch.zeros_like(newton)).bool()
             direction = torch.where(newton, direction, -first * steepest)
             old_x, old_g, waiting = x, g, torch.ones_like(f, dtype=torch.bool)
             step = 1.0
@@ -78,14 +79,12 @@ class LBFGSSolver:
                 if not waiting.any():
                     break
             s, y = x - old_x, g - old_g
-            curvature = _dot(s, y)
-            # A pair without positive curvature is remembered as nothing.
-            good = curvature > _EPS * _dot(y, y)
-            rho = torch.where(good, 1 / torch.where(good, curvature, 1.0), 0.0)
             # Where no step was found the memory is wrong: begin again with steepest descent.
-            pairs = [(s_, y_, torch.where(waiting[..., None], 0.0, r)) for s_, y_, r in pairs]
-            pairs = [*pairs, (s, y, rho)][-self.memory :]
-            if should_stop is not None and should_stop():
+            moved = ~waiting[..., None]
+            pairs = [(s_, y_, valid & moved) for s_, y_, valid in pairs]
+            pairs = [*pairs, (s, y, _dot(s, y) > _EPS * _dot(y, y))][-self.memory :]
+            at_rest = waiting & ~newton[..., 0]  # not even steepest descent finds a step
+            if at_rest.all() or (should_stop is not None and should_stop()):
                 break
         best.offer(x.reshape(shape), f)
         count = evaluations * shape[1]
@@ -96,17 +95,24 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1, keepdim=True)
 
 
-def _two_loop(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """Inverse Hessian times gradient; pairs with rho 0 change nothing."""
-    q, alphas = gradient, []
-    scale = torch.ones_like(gradient[..., :1])
-    for s, y, rho in reversed(pairs):
-        alpha = rho * _dot(s, q)
-        alphas.append(alpha)
-        q = q - alpha * y
-    for s, y, rho in pairs:  # the newest usable pair sets the scale
-        scale = torch.where(rho > 0, 1 / (rho * _dot(y, y)).clamp(min=_EPS), scale)
+def _two_loop(gradient: Tensor, free: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Inverse Hessian times gradient, among the free variables.
+
+    Pairs (s, y, valid) that are not valid, or without positive curvature there, change nothing.
+    """
+    q, scale, used = gradient, torch.ones_like(gradient[..., :1]), []
+    for s, y, valid in pairs:
+        s, y = torch.where(free, s, 0.0), torch.where(free, y, 0.0)
+        curvature, length = _dot(s, y), _dot(y, y)
+        good = valid & (curvature > _EPS * length)
+        rho = torch.where(good, 1 / torch.where(good, curvature, 1.0), 0.0)
+        scale = torch.where(good, curvature / length.clamp(min=_EPS), scale)  # the newest sets it
+        used.append((s, y, rho))
+    alphas = []
+    for s, y, rho in reversed(used):
+        alphas.append(rho * _dot(s, q))
+        q = q - alphas[-1] * y
     q = q * scale
-    for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
+    for (s, y, rho), alpha in zip(used, reversed(alphas), strict=True):
         q = q + s * (alpha - rho * _dot(y, q))
     return q

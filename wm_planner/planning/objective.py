@@ -20,24 +20,26 @@ from wm_planner.models.world_model import Latent
 def goal_cost(
     imagined: Latent, goal: Latent, mode: str, base: float, alpha: float, replan: int = 0
 ) -> Tensor:
-    """(B,) cost of B rollouts.
+    """Cost of each rollout, of the leading shape of `imagined`.
 
     Args:
-        imagined: (B, H + 1, ...) rollouts.
-        goal: (B or 1, 1, ...) goal latents.
+        imagined: rollouts, visual (..., H + 1, P, Dv) and proprio (..., H + 1, Dp).
+        goal: one frame, visual (..., 1, P, Dv) and proprio (..., 1, Dp), leading dimensions
+            broadcast.
         mode: 'last', 'all' or 'staged'.
         base: weight ratio of 'all'.
         alpha: weight of the proprioception error; 0 ignores it.
         replan: number of plans made before towards this goal ('staged').
     """
-    horizon = imagined.visual.shape[1] - 1
+    visual, proprio = imagined.visual, imagined.proprio
+    horizon = visual.shape[-3] - 1
     if mode == "last" or (mode == "staged" and replan < horizon):
-        imagined = imagined.frames(slice(-1, None))
-        weights = torch.ones(1, device=imagined.visual.device)
+        visual, proprio = visual[..., -1:, :, :], proprio[..., -1:, :]
+        weights = torch.ones(1, device=visual.device)
     else:
-        powers = base ** torch.arange(horizon + 1.0, device=imagined.visual.device)
+        powers = base ** torch.arange(horizon + 1.0, device=visual.device)
         weights = powers / powers.sum() / (horizon + 1)
-    error = (imagined.visual - goal.visual).square().mean(dim=(2, 3))
+    error = (visual - goal.visual).square().mean(dim=(-2, -1))
     if alpha:
-        error = error + alpha * (imagined.proprio - goal.proprio).square().mean(dim=2)
-    return (weights * error).sum(dim=1)
+        error = error + alpha * (proprio - goal.proprio).square().mean(dim=-1)
+    return (weights * error).sum(dim=-1)

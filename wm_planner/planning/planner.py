@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +10,10 @@ from torch import Tensor
 from wm_planner.errors import PlanningError
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent
-from wm_planner.planning.cem import CEMSolver
 from wm_planner.planning.config import PlannerConfig
-from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.objective import goal_cost
-from wm_planner.planning.solver import Solver, SolverResult, StopFn
+from wm_planner.planning.registry import make_solver
+from wm_planner.planning.solver import SolverResult, StopFn, solve_from
 from wm_planner.tasks import get_task
 from wm_planner.types import Goal, Observation, Plan
 
@@ -27,27 +25,24 @@ class PlanDetail:
     Attributes:
         initial_cost: cost of the starting point.
         num_evaluations: rollouts made.
-        actions: (H, A) standardised model actions.
+        actions: (1, H, A) standardised model actions.
         now: (1, T, ...) latent of the observation.
+        past_actions: (1, T - 1, A) standardised, or None.
+        stamp_ns: capture time of the observation.
     """
 
     initial_cost: float
     num_evaluations: int
     actions: Tensor
     now: Latent
-
-
-def make_solver(config: PlannerConfig) -> Solver:
-    """The solver that `config` names."""
-    if config.solver == "cem":
-        return CEMSolver(config.num_samples, config.num_elites, config.init_std)
-    return GradientSolver(
-        config.learning_rate, config.optimizer, config.action_noise_std, config.best_so_far
-    )
+    past_actions: Tensor | None
+    stamp_ns: int
 
 
 class Planner:
     """Plans for one robot, or for a batch of problems at once.
+
+    The same calls after `set_goal` give the same plans, bit for bit.
 
     Args:
         bundle: model, preprocessing and task.
@@ -60,7 +55,6 @@ class Planner:
         self.alpha = (
             self.task.objective_alpha if config.objective_alpha is None else config.objective_alpha
         )
-        self.last: PlanDetail | None = None
         self._solver = make_solver(config)
         low, high = bundle.preprocess.action_bounds(self.task.action_low, self.task.action_high)
         if not config.bounded:
@@ -75,16 +69,23 @@ class Planner:
         """Control period of the plan's rows, nanoseconds."""
         return round(self.task.control_dt_s * 1e9)
 
+    def generator(self) -> torch.Generator:
+        """A new random generator, at the beginning of the configured seed."""
+        return torch.Generator(self.bundle.device).manual_seed(self.config.seed)
+
     def clear(self) -> None:
         """Forget goal and warm start; the random generator starts again from its seed."""
         self._goal: Latent | None = None
         self._alpha = self.alpha
-        self._previous: Plan | None = None
+        self.last: PlanDetail | None = None
         self._replans = 0
-        self._generator = torch.Generator(self.bundle.device).manual_seed(self.config.seed)
+        self._generator = self.generator()
 
     def set_goal(self, goal: Goal) -> None:
-        """Encode the goal, once, and start afresh towards it."""
+        """Encode the goal, once, and start afresh towards it.
+
+        Without proprioception only the images are compared.
+        """
         self.clear()
         self._goal = self.bundle.encode_goal(goal)
         self._alpha = self.alpha if goal.proprio is not None else 0.0
@@ -97,52 +98,54 @@ class Planner:
                 'history' rollouts.
             should_stop: see `Solver.solve`.
 
+        Returns:
+            The plan, inside the task's bounds; `seconds` is for the caller to fill in, who has a
+            clock.
+
         Raises:
             PlanningError: no goal is set, or no finite plan was found.
         """
         if self._goal is None:
             raise PlanningError("no goal is set: send a goal image first")
-        begin = time.perf_counter()
         now = self.bundle.encode_observation(observation)
         past = None
         if observation.actions is not None:
             normalise = self.bundle.preprocess.normalise_actions
             past = normalise(observation.actions)[None].to(self.bundle.device)
-        warm = self._shifted(observation.stamp_ns)
         result = self.plan_latents(
-            now, self._goal, warm, self._replans, self._generator, past, self._alpha, should_stop
+            now,
+            self._goal,
+            self._warm_start(observation.stamp_ns),
+            self._replans,
+            self._generator,
+            past_actions=past,
+            alpha=self._alpha,
+            should_stop=should_stop,
         )
-        actions = self.bundle.preprocess.denormalise_actions(result.actions[0])
-        rows = actions.reshape(-1, self.task.action_size).cpu()
-        if self.config.bounded:
-            low, high = torch.tensor(self.task.action_low), torch.tensor(self.task.action_high)
-            rows = rows.clamp(low, high)  # rounding of the standardisation
         self.last = PlanDetail(
-            float(result.initial_costs[0]), result.num_evaluations, result.actions[0], now
-        )
-        plan = Plan(
+            float(result.initial_costs[0]),
+            result.num_evaluations,
+            result.actions,
+            now,
+            past,
             observation.stamp_ns,
-            self.dt_ns,
-            rows.numpy(),
-            float(result.costs[0]),
-            time.perf_counter() - begin,
         )
-        self._previous = plan
         self._replans += 1
-        return plan
+        rows = self.raw_actions(result.actions)[0].cpu().numpy()
+        return Plan(observation.stamp_ns, self.dt_ns, rows, float(result.costs[0]))
 
     def imagine(self) -> Latent:
-        """(1, H + 1, ...) rollout of the last plan.
+        """(1, H + 1, ...) what the model expects of the last plan.
 
         Raises:
             PlanningError: there is no plan yet.
         """
         if self.last is None:
             raise PlanningError("there is no plan to imagine yet")
+        detail = self.last
         with torch.no_grad():
             return self.bundle.model.rollout(
-                self.last.now.frames(slice(-1, None)), self.last.actions[None], mode="markov"
-                if self.config.rollout == "markov" else "history"
+                detail.now, detail.actions, detail.past_actions, self.config.rollout
             )
 
     def plan_latents(
@@ -156,7 +159,7 @@ class Planner:
         alpha: float | None = None,
         should_stop: StopFn | None = None,
     ) -> SolverResult:
-        """Plan for B problems at once.
+        """Plan for B problems at once; each plan is the one that it would be alone.
 
         Args:
             now: (B, T, ...) latents; goal: (B, 1, ...).
@@ -167,65 +170,82 @@ class Planner:
             alpha: weight of the proprioception error; None takes the planner's.
             should_stop: see `Solver.solve`.
         """
-        alpha = self.alpha if alpha is None else alpha
         config, model = self.config, self.bundle.model
+        weight = self.alpha if alpha is None else alpha
+        if config.rollout == "markov":
+            now = now.frames(slice(-1, None))
+        aim = Latent(goal.visual[:, None], goal.proprio[:, None])  # shared by all candidates
 
         def cost_fn(actions_BNHA: Tensor) -> Tensor:
-            batch, count = actions_BNHA.shape[:2]
+            lead = actions_BNHA.shape[:2]
 
-            def repeat(x: Tensor) -> Tensor:
-                return x[:, None].expand(-1, count, *x.shape[1:]).flatten(0, 1)
+            def each(x: Tensor) -> Tensor:  # a view when B or N is 1
+                return x[:, None].expand(-1, lead[1], *x.shape[1:]).flatten(0, 1)
 
-            imagined = model.rollout(
-                Latent(repeat(now.visual), repeat(now.proprio)),
+            flat = model.rollout(
+                Latent(each(now.visual), each(now.proprio)),
                 actions_BNHA.flatten(0, 1),
-                None if past_actions is None else repeat(past_actions),
+                None if past_actions is None else each(past_actions),
                 config.rollout,
             )
-            goals = Latent(repeat(goal.visual), repeat(goal.proprio))
-            cost = goal_cost(
-                imagined, goals, config.objective, config.objective_base, alpha, replan
+            imagined = Latent(flat.visual.unflatten(0, lead), flat.proprio.unflatten(0, lead))
+            return goal_cost(
+                imagined, aim, config.objective, config.objective_base, weight, replan
             )
-            return cost.unflatten(0, (batch, count))
 
-        init = self._starting_points(len(now.visual), warm, generator)
-        iterations = config.num_iterations
-        if warm is not None and config.warm_iterations is not None:
-            iterations = config.warm_iterations
-        return self._solver.solve(
-            cost_fn, init, self._low, self._high, generator, iterations, should_stop
+        return solve_from(
+            config.frozen_steps if warm is not None else 0,
+            self._solver,
+            cost_fn,
+            self._starting_points(len(now.visual), warm, generator),
+            self._low,
+            self._high,
+            generator,
+            config.iterations(warm is not None),
+            should_stop,
         )
+
+    def raw_actions(self, actions: Tensor) -> Tensor:
+        """(B, H, A) standardised -> (B, H * frame_skip, a) physical, inside the bounds."""
+        rows = self.bundle.preprocess.denormalise_actions(actions)
+        rows = rows.reshape(len(actions), -1, self.task.action_size)
+        if self.config.bounded:  # against the rounding of the standardisation
+            bounds = self.task.action_low, self.task.action_high
+            rows = rows.clamp(*(rows.new_tensor(bound) for bound in bounds))
+        return rows
+
+    def shift(self, actions: Tensor, num_raw: int) -> Tensor:
+        """Drop the first raw actions of (B, H, A) standardised plans and rest at the end.
+
+        Shifting by raw steps keeps what is being executed in phase, also when a replan comes
+        between two model steps. Rest, not the last action again: a plan that ends at the goal
+        stays there, and one that does not is at least not carried past its horizon.
+        """
+        split = (len(actions), -1, self.task.action_size)
+        rows, rest = actions.reshape(split), self._rest.expand_as(actions).reshape(split)
+        kept = rows[:, num_raw:]
+        return torch.cat([kept, rest[:, kept.shape[1] :]], dim=1).reshape(actions.shape)
+
+    def _warm_start(self, stamp_ns: int) -> Tensor | None:
+        """(1, H, A) what is left of the last plan at `stamp_ns`; None when nothing is."""
+        if self.last is None or not self.config.warm_start:
+            return None
+        num_raw = round((stamp_ns - self.last.stamp_ns) / self.dt_ns)
+        if not 0 <= num_raw < self.config.horizon * self.bundle.preprocess.frame_skip:
+            return None
+        return self.shift(self.last.actions, num_raw)
 
     def _starting_points(
         self, batch: int, warm: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        """(B, N, H, A): the warm start or the initialisation first, then spread around it."""
+        """(B, N, H, A): the warm start or the initialisation first, others spread around it."""
         config = self.config
-        shape = (batch, config.num_restarts, config.horizon, len(self._rest))
+        count = config.num_restarts if config.solver in ("gbp", "lbfgs") else 1
+        shape = (count, config.horizon, len(self._rest))
         noise = torch.randn(shape, generator=generator, device=self._rest.device)
-        if warm is not None:
-            init = warm[:, None] + config.restart_std * noise
-            init[:, 0] = warm
-        elif config.init == "randn" and config.solver != "cem":
-            init = noise
-        else:
-            init = self._rest + config.restart_std * noise
-            init[:, 0] = self._rest
-        return init
-
-    def _shifted(self, stamp_ns: int) -> Tensor | None:
-        """(1, H, A) the last plan from `stamp_ns` on, resting where it has run out.
-
-        Shifting by raw steps keeps what is being executed in phase, also when a replan comes
-        between two model steps.
-        """
-        if self._previous is None or not self.config.warm_start:
-            return None
-        passed = round((stamp_ns - self._previous.stamp_ns) / self.dt_ns)
-        rows = torch.as_tensor(self._previous.actions)
-        if not 0 <= passed < len(rows):
-            return None
-        padded = torch.zeros_like(rows)
-        padded[: len(rows) - passed] = rows[passed:]
-        steps = padded.reshape(self.config.horizon, -1)
-        return self.bundle.preprocess.normalise_actions(steps)[None].to(self.bundle.device)
+        if warm is None and config.init == "randn" and config.solver in ("gbp", "lbfgs"):
+            return noise.expand(batch, *shape)
+        centre = self._rest.expand(batch, *shape[1:]) if warm is None else warm
+        spread = config.restart_std * noise
+        spread[0] = 0
+        return centre[:, None] + spread

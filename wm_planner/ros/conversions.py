@@ -126,12 +126,17 @@ def plan_message(plan: Plan, names: Sequence[str], interface: str) -> JointTraje
     return message
 
 
-def plan_from_message(message: JointTrajectory, interface: str, dt_ns: int) -> Plan:
+def plan_from_message(
+    message: JointTrajectory, names: Sequence[str], interface: str, dt_ns: int
+) -> Plan:
     """Trajectory to plan; values are not judged here, non-finite ones included.
 
     Raises:
-        ValueError: no points, points of different sizes, or another spacing than `dt_ns`.
+        ValueError: other joints than `names`, no points, points of different sizes, or another
+            spacing than `dt_ns`.
     """
+    if list(message.joint_names) != list(names):
+        raise ValueError(f"it is for {message.joint_names}, this robot takes {list(names)}")
     rows = [getattr(point, INTERFACES[interface]) for point in message.points]
     if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) == 0:
         raise ValueError(f"plan needs points that all carry '{interface}' values")

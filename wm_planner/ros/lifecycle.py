@@ -22,6 +22,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **options)
         self.config: Any = read_parameters(self, config_class)
         self._failure: Exception | None = None
+        self._lasting: set[int] = set()  # entities that rclpy itself made
 
     def configure(self) -> None:
         """Load and connect."""
@@ -49,6 +50,7 @@ class ManagedNode(LifecycleNode):
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         """See `configure`."""
+        self._lasting = {id(entity) for entity, _ in self._entities()}
         return self._guard(self.configure)
 
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
@@ -60,7 +62,10 @@ class ManagedNode(LifecycleNode):
         return self._guard(self.deactivate)
 
     def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
-        """See `cleanup`."""
+        """See `cleanup`; what `configure` connected is destroyed."""
+        for entity, destroy in self._entities():
+            if id(entity) not in self._lasting:
+                destroy(entity)
         return self._guard(self.cleanup)
 
     def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
@@ -69,6 +74,14 @@ class ManagedNode(LifecycleNode):
 
     def close(self) -> None:
         """Called once before the process ends, from whatever state."""
+
+    def _entities(self) -> list[tuple[Any, Callable[[Any], Any]]]:
+        return [
+            *((entity, self.destroy_publisher) for entity in self.publishers),
+            *((entity, self.destroy_subscription) for entity in self.subscriptions),
+            *((entity, self.destroy_timer) for entity in self.timers),
+            *((entity, self.destroy_service) for entity in self.services),
+        ]
 
     def _guard(self, step: Callable[[], None]) -> TransitionCallbackReturn:
         try:

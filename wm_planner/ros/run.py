@@ -6,9 +6,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -72,8 +74,8 @@ def run_node(
         return body(node, spin)
     except Stopped:
         return 0
-    except WmPlannerError as error:
-        name = node.get_name() if node is not None else "node"
+    except (WmPlannerError, ParameterException) as error:
+        name = node.get_name() if node is not None else Path(sys.argv[0]).stem
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2
     finally:

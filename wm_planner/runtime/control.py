@@ -51,12 +51,16 @@ class ControlLoop:
             self._poisoned_stamp_ns = plan.stamp_ns
             raise
 
+    def drop_plan(self) -> None:
+        """Follow nothing until the next plan."""
+        self._buffer.clear()
+        self._poisoned_stamp_ns = None
+
     def clear(self) -> None:
         """Forget plans and samples, as on activation."""
-        self._buffer.clear()
+        self.drop_plan()
         self._sensed.clear()
         self._answered = None
-        self._poisoned_stamp_ns = None
 
     def tick(self, now_ns: int) -> Command | None:
         """The command for `now_ns`.

@@ -153,6 +153,7 @@ class EpisodeRecorder:
         self._writer: BagWriter | None = None
         self._seen: set[tuple[str, int, int]] = set()
         self._started: tuple[str, int] | None = None
+        self._last_ns: int | None = None
 
     @property
     def recording(self) -> bool:
@@ -193,6 +194,10 @@ class EpisodeRecorder:
         if self._writer is not None:
             self._write(message)
 
+    def expect_end(self, stamp_ns: int) -> None:
+        """Later messages belong to no or the next episode; `end` follows when all have come."""
+        self._last_ns = stamp_ns
+
     def flush(self) -> None:
         """Make the open bag safe against a kill; call it once a second of wall time."""
         if self._writer is not None:
@@ -208,7 +213,7 @@ class EpisodeRecorder:
         Messages up to `stamp_ns` will not be written to a later bag.
         """
         writer, self._writer = self._writer, None
-        self._started = None
+        self._started = self._last_ns = None
         kept = [message for message in self._pending if message.stamp_ns > stamp_ns]
         self._pending = deque(kept)
         self._pending_bytes = sum(len(message.data) for message in kept)
@@ -220,7 +225,8 @@ class EpisodeRecorder:
     def _write(self, message: _Message) -> None:
         # The content counts too: two nodes may report on /diagnostics at the same stamp.
         key = (message.topic, message.stamp_ns, zlib.crc32(message.data))
-        if self._writer is None or key in self._seen:
+        late = self._last_ns is not None and message.stamp_ns > self._last_ns
+        if self._writer is None or key in self._seen or late:
             return
         self._seen.add(key)
         try:

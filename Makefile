@@ -1,0 +1,63 @@
+# `make demo` needs nothing but Python 3.10 or newer; everything it installs goes to .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test lint clean gl .venv
+
+demo: gl $(STAMP)
+	$(BIN)/wm-planner sim --task wall --episodes 1 --seed 0 --output runs/demo
+
+test: gl $(STAMP)
+	$(BIN)/python -m pytest -n 2 --durations=10
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build install log runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv: $(STAMP)
+
+# A sourced ROS 2 is used as it is: no wheels of it, and the numpy that its messages are built for.
+$(STAMP): setup.py constraints.txt
+	@set -e; \
+	extras=model,sim,record,viz,train,dev; \
+	if $(PYTHON) -c 'import rclpy' 2>/dev/null; then \
+	    echo "ROS 2 found ($${ROS_DISTRO:-unnamed}): using it"; \
+	    $(PYTHON) -m venv --system-site-packages .venv; \
+	    grep '^torch==' constraints.txt > .venv/constraints.txt; \
+	    $(PYTHON) -c 'import numpy; print("numpy==" + numpy.__version__)' >> .venv/constraints.txt; \
+	else \
+	    echo "no ROS 2 found: installing it from wheels"; \
+	    extras=$$extras,ros; \
+	    $(PYTHON) -m venv .venv; \
+	    cp constraints.txt .venv/constraints.txt; \
+	fi; \
+	$(BIN)/python -m pip install -c .venv/constraints.txt -e ".[$$extras]"
+	@touch $@
+
+# Offscreen rendering needs libEGL and a driver for it: Mesa's, or a graphics card's own.
+gl:
+	@if [ "$$MUJOCO_GL" = osmesa ]; then exit 0; fi; \
+	has() { ldconfig -p 2>/dev/null | grep -q "$$1" || /sbin/ldconfig -p 2>/dev/null | grep -q "$$1"; }; \
+	present() { \
+	    has libEGL.so.1 && { has libEGL_nvidia.so || has libgallium || \
+	    ls /usr/lib/*/dri/swrast_dri.so /usr/lib64/dri/swrast_dri.so 2>/dev/null | grep -q .; }; \
+	}; \
+	present && exit 0; \
+	packages="libegl1 libgl1-mesa-dri"; \
+	if ! command -v apt-get >/dev/null; then sudo=no; \
+	elif [ "$$(id -u)" = 0 ]; then sudo=; \
+	elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
+	else sudo=no; fi; \
+	if [ "$$sudo" = no ]; then \
+	    echo "make: the simulator draws its images with EGL, and libEGL or Mesa's driver is missing." >&2; \
+	    echo "make: install them (Debian, Ubuntu: sudo apt-get install $$packages) and run make again." >&2; \
+	    exit 1; \
+	fi; \
+	echo "installing $$packages: the simulator draws its images with them"; \
+	$$sudo apt-get update && $$sudo apt-get install -y $$packages

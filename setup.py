@@ -1,0 +1,73 @@
+"""An ament_python package that plain pip installs too."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "wm_planner"
+HERE = Path(__file__).parent
+
+# One environment holds one ROS distribution: these are Jazzy's wheels, for machines without a
+# ROS installation. With a sourced ROS 2, leave this extra out.
+ROS_INTERFACES = (
+    "common-interfaces diagnostic-msgs geometry-msgs nav-msgs sensor-msgs std-msgs std-srvs "
+    "trajectory-msgs visualization-msgs"
+).split()
+ROS_CORE_INTERFACES = "action-msgs builtin-interfaces lifecycle-msgs rcl-interfaces rosgraph-msgs"
+EXTRAS = {
+    "ros": [
+        "ros-rclpy[fastrtps]==7.1.6",
+        "ros-ament-index-python==1.8.1",
+        *(f"ros-{name}==5.3.6" for name in ROS_INTERFACES),
+        *(f"ros-{name}==2.0.3" for name in ROS_CORE_INTERFACES.split()),
+    ],
+    "model": ["torch", "transformers"],
+    "sim": ["mujoco", "gymnasium"],
+    "record": ["rosbags", "mcap"],
+    "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
+    "train": ["tensorboard", "h5py"],
+    "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy"],
+}
+
+
+def shared(folder: str, pattern: str) -> list[tuple[str, list[str]]]:
+    """Files below `folder` as data_files entries, one per directory."""
+    files: dict[str, list[str]] = {}
+    for path in sorted((HERE / folder).rglob(pattern)):
+        relative = path.relative_to(HERE)
+        files.setdefault(f"share/{NAME}/{relative.parent}", []).append(str(relative))
+    return list(files.items())
+
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Closed-loop robot control by planning through a learned visual world model",
+    license="MIT",
+    maintainer="wm_planner maintainers",
+    maintainer_email="maintainers@wm-planner.invalid",
+    python_requires=">=3.10",
+    packages=find_packages(include=[NAME, f"{NAME}.*", "sim_bridge", "sim_bridge.*"]),
+    package_data={"sim_bridge.envs": ["assets/*.xml"], NAME: ["checkpoints/**/*"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        *shared("launch", "*.launch.py"),
+        *shared("config", "*.yaml"),
+        *shared("rviz", "*.rviz"),
+    ],
+    install_requires=["numpy", "pyyaml", "tqdm", "safetensors"],
+    extras_require=EXTRAS,
+    tests_require=["pytest"],
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "wm-planner = wm_planner.cli.main:main",
+            "camera_node = wm_planner.nodes.camera_node:main",
+            "planner_node = wm_planner.nodes.planner_node:main",
+            "controller_node = wm_planner.nodes.controller_node:main",
+            "finetune_node = wm_planner.nodes.finetune_node:main",
+            "bridge_node = sim_bridge.bridge_node:main",
+        ],
+    },
+)

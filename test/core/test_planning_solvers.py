@@ -1,0 +1,295 @@
+"""What every solver promises, on a linear model with a known best plan, in one set of tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from wm_planner.errors import PlanningError
+from wm_planner.planning.cem import CEMSolver
+from wm_planner.planning.gradient import GradientSolver
+from wm_planner.planning.gradient_cem import GradientCEMSolver
+from wm_planner.planning.lbfgs import LBFGSSolver
+from wm_planner.planning.mppi import MPPISolver
+from wm_planner.planning.solver import SolverResult, solve_from
+
+HORIZON, ACTION, STATE, BATCH = 4, 2, 3, 3
+EFFORT = 0.3
+FREE = torch.full((ACTION,), torch.inf)
+
+# (solver, budget, share of the possible improvement it may leave)
+CASES = {
+    "sgd": (GradientSolver(0.05, "sgd", 0.0), 200, 1e-3),
+    "momentum": (GradientSolver(0.01, "momentum", 0.0), 200, 1e-3),
+    "adam": (GradientSolver(0.1, "adam", 0.003), 200, 1e-3),
+    "adamw": (GradientSolver(0.1, "adamw", 0.003), 200, 1e-3),
+    "last iterate": (GradientSolver(0.1, "adam", 0.0, best_so_far=False), 200, 1e-3),
+    "stalling": (GradientSolver(0.1, "adam", 0.003, stall_iterations=20), 200, 2e-3),
+    "cem": (CEMSolver(200, 2.0, num_elites=40), 30, 2e-2),
+    "cem mean": (CEMSolver(200, 2.0, best_so_far=False, num_elites=40), 30, 2e-2),
+    "mppi": (MPPISolver(num_samples=200, init_std=0.3, temperature=0.05), 40, 2e-2),
+    "gradient-cem": (GradientCEMSolver(num_samples=50, num_elites=10), 15, 1e-2),
+    "lbfgs": (LBFGSSolver(), 15, 1e-4),
+}
+
+
+class Linear:
+    """x' = A x + B u towards a goal state, with a price on effort: a least-squares problem."""
+
+    def __init__(self, seed: int = 0, batch: int = BATCH) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        draw = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
+        self.a, self.b = 0.5 * draw(STATE, STATE), draw(STATE, ACTION)
+        self.start, self.goal = draw(batch, STATE), 2 * draw(batch, STATE)
+        self.init = draw(HORIZON, ACTION).expand(batch, 1, -1, -1)
+        self.calls = 0
+
+    def residuals(self, actions: torch.Tensor) -> torch.Tensor:
+        """(B, N, rows) whose sum of squares is the cost."""
+        state, rows = self.start[:, None].expand(-1, actions.shape[1], -1), []
+        for step in range(HORIZON):
+            state = state @ self.a.T + actions[:, :, step] @ self.b.T
+            rows += [state - self.goal[:, None], EFFORT * actions[:, :, step]]
+        return torch.cat(rows, dim=2)
+
+    def cost(self, actions: torch.Tensor) -> torch.Tensor:
+        self.calls += actions.shape[1]
+        return self.residuals(actions).square().sum(dim=2)
+
+    def optimum(self, low: float = -np.inf, high: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+        """(B,) lowest cost and (B, H, A) best actions, by an independent method."""
+        costs, plans = [], []
+        units = torch.eye(HORIZON * ACTION).reshape(1, -1, HORIZON, ACTION)
+        zero = self.residuals(torch.zeros(len(self.goal), 1, HORIZON, ACTION))
+        slopes = self.residuals(units.expand(len(self.goal), -1, -1, -1)) - zero
+        for offset, slope in zip(zero.double().numpy(), slopes.double().numpy(), strict=True):
+            x = np.clip(np.linalg.lstsq(slope.T, -offset[0], rcond=None)[0], low, high)
+            step = 1 / np.linalg.norm(slope, 2) ** 2
+            for _ in range(3000):  # a convex problem in a box: projected descent ends at the best
+                x = np.clip(x - step * slope @ (slope.T @ x + offset[0]), low, high)
+            costs.append(np.square(slope.T @ x + offset[0]).sum())
+            plans.append(x.reshape(HORIZON, ACTION))
+        return np.array(costs), np.array(plans)
+
+    def solve(
+        self, name: str, low=-FREE, high=FREE, budget=None, seed=0, **options
+    ) -> SolverResult:
+        solver, usual, _ = CASES[name]
+        generator = torch.Generator().manual_seed(seed)
+        return solver.solve(
+            self.cost, self.init, low, high, generator, budget or usual, **options
+        )
+
+
+def assert_near_optimum(problem: Linear, result: SolverResult, best: np.ndarray, share: float):
+    costs = problem.cost(result.actions[:, None])[:, 0]
+    torch.testing.assert_close(result.costs, costs)
+    first = problem.cost(problem.init)[:, 0].numpy()
+    left = (costs.numpy() - best) / (first - best)
+    assert (left > -1e-5).all() and (left < share).all(), left
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_finds_the_best_plan(name: str) -> None:
+    problem = Linear()
+    best, _ = problem.optimum()
+    result = problem.solve(name)
+    torch.testing.assert_close(result.initial_costs, problem.cost(problem.init)[:, 0])
+    assert_near_optimum(problem, result, best, CASES[name][2])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_finds_the_best_plan_within_bounds(name: str) -> None:
+    problem = Linear()
+    bound = 0.4
+    best, plans = problem.optimum(-bound, bound)
+    assert (np.abs(np.abs(plans) - bound) < 1e-6).any(axis=(1, 2)).all(), "no bound is active"
+    limit = torch.full((ACTION,), bound)
+    result = problem.solve(name, -limit, limit)
+    assert (result.actions.abs() <= limit).all()
+    problem.init = problem.init.clamp(-limit, limit)
+    assert_near_optimum(problem, result, best, 2 * CASES[name][2])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_candidate_stays_within_uneven_bounds(name: str) -> None:
+    problem = Linear()
+    low, high = torch.tensor([-0.1, -2.0]), torch.tensor([0.3, 0.0])
+    inside = problem.cost
+
+    def guarded(actions: torch.Tensor) -> torch.Tensor:
+        assert (actions >= low).all() and (actions <= high).all()
+        return inside(actions)
+
+    problem.cost = guarded
+    problem.solve(name, low, high, budget=5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_larger_budget_is_better(name: str) -> None:
+    problem = Linear()
+    costs = [problem.solve(name, budget=budget).costs.mean() for budget in (1, 4, 12)]
+    assert costs[0] > costs[1] > costs[2]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_seed_gives_the_same_bits(name: str) -> None:
+    one, two = (Linear().solve(name, budget=5) for _ in range(2))
+    assert torch.equal(one.actions, two.actions) and torch.equal(one.costs, two.costs)
+
+
+@pytest.mark.parametrize("name", ["adam", "cem", "mppi", "gradient-cem"])
+def test_another_seed_gives_another_plan(name: str) -> None:
+    assert not torch.equal(*(Linear().solve(name, budget=5, seed=s).actions for s in (0, 1)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_problem_is_solved_as_if_it_were_alone(name: str) -> None:
+    together = Linear()
+    result = together.solve(name, budget=15)
+    for index in range(BATCH):
+        alone = Linear()
+        alone.start, alone.goal = alone.start[[index]], alone.goal[[index]]
+        alone.init = alone.init[[index]]
+        torch.testing.assert_close(
+            result.actions[[index]], alone.solve(name, budget=15).actions, rtol=1e-3, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_nan_is_never_chosen_and_spoils_no_other_problem(name: str) -> None:
+    problem = Linear()
+    clean = problem.solve(name, budget=10)
+
+    def cost(actions: torch.Tensor) -> torch.Tensor:
+        costs = problem.cost(actions)
+        steps_away = (actions - problem.init).abs().amax(dim=(2, 3)) > 0.02
+        broken = torch.tensor([True] + [False] * (BATCH - 1))[:, None] & steps_away
+        return torch.where(broken, torch.nan, costs)
+
+    solver = CASES[name][0]
+    init = problem.init.expand(-1, 2, -1, -1).clone()
+    if name == "last iterate":
+        return  # it may only return where it ended; the next test covers what it says then
+    result = solver.solve(
+        cost, init, -FREE, FREE, torch.Generator().manual_seed(0), 10
+    )
+    assert result.costs.isfinite().all() and result.actions.isfinite().all()
+    torch.testing.assert_close(result.costs, cost(result.actions[:, None])[:, 0])
+    single = solver.solve(
+        cost, problem.init, -FREE, FREE, torch.Generator().manual_seed(0), 10
+    )
+    torch.testing.assert_close(single.actions[1:], clean.actions[1:])
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_no_finite_plan_is_an_error_that_names_the_problem(name: str, value: float) -> None:
+    problem = Linear()
+    plain = problem.cost
+    lost = torch.tensor([False, True, False])[:, None]
+    problem.cost = lambda actions: torch.where(lost, value, plain(actions))
+    with pytest.raises(PlanningError, match=r"problem\(s\) \[1\]"):
+        problem.solve(name, budget=3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_stops_when_asked_and_returns_the_best_so_far(name: str) -> None:
+    asked = []
+    problem = Linear()
+    result = problem.solve(name, should_stop=lambda: len(asked) == 2 or asked.append(1) is not None)
+    assert len(result.trace) == 3
+    short = Linear().solve(name, budget=3)
+    assert torch.equal(result.actions, short.actions)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_evaluations_are_counted(name: str) -> None:
+    problem = Linear()
+    result = problem.solve(name, budget=4)
+    assert result.num_evaluations == problem.calls
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_frozen_steps_stay_and_the_rest_is_planned_around_them(name: str) -> None:
+    problem = Linear()
+    solver, budget, share = CASES[name]
+    result = solve_from(
+        2,
+        solver,
+        problem.cost,
+        problem.init,
+        -FREE,
+        FREE,
+        torch.Generator().manual_seed(0),
+        budget,
+    )
+    head = problem.init[:, 0, :2]
+    assert torch.equal(result.actions[:, :2], head)
+    # The best rest, with the head nailed down by bounds of no width.
+    costs = []
+    for index in range(BATCH):
+        alone = Linear()
+        alone.start, alone.goal = alone.start[[index]], alone.goal[[index]]
+        nailed = np.pad(head[index].numpy(), ((0, 2), (0, 0))).ravel()
+        open_ = np.repeat([0.0, np.inf], HORIZON * ACTION // 2)
+        costs.append(alone.optimum(nailed - open_ - 1e-9, nailed + open_ + 1e-9)[0][0])
+    assert_near_optimum(problem, result, np.array(costs), 2 * share)
+
+
+def test_restarts_return_the_lowest_of_all_starting_points() -> None:
+    """Two valleys; the first starting point is in the shallow one."""
+
+    def cost(actions: torch.Tensor) -> torch.Tensor:
+        x = actions[..., 0, 0]
+        return (x.square() - 1).square() + 0.3 * x
+
+    init = torch.tensor([1.0, -0.8]).reshape(1, 2, 1, 1)
+    bound = torch.full((1,), 3.0)
+    for solver in (GradientSolver(0.05), LBFGSSolver()):
+        draw = torch.Generator().manual_seed(0)
+        one = solver.solve(cost, init[:, :1], -bound, bound, draw, 60)
+        both = solver.solve(cost, init, -bound, bound, draw, 60)
+        assert one.actions.item() > 0.9 and both.actions.item() < -0.9
+        assert both.costs < one.costs
+
+
+def test_a_stalled_descent_ends_early() -> None:
+    problem = Linear()
+    result = problem.solve("stalling")
+    assert 20 < len(result.trace) < 190
+
+
+def test_gradient_cem_refits_on_the_refined_samples() -> None:
+    """With one sample step of an exact length, the refit mean must have moved by it."""
+    solver = GradientCEMSolver(
+        num_samples=40, num_elites=40, optimizer="sgd", learning_rate=0.5, action_noise_std=0.0,
+        best_so_far=False,
+    )
+    cost = lambda actions: (actions - 3.0).square().sum(dim=(2, 3))  # noqa: E731
+    init = torch.zeros(1, 1, 1, 1)
+    result = solver.solve(cost, init, -FREE[:1], FREE[:1], torch.Generator().manual_seed(0), 1)
+    torch.testing.assert_close(result.actions, torch.full((1, 1, 1), 3.0))
+
+
+def test_mppi_weights_are_the_published_ones() -> None:
+    solver = MPPISolver(temperature=0.5, control_weight=1.0)
+    samples = torch.tensor([[0.2, 0.9, -0.4]]).reshape(1, 3, 1, 1)
+    mean, std = torch.full((1, 1, 1), 0.2), torch.full((1, 1, 1), 2.0)
+    costs = torch.tensor([[1.0, 0.3, torch.inf]])
+    moved, kept = solver._refit(samples, costs, mean, std)
+    score = np.array([1.0, 0.3 + 0.5 * 0.2 * 0.7 / 4])
+    weights = np.exp(-(score - score.min()) / 0.5)
+    expected = (weights * [0.2, 0.9]).sum() / weights.sum()
+    assert moved.item() == pytest.approx(expected, abs=1e-6) and torch.equal(kept, std)
+
+
+def test_no_weight_receives_a_gradient() -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    for name, (solver, _, _) in CASES.items():
+        solver.solve(
+            lambda actions: weight * actions.square().sum(dim=(2, 3)),
+            torch.ones(1, 1, 2, 1), -FREE[:1], FREE[:1], torch.Generator().manual_seed(0), 2,
+        )
+        assert weight.grad is None, name

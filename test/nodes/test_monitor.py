@@ -1,0 +1,162 @@
+"""The monitor sees real messages from another context of a private domain."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (or the 'ros' extra)")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+
+from wm_planner.cli.monitor import Monitor  # noqa: E402
+from wm_planner.ros import diagnostics  # noqa: E402
+from wm_planner.ros.conversions import command_message, image_message, plan_message  # noqa: E402
+from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RELIABLE  # noqa: E402
+from wm_planner.types import Plan  # noqa: E402
+
+SECOND = 10**9
+AXES = ("x", "y")
+
+
+def image(value: int, width: int = 8) -> np.ndarray:
+    return np.full((8, width, 3), value, np.uint8)
+
+
+class Publishers:
+    """All that the monitor listens to."""
+
+    def __init__(self, node) -> None:
+        self.node = node
+        self.episode = node.create_publisher(DiagnosticStatus, "episode", EVENTS)
+        self.goal = node.create_publisher(Image, "goal/image", LATCHED)
+        self.status = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.image = node.create_publisher(Image, "observation/image", RELIABLE)
+        self.imagined = node.create_publisher(Image, "plan/imagined", COMMAND)
+        self.plan = node.create_publisher(JointTrajectory, "plan", COMMAND)
+        self.command = node.create_publisher(JointTrajectory, "command_sent", COMMAND)
+
+    def matched(self) -> bool:
+        every = [self.episode, self.goal, self.status, self.image, self.imagined, self.plan]
+        return all(p.get_subscription_count() == 1 for p in [*every, self.command])
+
+    def event(self, kind: str, episode: int, stamp_ns: int, **values: object) -> None:
+        values = {"episode": episode, "task": "wall", "seed": 0, "stamp_ns": stamp_ns, **values}
+        self.episode.publish(diagnostics.status("episode", diagnostics.OK, kind, values))
+
+    def progress(self, step: int, distance: float, stamp_ns: int) -> None:
+        values = {"episode": 0, "step": step, "distance": distance, "stamp_ns": stamp_ns}
+        status = diagnostics.status("bridge_node: step", diagnostics.OK, "running", values)
+        self.status.publish(diagnostics.array(stamp_ns, status))
+
+    def planned(self, seconds: float, stamp_ns: int) -> None:
+        values = {"cost": 0.25, "initial_cost": 1.0, "plan_seconds": seconds}
+        values |= {"num_evaluations": 10, "stamp_ns": stamp_ns}
+        status = diagnostics.status("planner_node: plan", diagnostics.OK, "planned", values)
+        self.status.publish(diagnostics.array(stamp_ns, status))
+
+
+@pytest.fixture
+def domain_id() -> int:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return 60 + int(worker)
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def monitor(lines: list[str], domain_id: int) -> Iterator[Monitor]:
+    with Monitor(lines.append, domain_id) as monitor:
+        yield monitor
+
+
+@pytest.fixture
+def publishers(domain_id: int) -> Iterator[Publishers]:
+    import rclpy
+
+    context = rclpy.context.Context()
+    rclpy.init(args=[], context=context, domain_id=domain_id)
+    node = rclpy.create_node("peer", context=context)
+    yield Publishers(node)
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def see(monitor: Monitor, condition: Callable[[], object], what: str) -> None:
+    assert monitor.spin_until(lambda: bool(condition()), 10.0), f"{what}: not within 10 s"
+
+
+def test_a_whole_episode(monitor: Monitor, publishers: Publishers, lines: list[str]) -> None:
+    see(monitor, publishers.matched, "discovery")
+    record = monitor.record
+    publishers.event("start", 0, SECOND)
+    see(monitor, lambda: record.episodes, "start")
+    publishers.goal.publish(image_message(image(9), SECOND))
+    see(monitor, lambda: record.episodes[0].goal is not None, "goal")
+    publishers.progress(3, 1.5, SECOND)
+    before_s = time.monotonic()
+    publishers.image.publish(image_message(image(1), SECOND))
+    see(monitor, lambda: record.episodes[0].frames, "image")
+    publishers.planned(0.125, SECOND)
+    see(monitor, lambda: lines, "line")
+    tiles = np.hstack([image(40), image(80), image(120)])
+    publishers.imagined.publish(image_message(tiles, SECOND))
+    publishers.plan.publish(plan_message(Plan(SECOND, 10**8, np.zeros((5, 2))), AXES, "velocity"))
+    see(monitor, lambda: record.episodes[0].plan_times_s, "plan")
+    command = command_message(np.zeros(2), AXES, "velocity", SECOND, 10**8)
+    publishers.command.publish(command)
+    see(monitor, lambda: record.latency_seconds, "latency")
+    passed_s = time.monotonic() - before_s
+    publishers.command.publish(command)
+    publishers.goal.publish(image_message(np.zeros((0, 0, 3), np.uint8), 2 * SECOND))
+    publishers.event("end", 0, 2 * SECOND, success=True, num_steps=4, distance=0.5)
+    see(monitor, lambda: record.finished, "end")
+
+    for part in ("episode 0", "step   3", "distance    1.500", "cost    0.2500", "125 ms"):
+        assert part in lines[0]
+    assert lines[1:] == ["episode 0: goal reached, 4 steps, distance 0.500"]
+    (episode,) = record.finished
+    assert episode.success and episode.num_steps == 4 and episode.distance == 0.5
+    assert (episode.goal == 9).all()  # the empty image that clears a goal does not replace it
+    assert (episode.frames[0].camera == 1).all()
+    see(monitor, lambda: episode.frames[0].imagined is not None, "imagination")
+    assert (episode.frames[0].imagined == 120).all()  # the last tile
+    assert record.plan_seconds == [0.125]
+    assert len(record.latency_seconds) == 1 and 0 < record.latency_seconds[0] <= passed_s
+
+
+def test_a_late_monitor_still_hears_of_episodes(
+    publishers: Publishers, lines: list[str], domain_id: int
+) -> None:
+    publishers.event("start", 0, SECOND)
+    publishers.event("end", 0, 2 * SECOND, success=False, num_steps=30, distance=2.0)
+    publishers.event("start", 1, 3 * SECOND)
+    with Monitor(lines.append, domain_id) as monitor:
+        see(monitor, lambda: len(monitor.record.episodes) == 2, "events")
+        assert [e.success for e in monitor.record.episodes] == [False, None]
+    assert lines == ["episode 0: goal not reached, 30 steps, distance 2.000"]
+
+
+def test_a_planner_that_fails_is_reported(
+    monitor: Monitor, publishers: Publishers, lines: list[str]
+) -> None:
+    see(monitor, publishers.matched, "discovery")
+    error = diagnostics.status("planner_node: plan", diagnostics.ERROR, "costs are NaN", {})
+    publishers.status.publish(diagnostics.array(SECOND, error))
+    see(monitor, lambda: lines, "line")
+    assert lines == ["no plan: costs are NaN"] and monitor.record.plan_seconds == []
+
+
+def test_waiting_has_an_end(monitor: Monitor) -> None:
+    begin_s = time.monotonic()
+    assert not monitor.spin_until(lambda: False, 0.2)
+    assert 0.2 <= time.monotonic() - begin_s < 2.0

@@ -1,0 +1,175 @@
+"""The planner node with a tiny random model: goals, plans, idempotence, bad goals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+torch = pytest.importorskip("torch")
+
+from sensor_msgs.msg import Image, JointState  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+
+from wm_planner.errors import CheckpointError, ConfigError  # noqa: E402
+from wm_planner.models.bundle import Bundle, build_model  # noqa: E402
+from wm_planner.models.checkpoint import save_bundle  # noqa: E402
+from wm_planner.models.predictor import PredictorConfig  # noqa: E402
+from wm_planner.models.preprocess import Preprocess  # noqa: E402
+from wm_planner.models.world_model import ModelConfig  # noqa: E402
+from wm_planner.nodes.planner_node import PlannerNode  # noqa: E402
+from wm_planner.ros.conversions import (  # noqa: E402
+    image_message,
+    joint_state_message,
+    to_ns,
+)
+from wm_planner.ros.qos import COMMAND, LATCHED, RELIABLE  # noqa: E402
+
+SIZE = 32
+NAMES = ("slide_x/position", "slide_y/position")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A random model of the wall task on disk."""
+    torch.manual_seed(0)
+    predictor = PredictorConfig(depth=1, heads=2, dim_head=8, mlp_dim=32, dropout=0.0, width=16)
+    model = build_model(ModelConfig(SIZE, 1, 16, 8, 10, 2, predictor=predictor, decoder="small"))
+    statistics = ((0.0, 0.0), (0.5, 0.5), (32.0, 32.0), (12.0, 12.0))
+    bundle = Bundle(model, Preprocess(SIZE, 5, *statistics), "wall", {"num_iterations": 3})
+    return str(save_bundle(bundle, tmp_path_factory.mktemp("models") / "random"))
+
+
+class Peer:
+    """Everything around the planner."""
+
+    def __init__(self, graph, checkpoint: str, **parameters) -> None:
+        self.graph = graph
+        self.planner = graph.add(
+            PlannerNode, checkpoint=checkpoint, image_size=SIZE, lockstep=True, **parameters
+        )
+        self.planner.start()
+        node = graph.peer("peer")
+        self.plans: list[JointTrajectory] = []
+        self.accepted: list[int] = []
+        self.imagined: list[Image] = []
+        node.create_subscription(JointTrajectory, "plan", self.plans.append, COMMAND)
+        node.create_subscription(Image, "plan/imagined", self.imagined.append, RELIABLE)
+        node.create_subscription(
+            Header, "goal/accepted", lambda m: self.accepted.append(to_ns(m.stamp)), LATCHED
+        )
+        self._image = node.create_publisher(Image, "observation/image", RELIABLE)
+        self._state = node.create_publisher(JointState, "joint_states", RELIABLE)
+        self._goal = node.create_publisher(Image, "goal/image", LATCHED)
+        self._goal_state = node.create_publisher(JointState, "goal/joint_states", LATCHED)
+        publishers = (self._image, self._state, self._goal, self._goal_state)
+        graph.until(
+            lambda: all(p.get_subscription_count() for p in publishers)
+            and node.count_publishers("plan"),
+            "discovery",
+        )
+
+    def goal(self, stamp_ns: int, size: int = SIZE) -> None:
+        picture = np.full((size, size, 3), 200, np.uint8)
+        self._goal_state.publish(joint_state_message(np.array([40.0, 40.0]), NAMES, stamp_ns))
+        self._goal.publish(image_message(picture, stamp_ns))
+
+    def clear(self, stamp_ns: int) -> None:
+        self._goal.publish(image_message(np.zeros((0, 0, 3), np.uint8), stamp_ns))
+
+    def observe(self, stamp_ns: int) -> None:
+        rng = np.random.default_rng(stamp_ns)
+        picture = rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+        self._state.publish(joint_state_message(np.array([20.0, 30.0]), NAMES, stamp_ns))
+        self._image.publish(image_message(picture, stamp_ns))
+
+    def plan_for(self, stamp_ns: int) -> JointTrajectory:
+        count = len(self.plans)
+        self.observe(stamp_ns)
+        self.graph.until(lambda: len(self.plans) > count, "a plan")
+        return self.plans[-1]
+
+
+def rows(plan: JointTrajectory) -> np.ndarray:
+    return np.array([list(point.velocities) for point in plan.points])
+
+
+def test_plan_is_stamped_bounded_repeatable_and_drawn(graph, checkpoint):
+    peer = Peer(graph, checkpoint)
+    peer.goal(100)
+    graph.until(lambda: peer.accepted == [100], "the accepted goal")
+    plan = peer.plan_for(10**9)
+    assert to_ns(plan.header.stamp) == 10**9
+    assert to_ns(plan.points[1].time_from_start) == 10**8
+    actions = rows(plan)
+    assert actions.shape == (25, 2) and np.abs(actions).max() <= 1.0
+    # The same tick again: the same answer, not a new plan.
+    assert np.array_equal(rows(peer.plan_for(10**9)), actions)
+    graph.until(lambda: peer.imagined, "the imagined frames")
+    assert (peer.imagined[0].height, peer.imagined[0].width) == (SIZE, 6 * SIZE)
+    # The same goal afresh: the same random numbers, the same plan.
+    peer.goal(200)
+    graph.until(lambda: 200 in peer.accepted, "the second goal")
+    again = peer.plan_for(10**9)
+    assert np.array_equal(rows(again), actions)
+
+
+def test_cleared_goal_ends_planning(graph, checkpoint):
+    peer = Peer(graph, checkpoint)
+    peer.goal(100)
+    graph.until(lambda: 100 in peer.accepted, "the goal")
+    peer.plan_for(10**9)
+    peer.clear(300)
+    graph.until(lambda: 300 in peer.accepted, "the cleared goal")
+    graph.until(lambda: not peer.plans[-1].points, "the empty plan")
+    peer.observe(2 * 10**9)
+    peer.goal(400)
+    graph.until(lambda: 400 in peer.accepted, "the next goal")
+    assert not peer.plans[-1].points
+
+
+def test_goal_of_another_size_is_not_accepted(graph, checkpoint):
+    peer = Peer(graph, checkpoint)
+    peer.goal(100, size=48)
+    peer.goal(200)
+    graph.until(lambda: peer.accepted, "the good goal")
+    assert peer.accepted == [200]
+
+
+def test_goal_file_of_another_size_names_both(graph, checkpoint, tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    file = tmp_path / "goal.png"
+    cv2.imwrite(str(file), np.zeros((48, 64, 3), np.uint8))
+    node = graph.add(
+        PlannerNode, checkpoint=checkpoint, image_size=SIZE, goal_image=str(file), autostart=True
+    )
+    with pytest.raises(ConfigError, match="64 x 48 pixels.*32 x 32"):
+        node.start()
+
+
+def test_joint_states_of_a_gripper_are_passed_over(graph, checkpoint):
+    peer = Peer(graph, checkpoint)
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the goal")
+    peer._state.publish(joint_state_message(np.array([0.1]), ("gripper/position",), 10**9 - 1))
+    assert peer.plan_for(10**9).points
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "text"),
+    [
+        ({"checkpoint": "nothing"}, CheckpointError, "unknown checkpoint 'nothing'"),
+        ({"planner": "gpb"}, ConfigError, "Did you mean 'gbp'"),
+        ({"settings": ["num_iteration=3"]}, ConfigError, "Did you mean 'num_iterations'"),
+        ({"settings": ["horizon"]}, ConfigError, "key=value"),
+    ],
+)
+def test_bad_settings_fail_at_configure_with_the_reason(
+    graph, checkpoint, parameters, error, text
+):
+    node = graph.add(
+        PlannerNode, **{"checkpoint": checkpoint, "image_size": SIZE, **parameters}
+    )
+    with pytest.raises(error, match=text):
+        node.start()

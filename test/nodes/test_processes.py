@@ -1,0 +1,204 @@
+"""Children end together, and in time, however the run ends. No ROS is involved."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wm_planner.cli.processes import Child, ChildFailedError, Supervisor
+
+SLEEPER = "import time; print('ready', flush=True); time.sleep(600)"
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print('ready', flush=True)
+time.sleep(600)
+"""
+POLITE = """
+import signal, sys, time
+def end(*_):
+    print('cleaned up', flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGINT, end)
+print('ready', flush=True)
+time.sleep(600)
+"""
+PARENT_OF_ONE = """
+import subprocess, sys, time
+inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
+print('ready', inner.pid, flush=True)
+time.sleep(600)
+"""
+SUPERVISES = """
+import os, sys, time
+from pathlib import Path
+from wm_planner.cli.processes import Child, Supervisor
+children = [Child(str(i), [sys.executable, '-c', code]) for i, code in enumerate(sys.argv[2:])]
+with Supervisor(children, Path(sys.argv[1]), os.environ) as supervisor:
+    print(*supervisor.pids.values(), flush=True)
+    ended = supervisor.wait(lambda: time.sleep(0.02))
+sys.exit(0 if ended else 130)
+"""
+
+
+def python(name: str, code: str, **kind: bool) -> Child:
+    return Child(name, [sys.executable, "-c", code], **kind)
+
+
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"{what}: not within {timeout_s} s"
+        threading.Event().wait(0.02)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody reaps counts too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def ready(logs: Path, *names: str) -> Callable[[], bool]:
+    def check() -> bool:
+        files = [logs / f"{name}.log" for name in names]
+        return all(file.exists() and "ready" in file.read_text() for file in files)
+
+    return check
+
+
+def idle() -> None:
+    threading.Event().wait(0.02)
+
+
+def test_the_run_ends_with_the_child_that_ends_it(tmp_path: Path) -> None:
+    children = [python("sleeper", SLEEPER), python("bridge", "print('done')", ends_run=True)]
+    with Supervisor(children, tmp_path, os.environ) as supervisor:
+        pids = supervisor.pids
+        assert supervisor.wait(idle)
+    assert all(gone(pid) for pid in pids.values())
+    assert (tmp_path / "bridge.log").read_text() == "done\n"
+
+
+def test_death_of_a_required_child_names_it_and_its_last_words(tmp_path: Path) -> None:
+    code = "import sys; print('first'); print('no checkpoint', file=sys.stderr); sys.exit(7)"
+    children = [python("sleeper", SLEEPER), python("planner_node", code)]
+    with pytest.raises(ChildFailedError) as caught:
+        with Supervisor(children, tmp_path, os.environ) as supervisor:
+            pids = supervisor.pids
+            supervisor.wait(idle)
+    message = str(caught.value)
+    assert "planner_node" in message and "exit code 7" in message and "no checkpoint" in message
+    assert all(gone(pid) for pid in pids.values())
+
+
+def test_the_child_that_ends_the_run_may_fail(tmp_path: Path) -> None:
+    children = [python("bridge", "raise SystemExit(3)", ends_run=True)]
+    with pytest.raises(ChildFailedError, match="bridge ended early: exit code 3"):
+        with Supervisor(children, tmp_path, os.environ) as supervisor:
+            supervisor.wait(idle)
+
+
+def test_a_signal_is_named(tmp_path: Path) -> None:
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    with pytest.raises(ChildFailedError, match="signal SIGSEGV"):
+        with Supervisor([python("node", code)], tmp_path, os.environ) as supervisor:
+            supervisor.wait(idle)
+
+
+def test_an_optional_child_may_end(tmp_path: Path) -> None:
+    optional = python("recorder", "raise SystemExit(1)", required=False)
+    until_then = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists():"
+    until_then += " time.sleep(0.02)"
+    flag = tmp_path / "flag"
+    bridge = Child("bridge", [sys.executable, "-c", until_then, str(flag)], ends_run=True)
+
+    def end_after_recorder() -> None:
+        idle()
+        if gone(pids["recorder"]):
+            flag.touch()
+
+    with Supervisor([optional, bridge], tmp_path, os.environ) as supervisor:
+        pids = supervisor.pids
+        assert supervisor.wait(end_after_recorder)
+
+
+def test_children_may_clean_up(tmp_path: Path) -> None:
+    with Supervisor([python("polite", POLITE)], tmp_path, os.environ) as supervisor:
+        until(ready(tmp_path, "polite"), "start")
+        supervisor.interrupt()
+        assert not supervisor.wait(idle) and supervisor.interrupted
+    assert "cleaned up" in supervisor.log_of("polite").read_text()
+
+
+def test_one_that_ignores_signals_is_gone_within_3_s(tmp_path: Path) -> None:
+    children = [python("stubborn", STUBBORN), python("sleeper", SLEEPER)]
+    with Supervisor(children, tmp_path, os.environ) as supervisor:
+        pids = supervisor.pids
+        until(ready(tmp_path, "stubborn", "sleeper"), "start")
+        begin_s = time.monotonic()
+    assert time.monotonic() - begin_s < 3.0
+    assert all(gone(pid) for pid in pids.values())
+
+
+def test_children_of_children_end_too(tmp_path: Path) -> None:
+    with Supervisor([python("outer", PARENT_OF_ONE)], tmp_path, os.environ) as supervisor:
+        until(ready(tmp_path, "outer"), "start")
+        inner = int((tmp_path / "outer.log").read_text().split()[1])
+        assert not gone(inner)
+    until(lambda: gone(inner), "end of the inner process")
+
+
+def test_a_program_that_cannot_start_ends_the_others(tmp_path: Path) -> None:
+    supervisor = Supervisor(
+        [python("sleeper", SLEEPER), Child("absent", ["/nonexistent/program"])],
+        tmp_path,
+        os.environ,
+    )
+    with pytest.raises(ChildFailedError, match="absent: cannot start /nonexistent/program"):
+        supervisor.__enter__()
+    assert all(gone(pid) for pid in supervisor.pids.values())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_all_within_3_s(tmp_path: Path, number: signal.Signals) -> None:
+    with supervising(tmp_path, SLEEPER, STUBBORN) as process:
+        pids = pids_of(process)
+        until(ready(tmp_path, "0", "1"), "start")
+        begin_s = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(10) == 130
+        assert time.monotonic() - begin_s < 3.0
+    assert all(gone(pid) for pid in pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux only")
+def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
+    with supervising(tmp_path, SLEEPER, STUBBORN) as process:
+        pids = pids_of(process)
+        until(ready(tmp_path, "0", "1"), "start")
+        process.kill()
+        process.wait(10)
+        until(lambda: all(gone(pid) for pid in pids), "end of the children", 3.0)
+
+
+def supervising(logs: Path, *codes: str) -> subprocess.Popen[str]:
+    """A process that supervises one child per piece of code, named by number."""
+    command = [sys.executable, "-c", SUPERVISES, str(logs), *codes]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def pids_of(process: subprocess.Popen[str]) -> list[int]:
+    assert process.stdout is not None
+    return [int(pid) for pid in process.stdout.readline().split()]

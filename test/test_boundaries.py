@@ -1,0 +1,178 @@
+"""Who may import whom, read from the syntax tree: this needs nothing of the package installed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BASE = {"types", "errors", "config", ""}
+ROS = {"rclpy", "launch", "launch_ros", "ament_index_python", "rosidl_runtime_py"}
+
+# Room -> the other rooms that it may look into. '' is `import wm_planner` itself.
+MAY_IMPORT = {
+    "": set(),
+    "types": set(),
+    "errors": set(),
+    "config": {"types", "errors"},
+    "tasks": BASE,
+    "bringup": BASE | {"tasks", "models"},
+    "data": BASE | {"tasks"},
+    "models": BASE | {"tasks"},
+    "planning": BASE | {"tasks", "models"},
+    "training": BASE | {"tasks", "data", "models", "planning"},
+    "evaluation": BASE | {"tasks", "data", "models", "planning"},
+    "runtime": BASE | {"tasks", "data", "models", "planning"},
+    "ros": BASE | {"tasks"},
+    "nodes": BASE | {"tasks", "data", "models", "planning", "runtime", "ros"},
+    "cli": BASE
+    | {"tasks", "bringup", "data", "models", "planning", "training", "evaluation", "runtime"}
+    | {"ros", "nodes"},
+    "sim_bridge": BASE | {"tasks"},
+    "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
+}
+# Room -> libraries that it must not know, wherever in the file the import stands.
+MUST_NOT_KNOW = {
+    **dict.fromkeys(("", "types", "errors", "config", "tasks"), "torch ros mujoco"),
+    **dict.fromkeys(("bringup", "data"), "torch ros mujoco"),
+    **dict.fromkeys(("models", "training", "evaluation", "runtime"), "ros mujoco"),
+    "planning": "ros mujoco disk",
+    "ros": "torch mujoco",
+    "nodes": "mujoco",
+    "cli": "mujoco",
+    "sim_bridge": "torch ros",
+    "sim_bridge.bridge_node": "torch",
+}
+LIBRARIES = {
+    "torch": {"torch", "transformers", "safetensors"},
+    "mujoco": {"mujoco"},
+    "disk": {"os", "pathlib", "shutil", "tempfile", "io", "logging", "datetime"},
+}
+
+
+def room_of(module: str) -> str | None:
+    """Room of a dotted module name; None for a module of somebody else."""
+    package, _, rest = module.partition(".")
+    if package == "sim_bridge":
+        return module if module == "sim_bridge.bridge_node" else "sim_bridge"
+    if package != "wm_planner":
+        return None
+    room = rest.partition(".")[0]
+    return "" if room.startswith("__") else room  # `from wm_planner import __version__`
+
+
+def imports(source: str, module: str) -> list[str]:
+    """Dotted names that a module imports, at any depth of the file."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parent = module.split(".")[: -node.level]
+                base = ".".join([*parent, base]).rstrip(".")
+            if base in ("wm_planner", "sim_bridge"):
+                names += [f"{base}.{alias.name}" for alias in node.names]
+            else:
+                names.append(base)
+    return names
+
+
+def is_library(name: str, kind: str) -> bool:
+    top = name.partition(".")[0]
+    if kind == "ros":
+        return top in ROS or top.endswith(("_msgs", "_srvs", "_interfaces"))
+    return top in LIBRARIES[kind]
+
+
+def violations(source: str, module: str) -> list[str]:
+    """What a module imports and must not."""
+    room = room_of(module)
+    found = []
+    for name in imports(source, module):
+        other = room_of(name)
+        if other is None:
+            kinds = MUST_NOT_KNOW[room].split()
+            found += [f"{module}: {name}" for kind in kinds if is_library(name, kind)]
+        elif other != room and other not in MAY_IMPORT[room]:
+            found.append(f"{module}: {name}")
+    return found
+
+
+def modules() -> list[tuple[str, Path]]:
+    """(dotted name, file) of every module of both packages."""
+    result = []
+    for package in ("wm_planner", "sim_bridge"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            result.append((".".join(p for p in parts if p != "__init__"), path))
+    return result
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
+def test_imports_stay_in_bounds(module, path):
+    assert violations(path.read_text(), module) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("wm_planner.data.bags", "def f():\n    import torch.nn\n", ["torch.nn"]),
+        ("wm_planner.models.x", "from wm_planner import data", ["wm_planner.data"]),
+        ("wm_planner.models.x", "from ..data.frames import y", ["wm_planner.data.frames"]),
+        ("wm_planner.planning.x", "from pathlib import Path", ["pathlib"]),
+        ("wm_planner.runtime.x", "from std_msgs.msg import Header", ["std_msgs.msg"]),
+        ("wm_planner.cli.x", "import sim_bridge.envs", ["sim_bridge.envs"]),
+        ("wm_planner.nodes.x", "import wm_planner.training", ["wm_planner.training"]),
+        ("sim_bridge.envs.wall", "import rclpy", ["rclpy"]),
+        ("sim_bridge.bridge_node", "import rclpy, wm_planner.models", ["wm_planner.models"]),
+        ("wm_planner.tasks.spec", "from wm_planner.config import suggest", []),
+        ("wm_planner.nodes.x", "import torch, rclpy", []),
+    ],
+)
+def test_checker_sees_a_planted_import(module, source, expected):
+    assert violations(source, module) == [f"{module}: {name}" for name in expected]
+
+
+def test_bringup_reads_cards_only():
+    """`models` as a whole needs torch; launch files do not have it."""
+    source = (ROOT / "wm_planner" / "bringup.py").read_text()
+    of_models = [n for n in imports(source, "wm_planner.bringup") if ".models" in n]
+    assert of_models == ["wm_planner.models.catalog"]
+
+
+def light_modules() -> list[str]:
+    rooms = ("", "types", "errors", "config", "tasks", "bringup", "data", "runtime", "sim_bridge")
+    return [name for name, _ in modules() if room_of(name) in rooms]
+
+
+def test_light_modules_import_neither_torch_nor_ros():
+    """Camera, controller, recorder and simulator start without torch; one process for all."""
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        "    for heavy in ('torch', 'rclpy'):\n"
+        "        if heavy in sys.modules: sys.exit(f'{name} imports {heavy}')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *light_modules()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("node", ["camera_node", "controller_node", "finetune_node"])
+def test_node_starts_without_torch(node):
+    pytest.importorskip("rclpy", reason="needs ROS 2 (or the 'ros' extra)")
+    code = f"import wm_planner.nodes.{node}, sys; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 0

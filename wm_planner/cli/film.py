@@ -1,0 +1,96 @@
+"""Pictures of a run: a film of the first episodes, and the key frames of the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import imageio.v2 as imageio
+import numpy as np
+
+from wm_planner.cli.run_record import FILMED, EpisodeRecord, Frame
+
+PANEL, CAPTION = 256, 24  # pixels: side of a panel, height of the line above it
+FILM_HZ = 5
+ROW = 4  # pictures per row of the key frames
+HOLD = 3  # times the last frame of an episode is shown
+
+
+def write_film(path: Path, episodes: Sequence[EpisodeRecord]) -> Path | None:
+    """Camera, goal and imagination side by side as mp4.
+
+    Returns:
+        `path`; None when no episode has a frame.
+    """
+    filmed = [episode for episode in episodes[:FILMED] if episode.frames]
+    if not filmed:
+        return None
+    imagined = _any_imagined(filmed)  # all frames of a film are of one size
+    writer = imageio.get_writer(path, fps=FILM_HZ, macro_block_size=8, codec="libx264")
+    try:
+        for episode in filmed:
+            for picture in _pictures(episode, imagined):
+                writer.append_data(picture)
+            for _ in range(HOLD - 1):
+                writer.append_data(picture)
+    finally:
+        writer.close()
+    return path
+
+
+def write_key_frames(path: Path, episode: EpisodeRecord) -> Path | None:
+    """First, every second, and last frame of an episode, with the goal, as png.
+
+    Returns:
+        `path`; None when the episode has no frame.
+    """
+    if not episode.frames:
+        return None
+    last = len(episode.frames) - 1
+    chosen = [(i, f) for i, f in enumerate(episode.frames) if i % 2 == 0 or i == last]
+    tiles = [panel(frame.camera, f"step {i}") for i, frame in chosen]
+    tiles.append(panel(episode.goal, "goal"))
+    blank = np.full_like(tiles[0], 255)
+    tiles += [blank] * (-len(tiles) % ROW)
+    rows = [np.hstack(tiles[i : i + ROW]) for i in range(0, len(tiles), ROW)]
+    imageio.imwrite(path, np.vstack(rows))
+    return path
+
+
+def panel(image: np.ndarray | None, caption: str) -> np.ndarray:
+    """An image (S, S, 3), black for None, enlarged without blur under a caption.
+
+    Returns:
+        (CAPTION + PANEL, PANEL, 3) uint8.
+    """
+    if image is None:
+        image = np.zeros((1, 1, 3), np.uint8)
+    shrinks = image.shape[0] > PANEL
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+    large = cv2.resize(image, (PANEL, PANEL), interpolation=method)
+    line = np.full((CAPTION, PANEL, 3), 255, np.uint8)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(line, caption, (6, 17), font, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([line, large])
+
+
+def _pictures(episode: EpisodeRecord, imagined: bool) -> Iterator[np.ndarray]:
+    for step, frame in enumerate(episode.frames):
+        panels = [
+            panel(frame.camera, f"episode {episode.episode}  step {step}{_result(episode, frame)}"),
+            panel(episode.goal, "goal"),
+        ]
+        if imagined:
+            panels.append(panel(frame.imagined, "imagined end of plan"))
+        yield np.hstack(panels)
+
+
+def _result(episode: EpisodeRecord, frame: Frame) -> str:
+    if frame is not episode.frames[-1] or episode.success is None:
+        return ""
+    return "  reached" if episode.success else "  not reached"
+
+
+def _any_imagined(episodes: Sequence[EpisodeRecord]) -> bool:
+    return any(frame.imagined is not None for e in episodes for frame in e.frames)

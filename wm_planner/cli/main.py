@@ -1,0 +1,78 @@
+"""`wm-planner`: one command, its subcommands in a table.
+
+A subcommand's module is imported when it is asked for; importing it stays cheap, so that
+``--help`` needs neither torch nor ROS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from wm_planner import __version__
+from wm_planner.config import suggest
+from wm_planner.errors import WmPlannerError
+
+COMMANDS = {
+    "sim": "wm_planner.cli.sim",
+    "eval": "wm_planner.cli.eval",
+    "collect": "wm_planner.cli.collect",
+    "train": "wm_planner.cli.train",
+    "info": "wm_planner.cli.info",
+}
+
+
+def build_parser(names: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """The parser with the given subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="wm-planner",
+        description="Closed-loop robot control by planning through a learned visual world model.",
+    )
+    parser.add_argument("--version", action="version", version=f"wm-planner {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in names:
+        module = importlib.import_module(COMMANDS[name])
+        module.add_parser(subparsers)
+        subparsers.choices[name].set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Returns:
+        Its exit code; 2 for an error that the user can mend, 130 after Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
+    )
+    name = argv[0] if argv else ""
+    try:
+        if name and not name.startswith("-") and name not in COMMANDS:
+            return _fail(f"unknown command '{name}'.{suggest(name, COMMANDS)}")
+        args = build_parser([name] if name in COMMANDS else tuple(COMMANDS)).parse_args(argv)
+        return args.run(args)
+    except WmPlannerError as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("wm_planner", "sim_bridge", ""):
+            raise
+        return _fail(
+            f"'{name}' needs the Python module '{error.name}', which is not installed; "
+            "install wm_planner with its extras (see setup.py), or source ROS 2"
+        )
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"wm-planner: error: {message}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

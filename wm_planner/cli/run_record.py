@@ -1,0 +1,148 @@
+"""What a run in simulation has shown so far. No ROS, no clock: times are arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from wm_planner.evaluation.stats import wilson_interval
+
+FILMED = 5  # episodes in the film
+
+
+@dataclass
+class Frame:
+    """One camera image and what the planner imagined from it.
+
+    Attributes:
+        stamp_ns: capture time.
+        camera: (S, S, 3) uint8.
+        imagined: (S, S, 3) uint8, the plan's last imagined frame; None before the first plan.
+    """
+
+    stamp_ns: int
+    camera: np.ndarray
+    imagined: np.ndarray | None = None
+
+
+@dataclass
+class EpisodeRecord:
+    """One episode; `success` is None while it runs."""
+
+    episode: int
+    start_ns: int
+    goal: np.ndarray | None = None
+    frames: list[Frame] = field(default_factory=list)
+    success: bool | None = None
+    num_steps: int = 0
+    distance: float = float("nan")
+    plan_times_s: list[float] = field(default_factory=list)
+
+
+class RunRecord:
+    """Collects the messages of a run. Stamps are message stamps; `now_s` is a steady clock."""
+
+    def __init__(self) -> None:
+        self.episodes: list[EpisodeRecord] = []
+        self.plan_seconds: list[float] = []
+        self.latency_seconds: list[float] = []
+        self._arrival_s: dict[int, float] = {}
+        self._planned: list[int] = []
+        self._imagined: tuple[int, np.ndarray] | None = None
+
+    @property
+    def finished(self) -> list[EpisodeRecord]:
+        """Episodes that have ended."""
+        return [episode for episode in self.episodes if episode.success is not None]
+
+    def start_episode(self, episode: int, stamp_ns: int) -> None:
+        """An episode has begun; a repeated event changes nothing."""
+        if any(known.episode == episode for known in self.episodes):
+            return
+        for done in self.episodes[FILMED:]:
+            done.frames.clear()  # the film needs the first ones, the picture the last one
+        self.episodes.append(EpisodeRecord(episode, stamp_ns))
+        self._arrival_s.clear()
+        self._planned.clear()
+
+    def end_episode(self, episode: int, success: bool, num_steps: int, distance: float) -> bool:
+        """An episode has ended. Returns False when that was known."""
+        for record in self.episodes:
+            if record.episode == episode and record.success is None:
+                record.success, record.num_steps, record.distance = success, num_steps, distance
+                return True
+        return False
+
+    def add_goal(self, stamp_ns: int, image: np.ndarray) -> None:
+        """Goal image (S, S, 3)."""
+        record = self._at(stamp_ns)
+        if record is not None:
+            record.goal = image
+
+    def add_image(self, stamp_ns: int, image: np.ndarray, now_s: float) -> None:
+        """Camera image (S, S, 3); one that was sent again is ignored."""
+        record = self._at(stamp_ns)
+        if record is None or (record.frames and stamp_ns <= record.frames[-1].stamp_ns):
+            return
+        self._arrival_s[stamp_ns] = now_s
+        before = record.frames[-1].imagined if record.frames else None
+        record.frames.append(Frame(stamp_ns, image, before))
+        if self._imagined is not None and self._imagined[0] == stamp_ns:
+            record.frames[-1].imagined = self._imagined[1]
+
+    def add_imagined(self, stamp_ns: int, tiles: np.ndarray) -> None:
+        """Imagined frames of the plan from `stamp_ns`, square, left to right."""
+        last = tiles[:, -tiles.shape[0] :]
+        self._imagined = (stamp_ns, last)
+        record = self._at(stamp_ns)
+        for frame in record.frames if record is not None else ():
+            if frame.stamp_ns >= stamp_ns:
+                frame.imagined = last
+
+    def add_plan(self, stamp_ns: int, now_s: float) -> None:
+        """A plan from the observation of `stamp_ns` was published."""
+        record = self._at(stamp_ns)
+        if record is not None:
+            record.plan_times_s.append(now_s)
+        if stamp_ns in self._arrival_s:
+            self._planned.append(stamp_ns)
+
+    def add_command(self, stamp_ns: int, now_s: float) -> None:
+        """A command was sent: the first after a plan closes that plan's camera-to-command time."""
+        for planned_ns in [s for s in self._planned if s <= stamp_ns]:
+            self._planned.remove(planned_ns)
+            self.latency_seconds.append(now_s - self._arrival_s.pop(planned_ns))
+
+    def replan_rate_hz(self) -> float | None:
+        """Plans per second within episodes; None before two plans of one episode."""
+        times = [e.plan_times_s for e in self.episodes if len(e.plan_times_s) > 1]
+        passed_s = sum(t[-1] - t[0] for t in times)
+        return sum(len(t) - 1 for t in times) / passed_s if passed_s > 0 else None
+
+    def summary(self) -> dict[str, Any]:
+        """Successes, interval and times; None where nothing was measured."""
+        trials = len(self.finished)
+        successes = sum(bool(episode.success) for episode in self.finished)
+        low, high = wilson_interval(successes, trials)
+        return {
+            "episodes": trials,
+            "successes": successes,
+            "success_rate": successes / trials if trials else None,
+            "interval_low": low,
+            "interval_high": high,
+            "plan_seconds_p50": _percentile(self.plan_seconds, 50),
+            "plan_seconds_p99": _percentile(self.plan_seconds, 99),
+            "latency_seconds_p50": _percentile(self.latency_seconds, 50),
+            "latency_seconds_p99": _percentile(self.latency_seconds, 99),
+        }
+
+    def _at(self, stamp_ns: int) -> EpisodeRecord | None:
+        """The newest episode that had begun: a camera image may come after the end event."""
+        begun = [episode for episode in self.episodes if episode.start_ns <= stamp_ns]
+        return begun[-1] if begun else None
+
+
+def _percentile(values: list[float], percent: float) -> float | None:
+    return float(np.percentile(values, percent)) if values else None
