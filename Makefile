@@ -29,7 +29,7 @@ $(STAMP): setup.py constraints.txt
 	if $(PYTHON) -c 'import rclpy' 2>/dev/null; then \
 	    echo "ROS 2 found ($${ROS_DISTRO:-unnamed}): using it"; \
 	    $(PYTHON) -m venv --system-site-packages .venv; \
-	    grep '^torch==' constraints.txt > .venv/constraints.txt; \
+	    grep -E '^(torch|setuptools)==' constraints.txt > .venv/constraints.txt; \
 	    $(PYTHON) -c 'import numpy; print("numpy==" + numpy.__version__)' >> .venv/constraints.txt; \
 	else \
 	    echo "no ROS 2 found: installing it from wheels"; \

@@ -58,7 +58,6 @@ setup(
     ],
     install_requires=["numpy", "pyyaml", "tqdm", "safetensors"],
     extras_require=EXTRAS,
-    tests_require=["pytest"],
     zip_safe=False,
     entry_points={
         "console_scripts": [

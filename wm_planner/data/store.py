@@ -113,6 +113,10 @@ def write_store(
         maps: dict[str, np.memmap] = {}
         written = 0
         for written, trajectory in enumerate(trajectories, start=1):
+            if written > count:
+                raise DatasetError(
+                    f"{directory}: more than the announced {count} trajectories came"
+                )
             for name, dtype in ARRAYS.items():
                 if name not in maps:
                     shape = (count, *trajectory[name].shape)

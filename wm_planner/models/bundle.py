@@ -70,33 +70,52 @@ def build_model(config: ModelConfig) -> WorldModel:
     Raises:
         ValueError: unknown encoder or decoder kind.
     """
-    settings = dict(config.encoder)
+    sizes = (config.image_size, config.num_patches, config.visual_dim)
+    encoder = build_encoder(config.encoder, *sizes)
+    return WorldModel(config, encoder, build_decoder(config.decoder, *sizes))
+
+
+def build_encoder(
+    settings: dict, image_size: int, num_patches: int, dim: int
+) -> torch.nn.Module:
+    """The encoder that `settings['kind']` names: 'small', 'keypoint' or 'dinov2'.
+
+    Raises:
+        ValueError: another kind, or sizes it cannot have.
+    """
+    settings = dict(settings)
     kind = settings.pop("kind", None)
-    encoder: torch.nn.Module
     if kind == "small":
         from wm_planner.models.small_encoder import SmallEncoder
 
-        encoder = SmallEncoder(
-            image_size=config.image_size,
-            num_patches=config.num_patches,
-            dim=config.visual_dim,
-            **settings,
-        )
-    elif kind == "dinov2":
+        return SmallEncoder(image_size, num_patches, dim, **settings)
+    if kind == "keypoint":
+        from wm_planner.models.keypoint_encoder import KeypointEncoder
+
+        return KeypointEncoder(image_size, num_patches, dim, **settings)
+    if kind == "dinov2":
         from wm_planner.models.dinov2 import DinoV2Encoder
 
-        encoder = DinoV2Encoder(image_size=config.image_size, **settings)
-    else:
-        raise ValueError(f"unknown encoder kind '{kind}'; choices: small, dinov2")
-    decoder: torch.nn.Module | None = None
-    if config.decoder == "small":
+        return DinoV2Encoder(image_size=image_size, **settings)
+    raise ValueError(f"unknown encoder kind '{kind}'; choices: small, keypoint, dinov2")
+
+
+def build_decoder(
+    kind: str, image_size: int, num_patches: int, dim: int
+) -> torch.nn.Module | None:
+    """The decoder of that kind: 'none', 'small' or 'keypoint'.
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind == "none":
+        return None
+    if kind == "small":
         from wm_planner.models.small_encoder import SmallDecoder
 
-        decoder = SmallDecoder(config.image_size, config.num_patches, config.visual_dim)
-    elif config.decoder == "vqvae":
-        from wm_planner.models.decoder import VQVAEDecoder
+        return SmallDecoder(image_size, num_patches, dim)
+    if kind == "keypoint":
+        from wm_planner.models.keypoint_encoder import KeypointDecoder
 
-        decoder = VQVAEDecoder(config.visual_dim)
-    elif config.decoder != "none":
-        raise ValueError(f"unknown decoder kind '{config.decoder}'; choices: none, small, vqvae")
-    return WorldModel(config, encoder, decoder)
+        return KeypointDecoder(image_size, num_patches, dim)
+    raise ValueError(f"unknown decoder kind '{kind}'; choices: none, small, keypoint")

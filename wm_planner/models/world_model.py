@@ -32,8 +32,9 @@ class ModelConfig:
         proprio_dim: entries of the proprioception vector.
         action_emb_dim, proprio_emb_dim: Da, Dp.
         predictor: sizes of the predictor.
-        encoder: keyword arguments of the encoder; ``kind`` is 'small' or 'dinov2'.
-        decoder: 'none', 'small' or 'vqvae'; only for pictures of what the model imagines.
+        encoder: keyword arguments of the encoder; ``kind`` is 'small', 'keypoint' or
+            'dinov2'.
+        decoder: 'none', 'small' or 'keypoint'; only for pictures of what the model imagines.
     """
 
     image_size: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,9 @@ class PlannerNode(ManagedNode):
         if getattr(self, "_planning_for", None) is not goal:
             self._planner.set_goal(goal)
             self._planning_for = goal
+        begin_s = time.perf_counter()
         plan = self._planner.plan(observation, should_stop)
+        plan = replace(plan, seconds=time.perf_counter() - begin_s)
         imagined = None
         if self.config.imagine and self._planner.bundle.model.decoder is not None:
             frames = self._planner.bundle.decode(self._planner.imagine())[0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +21,18 @@ from tqdm import tqdm
 
 from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
-from wm_planner.models.small_encoder import SmallDecoder, SmallEncoder
+from wm_planner.models.bundle import build_decoder, build_encoder
 from wm_planner.training.run_log import RunLog
 
 
 @dataclass(frozen=True)
 class EncoderTraining:
-    """Settings of one encoder run; sizes in pixels, tokens and frames."""
+    """Settings of one encoder run; sizes in pixels, tokens and frames.
 
+    `kind` is 'small' (patch tokens) or 'keypoint' (image coordinates); `depth` is for 'small'.
+    """
+
+    kind: str = "small"
     num_patches: int = 16
     dim: int = 64
     channels: int = 128
@@ -46,11 +51,19 @@ class EncoderTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.kind not in ("small", "keypoint"):
+            raise ValueError(f"unknown encoder kind '{self.kind}'; choices: small, keypoint")
         if self.num_updates < 1 or self.batch_pairs < 2 or self.max_gap < 1:
             raise ValueError(
                 f"num_updates >= 1, batch_pairs >= 2 and max_gap >= 1 are needed, got "
                 f"{self.num_updates}, {self.batch_pairs}, {self.max_gap}"
             )
+
+
+def encoder_settings(config: EncoderTraining) -> dict:
+    """The encoder entry of a ModelConfig."""
+    settings = {"kind": config.kind, "channels": config.channels}
+    return settings | ({"depth": config.depth} if config.kind == "small" else {})
 
 
 def std_hinge(z_BN: Tensor) -> Tensor:
@@ -66,7 +79,7 @@ def covariance_penalty(z_BN: Tensor) -> Tensor:
     return off_diagonal / z_BN.shape[1]
 
 
-def train_encoder(store: TrajectoryStore, config: EncoderTraining, output: Path) -> SmallEncoder:
+def train_encoder(store: TrajectoryStore, config: EncoderTraining, output: Path) -> torch.nn.Module:
     """Train on the store's images and write ``encoder.safetensors`` (encoder and decoder).
 
     Args:
@@ -79,8 +92,8 @@ def train_encoder(store: TrajectoryStore, config: EncoderTraining, output: Path)
     images = store.images
     size = images.shape[2]
     log = RunLog(output, {"encoder": to_dict(config), "data": str(store.meta)})
-    encoder = SmallEncoder(size, config.num_patches, config.dim, config.channels, config.depth)
-    decoder = SmallDecoder(size, config.num_patches, config.dim)
+    encoder: Any = build_encoder(encoder_settings(config), size, config.num_patches, config.dim)
+    decoder: Any = build_decoder(config.kind, size, config.num_patches, config.dim)
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimizer = torch.optim.AdamW(
         parameters, lr=config.learning_rate, weight_decay=config.weight_decay
@@ -148,7 +161,7 @@ def _loss_terms(
 
 @torch.no_grad()
 def _standardise(
-    encoder: SmallEncoder, decoder: SmallDecoder, images: np.ndarray, rng: np.random.Generator
+    encoder: Any, decoder: Any, images: np.ndarray, rng: np.random.Generator
 ) -> None:
     rows = rng.integers(0, len(images), 2048)
     times = rng.integers(0, images.shape[1], 2048)

@@ -23,7 +23,7 @@ from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
 from wm_planner.tasks import get_task
 from wm_planner.training.adversarial import Adversarial, AdversarialLoss
-from wm_planner.training.encoder import EncoderTraining
+from wm_planner.training.encoder import EncoderTraining, encoder_settings
 from wm_planner.training.latents import LatentTrajectories, encode_store
 from wm_planner.training.run_log import RunLog
 
@@ -97,8 +97,8 @@ def build_untrained(
             action_dim=preprocess.action_dim,
             proprio_dim=len(task.proprio_names),
             predictor=config.predictor,
-            encoder={"kind": "small", "channels": encoder.channels, "depth": encoder.depth},
-            decoder="small",
+            encoder=encoder_settings(encoder),
+            decoder=encoder.kind,
         )
     )
     if not encoder_file.is_file():

@@ -1,0 +1,212 @@
+"""The planner on a model that is exact: plans have known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from wm_planner.errors import ConfigError, PlanningError
+from wm_planner.models.world_model import Latent
+from wm_planner.planning import SOLVERS, Planner, PlannerConfig, planner_config
+from wm_planner.planning.objective import goal_cost
+
+from .dot_world import FIELD, dot_bundle, goal, observation
+
+DT_NS = 100_000_000
+START, TARGET = (10.0, 20.0), (50.0, 30.0)
+
+
+def make(goal_at=TARGET, **settings) -> Planner:
+    planner = Planner(dot_bundle(), PlannerConfig(objective="last", **settings))
+    planner.set_goal(goal(goal_at))
+    return planner
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_plans_to_the_goal_in_physical_units(solver: str) -> None:
+    planner = make(solver=solver, temperature=1e-3, init_std=1.0 if solver != "mppi" else 0.5)
+    plan = planner.plan(observation(START, 7))
+    assert plan.stamp_ns == 7 and plan.dt_ns == DT_NS
+    assert plan.actions.shape == (25, 2) and plan.actions.dtype == np.float32
+    assert np.abs(plan.actions).max() <= 1.0
+    end = np.add(START, 2.0 * plan.actions.sum(axis=0))
+    assert np.linalg.norm(end - TARGET) < 3.0, end
+    assert plan.cost < 0.05 * planner.last.initial_cost
+
+
+def test_out_of_reach_the_bounds_hold_exactly() -> None:
+    plan = make((64.0, 20.0), horizon=1).plan(observation((0.0, 20.0)))
+    np.testing.assert_array_equal(plan.actions[:, 0], np.ones(5, np.float32))
+
+
+def test_bounds_can_be_switched_off() -> None:
+    plan = make((64.0, 20.0), horizon=1, bounded=False).plan(observation((0.0, 20.0)))
+    assert plan.actions.max() > 2.0
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_same_calls_give_the_same_bits(solver: str) -> None:
+    planner = make(solver=solver, num_iterations=4, num_samples=20, num_elites=5)
+
+    def calls() -> list[np.ndarray]:
+        planner.set_goal(goal(TARGET))
+        return [planner.plan(observation(START, i * 5 * DT_NS)).actions for i in range(3)]
+
+    for one, two in zip(calls(), calls(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_the_seed_decides_the_starting_point() -> None:
+    plans = [make(seed=seed, num_iterations=1).plan(observation(START)) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(plans[0].actions, plans[1].actions)
+    assert not np.array_equal(plans[0].actions, plans[2].actions)
+
+
+@pytest.mark.parametrize("passed", [0, 1, 5, 13, 24])
+def test_a_warm_start_is_the_last_plan_shifted_by_the_raw_steps_that_passed(passed: int) -> None:
+    planner = make(action_noise_std=0.0)
+    first = planner.plan(observation(START))
+    warm = planner._warm_start(passed * DT_NS + DT_NS // 3)
+    rows = planner.raw_actions(warm)[0].numpy()
+    np.testing.assert_allclose(rows[: 25 - passed], first.actions[passed:], atol=1e-6)
+    np.testing.assert_allclose(rows[25 - passed :], 0.0, atol=1e-6)
+    planner.plan(observation(START, passed * DT_NS))
+    expected = np.add(START, 2.0 * first.actions[passed:].sum(axis=0)) - TARGET
+    cost = np.square(expected * 2 / FIELD).mean() * 2  # image and proprioception
+    assert planner.last.initial_cost == pytest.approx(cost, rel=0.2, abs=2e-4)
+
+
+@pytest.mark.parametrize("stamp", [-DT_NS, 25 * DT_NS, 10**12])
+def test_a_plan_that_is_over_or_of_the_future_starts_nothing(stamp: int) -> None:
+    planner = make()
+    planner.plan(observation(START))
+    assert planner._warm_start(stamp) is None
+
+
+def test_no_warm_start_when_switched_off_or_after_a_new_goal() -> None:
+    planner = make(warm_start=False)
+    planner.plan(observation(START))
+    assert planner._warm_start(DT_NS) is None
+    planner = make()
+    planner.plan(observation(START))
+    planner.set_goal(goal(START))
+    assert planner._warm_start(DT_NS) is None
+
+
+def test_frozen_steps_continue_the_last_plan() -> None:
+    planner = make(frozen_steps=2)
+    first = planner.plan(observation(START))
+    planner._goal = planner.bundle.encode_goal(goal((10.0, 60.0)))  # everything else changes
+    second = planner.plan(observation(START, 5 * DT_NS))
+    np.testing.assert_allclose(second.actions[:10], first.actions[5:15], atol=1e-6)
+    assert np.abs(second.actions[10:15] - first.actions[15:20]).max() > 0.1
+
+
+def test_warm_iterations_apply_to_warm_starts_only() -> None:
+    planner = make(num_iterations=7, warm_iterations=2)
+    counts = []
+    for stamp in (0, 5 * DT_NS):
+        planner.plan(observation(START, stamp))
+        counts.append(planner.last.num_evaluations)
+    assert counts == [8, 3]
+
+
+def test_without_proprioception_only_the_images_count() -> None:
+    planner = make(action_noise_std=0.0)
+    planner.set_goal(goal(TARGET, proprio=False))
+    plan = planner.plan(observation(START))
+    imagined = planner.imagine()
+    aim = planner.bundle.encode_goal(goal(TARGET))
+    visual = goal_cost(imagined, aim, "last", 1.0, 0.0)
+    assert plan.cost == pytest.approx(visual.item(), abs=1e-7)
+    planner.set_goal(goal(TARGET))
+    plan = planner.plan(observation(START))
+    both = goal_cost(planner.imagine(), aim, "last", 1.0, 1.0)
+    assert plan.cost == pytest.approx(both.item(), abs=1e-7)
+
+
+def test_planning_needs_a_goal() -> None:
+    planner = make()
+    planner.clear()
+    with pytest.raises(PlanningError, match="no goal"):
+        planner.plan(observation(START))
+    with pytest.raises(PlanningError, match="no plan"):
+        planner.imagine()
+
+
+def test_a_batch_plans_each_problem_as_alone() -> None:
+    planner = make(num_restarts=3, num_iterations=10)
+    starts = [(10.0, 20.0), (30.0, 5.0), (60.0, 60.0)]
+    latents = [planner.bundle.encode_observation(observation(s)) for s in starts]
+    aims = [planner.bundle.encode_goal(goal(s[::-1])) for s in starts]
+    stack = lambda ls: Latent(  # noqa: E731
+        torch.cat([x.visual for x in ls]), torch.cat([x.proprio for x in ls])
+    )
+    joint = planner.plan_latents(stack(latents), stack(aims), None, 0, planner.generator())
+    for index, (now, aim) in enumerate(zip(latents, aims, strict=True)):
+        alone = planner.plan_latents(now, aim, None, 0, planner.generator())
+        torch.testing.assert_close(joint.actions[[index]], alone.actions, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rollout", "frames"), [("markov", {1}), ("history", {2})])
+def test_history_rollouts_see_the_past(rollout: str, frames: set[int]) -> None:
+    planner = make(rollout=rollout, num_iterations=2)
+    one = observation(START)
+    past = type(one)(
+        np.repeat(one.images, 2, 0), np.repeat(one.proprio, 2, 0), 0, np.zeros((1, 10), np.float32)
+    )
+    planner.plan(past)
+    model = planner.bundle.model
+    assert model.modes == {rollout} and model.frames == frames
+    planner.imagine()
+    assert model.modes == {rollout}
+
+
+def test_objective_weights_and_stages() -> None:
+    """By hand: H = 2, squared errors 4, 1, 9 of the image and 1, 0, 2 of proprioception."""
+    visual = torch.tensor([2.0, 1.0, 3.0]).reshape(1, 3, 1, 1)
+    proprio = torch.tensor([1.0, 0.0, 2.0]).sqrt().reshape(1, 3, 1)
+    imagined = Latent(visual, proprio)
+    aim = Latent(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))
+    weights = np.array([4, 2, 1]) / 7 / 3
+    every = {alpha: (weights * (np.array([4, 1, 9]) + alpha * np.array([1, 0, 2]))).sum()
+             for alpha in (0.0, 0.5)}
+    for alpha in (0.0, 0.5):
+        cost = lambda mode, replan=0, a=alpha: goal_cost(  # noqa: E731
+            imagined, aim, mode, 0.5, a, replan
+        ).item()
+        assert cost("last") == pytest.approx(9 + 2 * alpha)
+        assert cost("all") == pytest.approx(every[alpha])
+        assert [cost("staged", i) for i in (0, 1)] == [cost("last")] * 2
+        assert cost("staged", 2) == cost("all")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["solver=cme"], "unknown solver 'cme'.*Did you mean 'cem'"),
+        (["horizon=0"], "horizon must be at least 1, got 0"),
+        (["learning_rate=0"], "learning_rate must be positive"),
+        (["replan_steps=6"], "replan_steps 6 exceeds horizon 5"),
+        (["frozen_steps=5"], "frozen_steps 5 leaves nothing"),
+        (["solver=cem", "num_samples=10"], "num_elites 30 exceeds num_samples 10"),
+        (["stall_iterations=3", "best_so_far=false"], "needs best_so_far"),
+        (["horizn=4"], "unknown key 'horizn'.*Did you mean 'horizon'"),
+        (["horizon=many"], "expected a whole number, got 'many'"),
+        (["horizon"], "'horizon' is not of the form key=value"),
+        (["horizon=[1"], "not valid YAML"),
+    ],
+)
+def test_bad_settings_are_named(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        planner_config({}, settings, "--set")
+
+
+def test_settings_of_a_checkpoint_by_solver() -> None:
+    base = {"objective": "last", "gbp": {"num_iterations": 40}, "cem": {"num_samples": 64}}
+    assert planner_config(base).iterations(False) == 40
+    cem = planner_config({**base, "solver": "cem"}, ["num_elites=8"])
+    assert (cem.num_samples, cem.num_elites, cem.objective) == (64, 8, "last")
+    assert cem.iterations(False) == 30
+    assert planner_config(base, ["solver=mppi"]).num_samples == PlannerConfig.num_samples

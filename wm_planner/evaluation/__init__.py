@@ -1,0 +1,1 @@
+"""How well a checkpoint and a planner do, without ROS."""
