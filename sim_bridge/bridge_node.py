@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
@@ -146,6 +147,9 @@ class BridgeNode(Node):
         self._wait(spin, lambda: not missing(), lambda: None, lambda: f"nodes {missing()}")
         for episode in range(self.config.episodes):
             self._run_episode(episode, spin)
+        # What is latched goes with its publisher: leave only when everybody has it.
+        for publisher in (self._state, self._image, self._event):
+            publisher.wait_for_all_acked(Duration(seconds=5))
         return 0
 
     def _run_episode(self, episode: int, spin: Spin) -> None:

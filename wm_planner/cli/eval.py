@@ -169,7 +169,7 @@ def _problems(args: argparse.Namespace, make_env: Any) -> Problems:
             )
         starts, goals = problems.starts[: args.episodes], problems.goals[: args.episodes]
         return Problems(args.task, starts, goals)
-    env = make_env(False)
+    env = make_env(True)  # the first one must draw: MuJoCo chooses its GL library only once
     problems = sample_problems(env, args.seed, args.episodes)
     env.close()
     if args.targets is not None:
