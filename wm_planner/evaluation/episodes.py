@@ -143,7 +143,7 @@ class _Batch:
             running = [running[k] for k in keep]
             now, past = now[keep], None if past is None else past[keep]
             if config.warm_start:
-                warm = planner.shift(plan.actions[keep], taken * self._task.frame_skip)
+                warm = planner.shift(plan.actions, taken * self._task.frame_skip)[keep]
         return [results[row] for row in range(len(self._robots))]
 
     def _advance(

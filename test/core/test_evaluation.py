@@ -1,0 +1,278 @@
+"""Evaluation with an exact model: results are known before they are measured."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from wm_planner.cli import eval as command
+from wm_planner.cli import main as cli
+from wm_planner.errors import DatasetError
+from wm_planner.evaluation.episodes import EpisodeResult, Evaluation, evaluate
+from wm_planner.evaluation.problems import Problems, sample_problems
+from wm_planner.evaluation.summary import summarise
+from wm_planner.models import checkpoint
+from wm_planner.planning import Planner, PlannerConfig
+
+from .dot_world import DotEnv, dot_bundle
+
+KEYS = (
+    "task checkpoint planner mode seed episodes successes success_rate interval_low "
+    "interval_high plan_seconds_p50 plan_seconds_p99"
+).split()
+
+
+def planner(drift: float = 0.0, **settings) -> Planner:
+    settings = {"objective": "last", "num_iterations": 30, **settings}
+    return Planner(dot_bundle(drift), PlannerConfig(**settings))
+
+
+def problems(*pairs) -> Problems:
+    starts, goals = zip(*pairs, strict=True)
+    return Problems("wall", np.array(starts, np.float64), np.array(goals, np.float64))
+
+
+NEAR, FAR = ([10, 10], [14, 20]), ([10, 10], [60, 60])
+
+
+def run(plan_with: Planner, which: Problems, mode: str = "mpc", batch_size: int = 8, **env):
+    made = []
+
+    def make_env(render: bool) -> DotEnv:
+        made.append(DotEnv(render, **env))
+        return made[-1]
+
+    return evaluate(plan_with, make_env, which, mode, batch_size), made[1:]
+
+
+def test_mpc_stops_at_success_and_counts_the_steps_it_took() -> None:
+    """Ten pixels per model step and axis at most: 50 px need at least five steps."""
+    result, robots = run(planner(), problems(NEAR, FAR))
+    near, far = result.episodes
+    assert near.success and far.success and near.distance < 4.5 > far.distance
+    assert near.num_steps <= 5 <= far.num_steps <= 6
+    assert near.start_distance == pytest.approx(np.hypot(4, 10))
+    for robot, episode in zip(robots, result.episodes, strict=True):
+        assert len(robot.actions) == 5 * episode.num_steps, "moved after success"
+
+
+def test_mpc_corrects_a_wrong_model_and_open_loop_does_not() -> None:
+    """The model believes in a drift that is not there."""
+    which = problems(([10, 30], [40, 30]))
+    for mode, success in (("mpc", True), ("open-loop", False)):
+        result, _ = run(planner(drift=0.15, objective="all", objective_base=2.0), which, mode)
+        assert result.episodes[0].success is success, mode
+
+
+def test_open_loop_executes_one_whole_plan_and_looks_at_its_end_only() -> None:
+    result, robots = run(planner(horizon=6), problems(FAR, NEAR), "open-loop")
+    assert [episode.num_steps for episode in result.episodes] == [6, 6]
+    assert [len(robot.actions) for robot in robots] == [30, 30]
+    assert len(result.plan_seconds) == 2
+
+
+def test_a_robot_that_does_not_move_fails_after_the_tasks_last_step() -> None:
+    result, _ = run(planner(num_iterations=2), problems(NEAR), stuck=True)
+    assert result.episodes == [EpisodeResult(False, 10, *[pytest.approx(np.hypot(4, 10))] * 2)]
+    assert len(result.plan_seconds) == 10
+
+
+@pytest.mark.parametrize(("replan_steps", "plans"), [(1, 10), (3, 4), (5, 2)])
+def test_replan_steps(replan_steps: int, plans: int) -> None:
+    solver = planner(num_iterations=2, replan_steps=replan_steps)
+    result, _ = run(solver, problems(FAR), stuck=True)
+    assert len(result.plan_seconds) == plans and result.episodes[0].num_steps == 10
+
+
+@pytest.mark.parametrize("rollout", ["markov", "history"])
+def test_the_batch_does_not_change_results(rollout: str) -> None:
+    which = sample_problems(DotEnv(), 3, 7)
+    solver = planner(rollout=rollout, num_iterations=4)
+    results = [run(solver, which, batch_size=size)[0].episodes for size in (1, 3, 50)]
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            assert (one.success, one.num_steps) == (two.success, two.num_steps)
+            assert one.distance == pytest.approx(two.distance, abs=1e-3)
+
+
+def test_history_rollouts_get_up_to_num_hist_frames() -> None:
+    solver = planner(rollout="history", num_iterations=1)
+    run(solver, problems(FAR), stuck=True)
+    assert solver.bundle.model.frames == {1, 2, 3}
+
+
+def test_the_warm_start_is_the_rest_of_the_last_plan() -> None:
+    """With one iteration per replan only a warm start can finish the descent."""
+    which = problems(([10, 30], [55, 30]))
+    settings = dict(num_iterations=40, warm_iterations=1, learning_rate=0.05)
+    warm, _ = run(planner(**settings), which)
+    assert warm.episodes[0].success
+    assert warm.plan_evaluations[:2] == [41, 2]
+
+
+def test_the_same_seed_gives_the_same_result() -> None:
+    which = sample_problems(DotEnv(), 0, 4)
+    one, two = (run(planner(num_iterations=3), which)[0].episodes for _ in range(2))
+    assert one == two
+
+
+def test_progress_adds_up_to_all_steps() -> None:
+    told = []
+    which = problems(NEAR, FAR, NEAR)
+    evaluate(planner(), lambda render: DotEnv(), which, "mpc", 2, told.append)
+    assert sum(told) == 30
+
+
+def test_environments_are_closed_when_planning_fails() -> None:
+    closed = []
+
+    class Env(DotEnv):
+        def advance(self, action: np.ndarray) -> None:
+            raise RuntimeError("physics")
+
+        def close(self) -> None:
+            closed.append(self)
+
+    with pytest.raises(RuntimeError, match="physics"):
+        evaluate(planner(num_iterations=1), lambda r: Env(), problems(NEAR, FAR), "mpc", 2)
+    assert len(closed) == 3
+
+
+def test_a_longer_set_of_problems_begins_with_the_shorter_one() -> None:
+    short, long = (sample_problems(DotEnv(), 5, n) for n in (2, 4))
+    np.testing.assert_array_equal(long.starts[:2], short.starts)
+    assert not np.array_equal(sample_problems(DotEnv(), 6, 2).goals, short.goals)
+
+
+def test_problems_are_written_and_read(tmp_path) -> None:
+    written = sample_problems(DotEnv(), 5, 3)
+    written.save(tmp_path / "targets.npz")
+    read = Problems.load(tmp_path / "targets.npz", "wall")
+    np.testing.assert_array_equal(read.starts, written.starts)
+    np.testing.assert_array_equal(read.goals, written.goals)
+
+
+@pytest.mark.parametrize(
+    ("content", "task", "message"),
+    [
+        (None, "wall", "targets.npz: is no file of targets"),
+        (b"PK\x03\x04 broken", "wall", "is no file of targets"),
+        (problems(NEAR), "point_maze", "holds targets of task 'wall', not of 'point_maze'"),
+        (dict(task="pusht", starts=np.zeros((1, 2)), goals=np.zeros((1, 2))), "pusht", r"\(N, 7\)"),
+        (dict(task="wall", starts=np.zeros((1, 2))), "wall", "goals"),
+    ],
+)
+def test_a_bad_file_of_targets_is_named(tmp_path, content, task: str, message: str) -> None:
+    file = tmp_path / "targets.npz"
+    if isinstance(content, Problems):
+        content.save(file)
+    elif isinstance(content, dict):
+        np.savez(file, **content)
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        Problems.load(file, task)
+
+
+def test_summary_by_hand() -> None:
+    episodes = [EpisodeResult(i < 9, 3, float(i), 50.0) for i in range(10)]
+    result = summarise(Evaluation(episodes, [0.1, 0.2, 0.3], [100, 100, 40]))
+    assert (result["episodes"], result["successes"], result["success_rate"]) == (10, 9, 0.9)
+    # Wilson's interval of 9 in 10, from its closed form.
+    assert result["interval_low"] == pytest.approx(0.5958, abs=1e-4)
+    assert result["interval_high"] == pytest.approx(0.9821, abs=1e-4)
+    assert result["plan_seconds_p50"] == pytest.approx(0.2)
+    assert result["plan_evaluations"] == 80 and result["distance_median"] == 4.5
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """The command line on the exact model; records how environments were asked for."""
+    import gymnasium
+
+    asked = []
+
+    def make(name: str, **options):
+        asked.append((name, options))
+        return DotEnv(options["render"])
+
+    bundle = dot_bundle(objective="last", num_iterations=20)
+    monkeypatch.setattr(gymnasium, "make", make)
+    monkeypatch.setattr(checkpoint, "load_bundle", lambda *given: bundle)
+    return asked
+
+
+def test_command_writes_every_key_and_file(world, tmp_path, capsys) -> None:
+    file, output = tmp_path / "result.json", tmp_path / "run"
+    arguments = ["eval", "--task", "wall", "--checkpoint", "base", "--episodes", "3", "--seed", "4"]
+    assert cli.main([*arguments, "--json", str(file), "--output", str(output)]) == 0
+    result = json.loads(file.read_text())
+    assert [key for key in KEYS if key not in result] == []
+    expected = ("wall", "base", "gbp", "mpc", 4, 3, 3, 1.0)
+    assert tuple(result[key] for key in KEYS[:8]) == expected
+    assert result["interval_low"] < 1.0 == result["interval_high"]
+    assert result["plan_seconds_p50"] > 0
+    assert sorted(path.name for path in output.iterdir()) == [
+        "config.json", "episodes.json", "result.json", "targets.npz",
+    ]
+    assert json.loads((output / "result.json").read_text()) == result
+    config = json.loads((output / "config.json").read_text())["planner"]
+    assert (config["seed"], config["num_iterations"], config["solver"]) == (4, 20, "gbp")
+    assert len(json.loads((output / "episodes.json").read_text())) == 3
+    assert "success           3/3" in capsys.readouterr().out
+    assert {name for name, _ in world} == {"sim_bridge:wm_planner/Wall-v0"}
+    assert world[0][1]["render"] and all(options["image_size"] == 4 for _, options in world)
+
+
+def test_command_settings_reach_the_planner(world, tmp_path) -> None:
+    output = tmp_path / "run"
+    arguments = "eval --task wall --planner cem --mode open-loop --episodes 1 --horizon 6".split()
+    settings = ["--set", "num_samples=12", "--set", "num_elites=4", "--set", "num_iterations=2"]
+    assert cli.main([*arguments, *settings, "--output", str(output)]) == 0
+    config = json.loads((output / "config.json").read_text())["planner"]
+    assert (config["solver"], config["horizon"], config["num_samples"]) == ("cem", 6, 12)
+    assert json.loads((output / "result.json").read_text())["mode"] == "open-loop"
+
+
+def test_command_reads_targets_again(world, tmp_path) -> None:
+    targets, runs = tmp_path / "targets.npz", [tmp_path / "one", tmp_path / "two"]
+    for output, seed, episodes in zip(runs, ("1", "2"), ("3", "2"), strict=True):
+        arguments = ["eval", "--task", "wall", "--episodes", episodes, "--seed", seed]
+        assert cli.main([*arguments, "--targets", str(targets), "--output", str(output)]) == 0
+    one, two = (Problems.load(output / "targets.npz", "wall") for output in runs)
+    np.testing.assert_array_equal(one.starts[:2], two.starts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--task wal", "unknown task 'wal'. Did you mean 'wall'?"),
+        ("--task wall --planner gpb", "unknown planner 'gpb'. Did you mean 'gbp'?"),
+        ("--task wall --episodes 0", "--episodes must be at least 1, got 0"),
+        ("--task wall --batch-size 0", "--batch-size must be at least 1, got 0"),
+        ("--task wall --seed -1", "--seed must be at least 0, got -1"),
+        ("--task wall --json nowhere/a.json", "--json nowhere/a.json: no directory"),
+        ("--task wall --output .", "--output .: exists already"),
+        ("--task wall --set horizn=3", "--set: unknown key 'horizn'. Did you mean 'horizon'?"),
+        ("--task wall --horizon 0", "--set: horizon must be at least 1, got 0"),
+    ],
+)
+def test_command_names_what_is_wrong(world, capsys, arguments: str, message: str) -> None:
+    assert cli.main(["eval", *arguments.split()]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_command_refuses_too_few_targets(world, tmp_path, capsys) -> None:
+    problems(NEAR).save(tmp_path / "t.npz")
+    arguments = ["eval", "--task", "wall", "--episodes", "2", "--targets", str(tmp_path / "t.npz")]
+    assert cli.main(arguments) == 2
+    assert "holds 1 problems, --episodes asks for 2" in capsys.readouterr().err
+
+
+def test_sampling_solvers_are_batched_by_their_samples() -> None:
+    config = PlannerConfig(solver="cem", num_samples=300)
+    assert command.candidates(config) == 300
+    assert command.candidates(PlannerConfig(num_restarts=4)) == 4
+

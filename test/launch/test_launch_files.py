@@ -1,0 +1,46 @@
+"""Launch files import nothing that a ROS installation lacks; where `launch` is, they load."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+ALLOWED = {"launch", "launch_ros", "ament_index_python", "wm_planner"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
+def test_imports_only_what_ros_has(file):
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    roots = {name.split(".")[0] for name in names}
+    assert roots <= ALLOWED | set(sys.stdlib_module_names)
+    assert {name for name in names if name.startswith("wm_planner")} == {"wm_planner.bringup"}
+
+
+def test_every_executable_of_the_table_is_installed():
+    from wm_planner.bringup import SimOptions, simulation
+
+    scripts = (ROOT / "setup.py").read_text()
+    for spec in simulation(SimOptions(task="wall")):
+        pattern = rf"{spec.executable}\s*=\s*{re.escape(spec.module)}:main"
+        assert re.search(pattern, scripts), spec.executable
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
+def test_description_can_be_made(file):
+    pytest.importorskip("launch_ros", reason="needs a ROS 2 installation (launch, launch_ros)")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.generate_launch_description().entities

@@ -1,0 +1,76 @@
+"""Parameter files, robot files and the bringup table agree with what the nodes declare."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy")
+
+from sim_bridge.bridge_node import BridgeConfig  # noqa: E402
+from wm_planner.bringup import SimOptions, read_robot, robot, simulation  # noqa: E402
+from wm_planner.config import from_dict  # noqa: E402
+from wm_planner.errors import ConfigError  # noqa: E402
+from wm_planner.nodes.camera_node import CameraConfig  # noqa: E402
+from wm_planner.nodes.controller_node import ControllerConfig  # noqa: E402
+from wm_planner.nodes.finetune_node import FinetuneConfig  # noqa: E402
+from wm_planner.nodes.planner_node import PlannerNodeConfig  # noqa: E402
+from wm_planner.ros.adapters import CommandAdapter  # noqa: E402
+from wm_planner.tasks import TASKS  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = {
+    "camera_node": CameraConfig,
+    "planner_node": PlannerNodeConfig,
+    "controller_node": ControllerConfig,
+    "finetune_node": FinetuneConfig,
+    "bridge_node": BridgeConfig,
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parameter_file_holds_every_key_with_its_default_and_meaning(name):
+    text = (ROOT / "config" / f"{name}.yaml").read_text()
+    values = yaml.safe_load(text)[name]["ros__parameters"]
+    fields = dataclasses.fields(CONFIGS[name])
+    assert list(values) == [field.name for field in fields]
+    for field in fields:
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert values[field.name] == default, field.name
+        assert f"# {field.metadata['doc']}" in text
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config" / "robots").glob("*.yaml")), ids=str)
+def test_robot_file_gives_nodes_that_accept_their_parameters(file):
+    config = read_robot(file)
+    for spec in robot(config):
+        built = from_dict(CONFIGS[spec.name], spec.parameters, spec.name)
+        if spec.name == "controller_node":
+            assert built.autostart is False
+            CommandAdapter(
+                built.adapter, built.action_names, built.command_interface, 1, built.frame_id
+            )
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize("lockstep", [True, False])
+def test_simulation_table_gives_nodes_that_accept_their_parameters(task, lockstep):
+    specs = simulation(SimOptions(task=task, lockstep=lockstep))
+    for spec in specs:
+        parameters = dict(spec.parameters)
+        parameters.pop("use_sim_time", None)
+        from_dict(CONFIGS[spec.name], parameters, spec.name)
+    assert [spec.name for spec in specs if spec.ends_run] == ["bridge_node"]
+    # The parameter parser of ROS knows no YAML anchors: nothing may appear twice by reference.
+    assert "&id" not in yaml.safe_dump([spec.parameters for spec in specs])
+
+
+def test_unknown_robot_key_names_file_and_nearest(tmp_path):
+    text = (ROOT / "config" / "robots" / "example_forward.yaml").read_text()
+    file = tmp_path / "arm.yaml"
+    file.write_text(text.replace("safe_action:", "save_action:"))
+    with pytest.raises(ConfigError, match="arm.yaml.*save_action.*safe_action"):
+        read_robot(file)
