@@ -62,7 +62,7 @@ def test_mpc_corrects_a_wrong_model_and_open_loop_does_not() -> None:
     """The model believes in a drift that is not there."""
     which = problems(([10, 30], [40, 30]))
     for mode, success in (("mpc", True), ("open-loop", False)):
-        result, _ = run(planner(drift=0.15, objective="all", objective_base=2.0), which, mode)
+        result, _ = run(planner(drift=0.06, objective="all", num_iterations=60), which, mode)
         assert result.episodes[0].success is success, mode
 
 
