@@ -4,11 +4,11 @@ Camera, planner, controller and recorder. The controller stays disabled until yo
 ``ros2 lifecycle set /controller_node configure`` and ``... activate``.
 """
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+from launch import LaunchDescription
 from wm_planner.bringup import read_robot, robot
 
 

@@ -66,7 +66,7 @@ class BridgeConfig:
 class BridgeNode(Node):
     """Publishes camera, joint states, goals and episode events; steps on commands."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(
             "bridge_node", automatically_declare_parameters_from_overrides=True, **options
         )
@@ -84,7 +84,7 @@ class BridgeNode(Node):
         self._goal_state = self.create_publisher(JointState, "goal/joint_states", LATCHED)
         self._event = self.create_publisher(DiagnosticStatus, "episode", EVENTS)
         self._status = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._clock = self.create_publisher(Clock, "/clock", RELIABLE)
+        self._clock_out = self.create_publisher(Clock, "/clock", RELIABLE)
         self.create_subscription(Header, "goal/accepted", self._on_accepted, LATCHED)
         self.create_subscription(JointTrajectory, "command", self._on_command, COMMAND)
 
@@ -103,7 +103,7 @@ class BridgeNode(Node):
     def publish_state(self, stamp_ns: int, with_image: bool) -> None:
         """Clock (lock-step), joint states and, on request, a camera frame."""
         if self.config.lockstep:
-            self._clock.publish(Clock(clock=to_time(stamp_ns)))
+            self._clock_out.publish(Clock(clock=to_time(stamp_ns)))
         proprio = self.env.proprio_of(self.env.get_state())
         names = self.task.proprio_names
         self._state.publish(joint_state_message(proprio, names, stamp_ns))
@@ -111,14 +111,11 @@ class BridgeNode(Node):
             self._image.publish(image_message(self.env.render(), stamp_ns))
 
     def publish_goal(self, stamp_ns: int, image: np.ndarray, proprio: np.ndarray) -> None:
-        """Goal image and joint states of one stamp."""
-        names = self.task.proprio_names
-        self._goal_state.publish(joint_state_message(proprio, names, stamp_ns))
+        """Goal image and joint states of one stamp; an image without rows clears the goal."""
+        if image.size:
+            names = self.task.proprio_names
+            self._goal_state.publish(joint_state_message(proprio, names, stamp_ns))
         self._goal_image.publish(image_message(image, stamp_ns))
-
-    def clear_goal(self, stamp_ns: int) -> None:
-        """An image without rows ends planning."""
-        self._goal_image.publish(image_message(np.zeros((0, 0, 3), np.uint8), stamp_ns))
 
     def publish_event(self, kind: str, episode: int, stamp_ns: int, **values: Any) -> None:
         """Start or end of an episode."""
@@ -143,7 +140,11 @@ class BridgeNode(Node):
 
     def run(self, spin: Spin) -> int:
         """All episodes, then 0."""
-        missing = lambda: [n for n in self.config.wait_for_nodes if n and n not in self.get_node_names()]  # noqa: E731,E501
+
+        def missing() -> list[str]:
+            there = self.get_node_names()
+            return [name for name in self.config.wait_for_nodes if name and name not in there]
+
         self._wait(spin, lambda: not missing(), lambda: None, lambda: f"nodes {missing()}")
         for episode in range(self.config.episodes):
             self._run_episode(episode, spin)
@@ -158,15 +159,11 @@ class BridgeNode(Node):
         _, info = self.env.reset(options={"state": start, "goal_state": goal})
         start_ns = self.now_ns()
         self.publish_event("start", episode, start_ns)
-        offer = lambda: self.publish_goal(start_ns, info["goal_image"], info["goal_proprio"])  # noqa: E731,E501
-        offer()
-        self._wait(spin, lambda: self._accepted_ns == start_ns, offer, lambda: "goal/accepted")
+        self._settle_goal(spin, start_ns, info["goal_image"], info["goal_proprio"])
         drive = self._drive_lockstep if self.config.lockstep else self._drive_realtime
         success, steps = drive(episode, spin)
         end_ns = self.now_ns()
-        clear = lambda: self.clear_goal(end_ns)  # noqa: E731
-        clear()
-        self._wait(spin, lambda: self._accepted_ns == end_ns, clear, lambda: "goal/accepted")
+        self._settle_goal(spin, end_ns, np.zeros((0, 0, 3), np.uint8), info["goal_proprio"])
         self.publish_state(end_ns, with_image=True)
         distance = self.publish_progress(episode, steps, end_ns)
         self.publish_event(
@@ -174,21 +171,40 @@ class BridgeNode(Node):
         )
         self._sim_ns = end_ns + 10**9  # stamps of two episodes never meet
 
+    def _settle_goal(
+        self, spin: Spin, stamp_ns: int, image: np.ndarray, proprio: np.ndarray
+    ) -> None:
+        """Set or clear the goal and wait until the planner says that it knows."""
+
+        def offer() -> None:
+            self.publish_goal(stamp_ns, image, proprio)
+
+        offer()
+        self._wait(spin, lambda: self._accepted_ns == stamp_ns, offer, lambda: "goal/accepted")
+
     def _drive_lockstep(self, episode: int, spin: Spin) -> tuple[bool, int]:
         for step in range(self.task.max_model_steps):
             self.publish_progress(episode, step, self._sim_ns)
             for tick in range(self.task.frame_skip):
-                stamp_ns = self._sim_ns
-                ask = lambda s=stamp_ns, i=tick == 0: self.publish_state(s, i)  # noqa: E731
-                ask()
-                answered = lambda s=stamp_ns: self._command is not None and self._command[0] == s  # noqa: E731,E501
-                self._wait(spin, answered, ask, lambda s=stamp_ns: f"a command for stamp {s}")
-                assert self._command is not None
-                self.env.advance(self._command[1])
+                self.env.advance(self._ask(spin, self._sim_ns, with_image=tick == 0))
                 self._sim_ns += self.dt_ns
             if self._succeeded():
                 return True, step + 1
         return False, self.task.max_model_steps
+
+    def _ask(self, spin: Spin, stamp_ns: int, with_image: bool) -> np.ndarray:
+        """The action that answers the state of `stamp_ns`."""
+
+        def ask() -> None:
+            self.publish_state(stamp_ns, with_image)
+
+        def answered() -> bool:
+            return self._command is not None and self._command[0] == stamp_ns
+
+        ask()
+        self._wait(spin, answered, ask, lambda: f"a command for stamp {stamp_ns}")
+        assert self._command is not None
+        return self._command[1]
 
     def _drive_realtime(self, episode: int, spin: Spin) -> tuple[bool, int]:
         pacer = Pacer(self.task.control_dt_s)

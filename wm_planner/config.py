@@ -60,9 +60,7 @@ def from_dict(cls: type[T], data: dict[str, Any], source: str) -> T:
     for name, spec in fields.items():
         if name in data:
             values[name] = _convert(hints[name], data[name], f"{source}: {name}")
-        elif (
-            spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
-        ):
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{source}: key '{name}' is missing")
     try:
         return cls(**values)

@@ -47,14 +47,12 @@ class PlanarEnv(gymnasium.Env):
         self.model = spec.compile()
         self.data = mujoco.MjData(self.model)
         self._renderer = open_renderer(self.model, image_size) if render else None
-        low, high = np.float32(self.task.action_low), np.float32(self.task.action_high)
+        low, high = (np.array(x, np.float32) for x in (self.task.action_low, self.task.action_high))
         self.action_space = gymnasium.spaces.Box(low, high)
         self.observation_space = gymnasium.spaces.Dict(
             image=gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
             proprio=gymnasium.spaces.Box(-np.inf, np.inf, (len(self.task.proprio_names),)),
-            state=gymnasium.spaces.Box(
-                -np.inf, np.inf, (len(self.task.state_names),), np.float64
-            ),
+            state=gymnasium.spaces.Box(-np.inf, np.inf, (len(self.task.state_names),), np.float64),
         )
         self._substeps = round(self.task.control_dt_s / self.model.opt.timestep)
         self.goal_state = np.zeros(len(self.task.state_names))
@@ -220,7 +218,8 @@ class PlanarEnv(gymnasium.Env):
         rng: np.random.Generator, low: int, high: int, draw: Callable[[np.ndarray], Policy]
     ) -> Policy:
         """A policy that keeps what `draw(state)` returns for a random number of steps."""
-        left, current = 0, None
+        left = 0
+        current: Policy
 
         def act(state: np.ndarray) -> np.ndarray:
             nonlocal left, current

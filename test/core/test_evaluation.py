@@ -215,7 +215,10 @@ def test_command_writes_every_key_and_file(world, tmp_path, capsys) -> None:
     assert result["interval_low"] < 1.0 == result["interval_high"]
     assert result["plan_seconds_p50"] > 0
     assert sorted(path.name for path in output.iterdir()) == [
-        "config.json", "episodes.json", "result.json", "targets.npz",
+        "config.json",
+        "episodes.json",
+        "result.json",
+        "targets.npz",
     ]
     assert json.loads((output / "result.json").read_text()) == result
     config = json.loads((output / "config.json").read_text())["planner"]
@@ -275,4 +278,3 @@ def test_sampling_solvers_are_batched_by_their_samples() -> None:
     config = PlannerConfig(solver="cem", num_samples=300)
     assert command.candidates(config) == 300
     assert command.candidates(PlannerConfig(num_restarts=4)) == 4
-

@@ -170,8 +170,10 @@ def test_objective_weights_and_stages() -> None:
     imagined = Latent(visual, proprio)
     aim = Latent(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))
     weights = np.array([4, 2, 1]) / 7 / 3
-    every = {alpha: (weights * (np.array([4, 1, 9]) + alpha * np.array([1, 0, 2]))).sum()
-             for alpha in (0.0, 0.5)}
+    every = {
+        alpha: (weights * (np.array([4, 1, 9]) + alpha * np.array([1, 0, 2]))).sum()
+        for alpha in (0.0, 0.5)
+    }
     for alpha in (0.0, 0.5):
         cost = lambda mode, replan=0, a=alpha: goal_cost(  # noqa: E731
             imagined, aim, mode, 0.5, a, replan

@@ -63,7 +63,11 @@ def test_ten_planning_steps(task: str, rollout: str, optimizer: str) -> None:
     )
     num_proprio = model.config.proprio_dim
     plain = Preprocess(
-        model.config.image_size, 5, (0.0,) * 2, (1.0,) * 2, (0.0,) * num_proprio,
+        model.config.image_size,
+        5,
+        (0.0,) * 2,
+        (1.0,) * 2,
+        (0.0,) * num_proprio,
         (1.0,) * num_proprio,
     )
     planner = Planner(Bundle(model, plain, task), config)

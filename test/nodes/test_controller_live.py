@@ -62,10 +62,10 @@ class Arm:
         self._states = self.node.create_publisher(JointState, "joint_states", depth)
         self._images = self.node.create_publisher(Image, "observation/image", depth)
         graph.until(
-            lambda: all(
-                p.get_subscription_count() for p in (self._plans, self._states, self._images)
-            )
-            and self.node.count_publishers("command"),
+            lambda: (
+                all(p.get_subscription_count() for p in (self._plans, self._states, self._images))
+                and self.node.count_publishers("command")
+            ),
             "discovery",
         )
 

@@ -65,8 +65,10 @@ class Peer:
         self._goal_state = node.create_publisher(JointState, "goal/joint_states", LATCHED)
         publishers = (self._image, self._state, self._goal, self._goal_state)
         graph.until(
-            lambda: all(p.get_subscription_count() for p in publishers)
-            and node.count_publishers("plan"),
+            lambda: (
+                all(p.get_subscription_count() for p in publishers)
+                and node.count_publishers("plan")
+            ),
             "discovery",
         )
 
@@ -165,11 +167,7 @@ def test_joint_states_of_a_gripper_are_passed_over(graph, checkpoint):
         ({"settings": ["horizon"]}, ConfigError, "key=value"),
     ],
 )
-def test_bad_settings_fail_at_configure_with_the_reason(
-    graph, checkpoint, parameters, error, text
-):
-    node = graph.add(
-        PlannerNode, **{"checkpoint": checkpoint, "image_size": SIZE, **parameters}
-    )
+def test_bad_settings_fail_at_configure_with_the_reason(graph, checkpoint, parameters, error, text):
+    node = graph.add(PlannerNode, **{"checkpoint": checkpoint, "image_size": SIZE, **parameters})
     with pytest.raises(error, match=text):
         node.start()

@@ -152,7 +152,7 @@ def test_one_that_ignores_signals_is_gone_within_3_s(tmp_path: Path) -> None:
 
 
 def test_children_of_children_end_too(tmp_path: Path) -> None:
-    with Supervisor([python("outer", PARENT_OF_ONE)], tmp_path, os.environ) as supervisor:
+    with Supervisor([python("outer", PARENT_OF_ONE)], tmp_path, os.environ):
         until(ready(tmp_path, "outer"), "start")
         inner = int((tmp_path / "outer.log").read_text().split()[1])
         assert not gone(inner)

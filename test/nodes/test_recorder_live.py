@@ -48,9 +48,7 @@ class Robot:
         }
         self.out = {topic: node.create_publisher(k, topic, q) for topic, (k, q) in kinds.items()}
         self.node = node
-        graph.until(
-            lambda: all(p.get_subscription_count() for p in self.out.values()), "discovery"
-        )
+        graph.until(lambda: all(p.get_subscription_count() for p in self.out.values()), "discovery")
 
     def event(self, kind: str, stamp_ns: int, episode: int = 0) -> None:
         values = {"episode": episode, "stamp_ns": stamp_ns}

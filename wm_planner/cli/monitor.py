@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -28,7 +29,7 @@ class MonitorNode(Node):
         options: of `rclpy.node.Node`, for example ``context``.
     """
 
-    def __init__(self, report: Callable[[str], None], **options: object) -> None:
+    def __init__(self, report: Callable[[str], None], **options: Any) -> None:
         super().__init__("monitor", **options)
         self.record = RunRecord()
         self._report = report

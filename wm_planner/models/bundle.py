@@ -75,9 +75,7 @@ def build_model(config: ModelConfig) -> WorldModel:
     return WorldModel(config, encoder, build_decoder(config.decoder, *sizes))
 
 
-def build_encoder(
-    settings: dict, image_size: int, num_patches: int, dim: int
-) -> torch.nn.Module:
+def build_encoder(settings: dict, image_size: int, num_patches: int, dim: int) -> torch.nn.Module:
     """The encoder that `settings['kind']` names: 'small', 'keypoint' or 'dinov2'.
 
     Raises:
@@ -100,9 +98,7 @@ def build_encoder(
     raise ValueError(f"unknown encoder kind '{kind}'; choices: small, keypoint, dinov2")
 
 
-def build_decoder(
-    kind: str, image_size: int, num_patches: int, dim: int
-) -> torch.nn.Module | None:
+def build_decoder(kind: str, image_size: int, num_patches: int, dim: int) -> torch.nn.Module | None:
     """The decoder of that kind: 'none', 'small' or 'keypoint'.
 
     Raises:

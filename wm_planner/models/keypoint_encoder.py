@@ -24,6 +24,10 @@ class KeypointEncoder(nn.Module):
         channels: width of the convolutions.
     """
 
+    axis: Tensor
+    token_mean: Tensor
+    token_std: Tensor
+
     def __init__(self, image_size: int, num_patches: int, dim: int, channels: int = 48) -> None:
         super().__init__()
         if image_size % GRID or dim % 2:
@@ -61,6 +65,10 @@ class KeypointEncoder(nn.Module):
 
 class KeypointDecoder(nn.Module):
     """Draws a blob at every keypoint and convolves the blobs into a picture."""
+
+    axis: Tensor
+    token_mean: Tensor
+    token_std: Tensor
 
     def __init__(self, image_size: int, num_patches: int, dim: int, channels: int = 48) -> None:
         super().__init__()

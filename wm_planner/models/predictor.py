@@ -9,6 +9,7 @@ Parameter names are those of the released checkpoints.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +98,8 @@ class Transformer(nn.Module):
 
     def forward(self, x_BND: Tensor, mask_NN: Tensor | None = None) -> Tensor:
         """Run all blocks over N tokens."""
-        for attention, feed_forward in self.layers:
+        for block in self.layers:
+            attention, feed_forward = cast(nn.ModuleList, block)
             x_BND = x_BND + attention(x_BND, mask_NN)
             x_BND = x_BND + feed_forward(x_BND)
         return self.norm(x_BND)
@@ -119,6 +121,8 @@ class ViTPredictor(nn.Module):
         config: sizes.
     """
 
+    mask: Tensor
+
     def __init__(self, dim: int, num_patches: int, num_hist: int, config: PredictorConfig) -> None:
         super().__init__()
         self.num_patches = num_patches
@@ -132,10 +136,8 @@ class ViTPredictor(nn.Module):
         self.proj_in = nn.Linear(dim, width) if config.width else nn.Identity()
         self.proj_out = nn.Linear(width, dim) if config.width else nn.Identity()
         # Rebuilt from the sizes, per instance: never saved, never shared between models.
-        self.register_buffer(
-            "mask", frame_causal_mask(num_hist, num_patches), persistent=False
-        )
-        if config.residual and config.width:
+        self.register_buffer("mask", frame_causal_mask(num_hist, num_patches), persistent=False)
+        if config.residual and isinstance(self.proj_out, nn.Linear):
             nn.init.zeros_(self.proj_out.weight)
             nn.init.zeros_(self.proj_out.bias)
 

@@ -56,9 +56,7 @@ class Preprocess:
         size = self.image_size
         if min(height, width) != size:
             scale = size / min(height, width)
-            shape = (
-                (size, int(width * scale)) if height <= width else (int(height * scale), size)
-            )
+            shape = (size, int(width * scale)) if height <= width else (int(height * scale), size)
             x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
             height, width = shape
         top, left = round((height - size) / 2.0), round((width - size) / 2.0)

@@ -65,6 +65,9 @@ class SmallEncoder(nn.Module):
 class SmallDecoder(nn.Module):
     """Tokens back to a picture; only to see what the model imagines."""
 
+    token_mean: Tensor
+    token_std: Tensor
+
     def __init__(self, image_size: int, num_patches: int, dim: int, channels: int = 128) -> None:
         super().__init__()
         self.side = _grid_side(num_patches, image_size)

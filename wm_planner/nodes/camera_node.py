@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from rclpy.node import Node
 from sensor_msgs.msg import Image
@@ -43,7 +44,7 @@ class CameraConfig:
 class CameraNode(Node):
     """Publishes ``observation/image``, stamped with the capture time."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(
             "camera_node", automatically_declare_parameters_from_overrides=True, **options
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -56,7 +57,7 @@ class ControllerConfig:
 class ControllerNode(ManagedNode):
     """Silent until activated; a stop is latched until it is deactivated and activated again."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__("controller_node", ControllerConfig, **options)
         config = self.config
         self._dt_ns = round(config.control_dt_s * 1e9)

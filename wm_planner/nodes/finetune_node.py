@@ -10,11 +10,15 @@ import struct
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
@@ -52,7 +56,7 @@ class FinetuneConfig:
 class FinetuneNode(Node):
     """Episodes come from the ``episode`` topic, or from the services start_ and end_episode."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(
             "finetune_node", automatically_declare_parameters_from_overrides=True, **options
         )
@@ -77,7 +81,7 @@ class FinetuneNode(Node):
         """Close the running bag."""
         self._recorder.end(self._now_ns())
 
-    def _subscribe(self, topic: str, kind: type, profile: object) -> None:
+    def _subscribe(self, topic: str, kind: type, profile: QoSProfile) -> None:
         name = self.resolve_topic_name(topic)
         kind_name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 
@@ -100,30 +104,32 @@ class FinetuneNode(Node):
 
     def _process_events(self) -> None:
         """Handle events in order; an end waits for the last image, a start behind it too."""
-        while self._events:
-            message, came_s = self._events[0]
-            values = values_of(message)
-            stamp_ns = int(values["stamp_ns"])
-            if message.message == "end":
-                self._recorder.expect_end(stamp_ns)
-                waited_s = time.monotonic() - came_s
-                complete = self._newest_image_ns >= stamp_ns
-                if waited_s < (SETTLE_S if complete else END_GRACE_S):
-                    return
-            self._events.popleft()
-            if message.message == "start" and self._is_over(values["episode"], stamp_ns):
-                continue
-            name = self.resolve_topic_name("episode")
-            data = serialize_message(message)
-            kind = "diagnostic_msgs/msg/DiagnosticStatus"
-            if message.message == "start":
-                episode = f"episode_{int(values['episode']):04d}"
-                path = self._guarded(lambda: self._recorder.start(episode, stamp_ns))
-                self.get_logger().info(f"recording {path}")
-            self._guarded(lambda: self._recorder.add(name, kind, data, stamp_ns))
-            if message.message == "end":
-                path = self._guarded(lambda: self._recorder.end(stamp_ns))
-                self.get_logger().info(f"closed {path}")
+        while self._events and self._is_due(*self._events[0]):
+            self._handle(self._events.popleft()[0])
+
+    def _is_due(self, message: DiagnosticStatus, came_s: float) -> bool:
+        if message.message != "end":
+            return True
+        stamp_ns = int(values_of(message)["stamp_ns"])
+        self._recorder.expect_end(stamp_ns)
+        complete = self._newest_image_ns >= stamp_ns
+        return time.monotonic() - came_s >= (SETTLE_S if complete else END_GRACE_S)
+
+    def _handle(self, message: DiagnosticStatus) -> None:
+        values = values_of(message)
+        stamp_ns = int(values["stamp_ns"])
+        if message.message == "start":
+            if self._is_over(values["episode"], stamp_ns):
+                return
+            name = f"episode_{int(values['episode']):04d}"
+            path = self._guarded(lambda: self._recorder.start(name, stamp_ns))
+            self.get_logger().info(f"recording {path}")
+        topic, kind = self.resolve_topic_name("episode"), "diagnostic_msgs/msg/DiagnosticStatus"
+        data = serialize_message(message)
+        self._guarded(lambda: self._recorder.add(topic, kind, data, stamp_ns))
+        if message.message == "end":
+            path = self._guarded(lambda: self._recorder.end(stamp_ns))
+            self.get_logger().info(f"closed {path}")
 
     def _is_over(self, episode: str, start_ns: int) -> bool:
         """Latched events of an episode that ended before this node came."""
@@ -140,7 +146,7 @@ class FinetuneNode(Node):
         for topic, (kind, data) in self._goals.items():
             # The goal was set before: the bag must hold it all the same.
             name = self.resolve_topic_name(topic)
-            self._guarded(lambda n=name, k=kind, d=data: self._recorder.add(n, k, d, stamp_ns))
+            self._guarded(partial(self._recorder.add, name, kind, data, stamp_ns))
         response.success = self._recorder.recording
         response.message = str(self._recorder.path)
         return response
@@ -156,7 +162,7 @@ class FinetuneNode(Node):
     def _flush(self) -> None:
         self._guarded(self._recorder.flush)
 
-    def _guarded(self, action):
+    def _guarded(self, action: Callable[[], Any]) -> Any:
         """A full disk ends the bag, not the robot's run."""
         try:
             return action()

@@ -66,7 +66,7 @@ class PlannerNodeConfig:
 class PlannerNode(ManagedNode):
     """Publishes ``plan``, ``plan/imagined``, ``goal/accepted`` and a diagnostic per replan."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__("planner_node", PlannerNodeConfig, **options)
         self._task = get_task(self.config.task)
         check_interface(self.config.command_interface)
@@ -157,8 +157,9 @@ class PlannerNode(ManagedNode):
     def _on_goal_state(self, message: JointState) -> None:
         self._goal_proprio = message
         if self._goal is not None and self._goal.stamp_ns == to_ns(message.header.stamp):
-            self._set_goal(Goal(self._goal.image, self._proprio_for(self._goal.stamp_ns),
-                                self._goal.stamp_ns))
+            self._set_goal(
+                Goal(self._goal.image, self._proprio_for(self._goal.stamp_ns), self._goal.stamp_ns)
+            )
 
     def _on_goal(self, message: Image) -> None:
         stamp_ns = to_ns(message.header.stamp)
@@ -221,6 +222,7 @@ class PlannerNode(ManagedNode):
         goal, plan, imagined = result
         message = plan_message(plan, self.config.action_names, self.config.command_interface)
         detail = self._planner.last
+        assert detail is not None
         values = {
             "stamp_ns": plan.stamp_ns,
             "cost": plan.cost,

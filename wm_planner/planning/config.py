@@ -124,9 +124,7 @@ class PlannerConfig:
                 f"frozen_steps {self.frozen_steps} leaves nothing of horizon {self.horizon} to plan"
             )
         if self.solver in ("cem", "gradient-cem") and self.num_elites > self.num_samples:
-            raise ValueError(
-                f"num_elites {self.num_elites} exceeds num_samples {self.num_samples}"
-            )
+            raise ValueError(f"num_elites {self.num_elites} exceeds num_samples {self.num_samples}")
         if self.stall_iterations and not self.best_so_far:
             raise ValueError("stall_iterations needs best_so_far: the last iterate is no result")
 

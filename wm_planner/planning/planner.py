@@ -189,9 +189,7 @@ class Planner:
                 config.rollout,
             )
             imagined = Latent(flat.visual.unflatten(0, lead), flat.proprio.unflatten(0, lead))
-            return goal_cost(
-                imagined, aim, config.objective, config.objective_base, weight, replan
-            )
+            return goal_cost(imagined, aim, config.objective, config.objective_base, weight, replan)
 
         return solve_from(
             config.frozen_steps if warm is not None else 0,

@@ -67,9 +67,7 @@ def image_array(message: Image) -> np.ndarray:
     return pixels[:, :, list(_CHANNELS[message.encoding])]
 
 
-def joint_state_message(
-    proprio: np.ndarray, names: Sequence[str], stamp_ns: int
-) -> JointState:
+def joint_state_message(proprio: np.ndarray, names: Sequence[str], stamp_ns: int) -> JointState:
     """(P,) values named '<joint>/<position|velocity>' to a message."""
     joints = list(dict.fromkeys(name.split("/")[0] for name in names))
     values = dict(zip(names, map(float, proprio), strict=True))
@@ -93,8 +91,8 @@ def proprio_array(message: JointState, names: Sequence[str]) -> np.ndarray:
         joint, _, field = name.partition("/")
         if joint not in index:
             raise ConfigError(f"joint_states has no joint '{joint}'.{suggest(joint, index)}")
-        column = getattr(message, field, None)
-        if field not in ("position", "velocity", "effort") or len(column) <= index[joint]:
+        column = getattr(message, field) if field in INTERFACES else ()
+        if len(column) <= index[joint]:
             raise ConfigError(f"joint_states has no {field or 'field'} for joint '{joint}'")
         values.append(column[index[joint]])
     return np.array(values, dtype=np.float32)

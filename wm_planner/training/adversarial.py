@@ -99,7 +99,5 @@ class AdversarialLoss:
             if self.radius is None or self.config.adaptive:
                 self.radius = radii(self.model, z, self.config)
             noise = torch.rand(z.shape, generator=self.generator) * 2 - 1
-        delta = perturb(
-            self.model, visual, proprio, actions, self.radius, noise, self.config.step
-        )
+        delta = perturb(self.model, visual, proprio, actions, self.radius, noise, self.config.step)
         return self.model.latent_loss(visual, proprio, actions, perturbation=delta)

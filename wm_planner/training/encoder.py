@@ -109,7 +109,7 @@ def train_encoder(store: TrajectoryStore, config: EncoderTraining, output: Path)
             z = encoder(x)
             drawn = decoder(z)
         terms = _loss_terms(z.float(), drawn.float(), x, background, config)
-        loss = sum(terms.values())
+        loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -160,9 +160,7 @@ def _loss_terms(
 
 
 @torch.no_grad()
-def _standardise(
-    encoder: Any, decoder: Any, images: np.ndarray, rng: np.random.Generator
-) -> None:
+def _standardise(encoder: Any, decoder: Any, images: np.ndarray, rng: np.random.Generator) -> None:
     rows = rng.integers(0, len(images), 2048)
     times = rng.integers(0, images.shape[1], 2048)
     z = torch.cat([encoder(_to_input(part)) for part in np.array_split(images[rows, times], 16)])

@@ -12,7 +12,7 @@ from wm_planner.tasks import get_task
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rank correlation of two samples (ties broken by order)."""
     ranks = [np.argsort(np.argsort(x)).astype(np.float64) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 @torch.no_grad()
@@ -35,5 +35,7 @@ def distance_correlation(
     first, second = np.triu_indices(num_frames, 1)
     latent_distance = torch.cdist(latent, latent)[first, second].numpy()
     states = store.states[rows, times]
-    true = np.array([task.distance(states[i], states[j]) for i, j in zip(first, second)])
+    true = np.array(
+        [task.distance(states[i], states[j]) for i, j in zip(first, second, strict=True)]
+    )
     return rank_correlation(latent_distance, true)

@@ -62,8 +62,9 @@ def encode_store(
     count, frames = store.images.shape[:2]
     flat = store.images.reshape(count * frames, *store.images.shape[2:])
     tokens = [
-        model.encode_images(preprocess.images(np.ascontiguousarray(flat[i : i + batch]))[None])[0]
-        .to(torch.float16)
+        model.encode_images(preprocess.images(np.ascontiguousarray(flat[i : i + batch]))[None])[
+            0
+        ].to(torch.float16)
         for i in tqdm(range(0, len(flat), batch), desc="encode", unit="batch")
     ]
     return LatentTrajectories(

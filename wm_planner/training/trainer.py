@@ -6,6 +6,7 @@ every step of an `rollout_steps` long rollout, which is what a planner will look
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,7 +164,7 @@ def train_model(
         output,
         {"model": to_dict(config), "adversarial": to_dict(adversarial), "data": store.meta},
     )
-    one_step = model.latent_loss
+    one_step: Callable[..., dict[str, Tensor]] = model.latent_loss
     if adversarial is not None:
         one_step = AdversarialLoss(model, adversarial, generator)
     parameters = [*model.predictor.parameters(), *model.action_encoder.parameters()]
@@ -229,6 +230,4 @@ def _history_windows(
     length = model.config.num_hist + 1
     # The last frame's action is never used.
     actions = torch.cat([actions, torch.zeros_like(actions[:, :1])], dim=1)
-    return [
-        x.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1) for x in (visual, proprio, actions)
-    ]
+    return [x.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1) for x in (visual, proprio, actions)]
