@@ -47,9 +47,9 @@ class RunRecord:
     def __init__(self) -> None:
         self.episodes: list[EpisodeRecord] = []
         self.plan_seconds: list[float] = []
-        self.latency_seconds: list[float] = []
-        self._arrival_s: dict[int, float] = {}
-        self._planned: list[int] = []
+        self._images_s: dict[int, float] = {}
+        self._plans_s: dict[int, float] = {}
+        self._commands_s: list[tuple[int, float]] = []
         self._imagined: tuple[int, np.ndarray] | None = None
 
     @property
@@ -64,8 +64,6 @@ class RunRecord:
         for done in self.episodes[FILMED:]:
             done.frames.clear()  # the film needs the first ones, the picture the last one
         self.episodes.append(EpisodeRecord(episode, stamp_ns))
-        self._arrival_s.clear()
-        self._planned.clear()
 
     def end_episode(self, episode: int, success: bool, num_steps: int, distance: float) -> bool:
         """An episode has ended. Returns False when that was known."""
@@ -86,7 +84,7 @@ class RunRecord:
         record = self._at(stamp_ns)
         if record is None or (record.frames and stamp_ns <= record.frames[-1].stamp_ns):
             return
-        self._arrival_s[stamp_ns] = now_s
+        self._images_s[stamp_ns] = now_s
         before = record.frames[-1].imagined if record.frames else None
         record.frames.append(Frame(stamp_ns, image, before))
         if self._imagined is not None and self._imagined[0] == stamp_ns:
@@ -106,14 +104,28 @@ class RunRecord:
         record = self._at(stamp_ns)
         if record is not None:
             record.plan_times_s.append(now_s)
-        if stamp_ns in self._arrival_s:
-            self._planned.append(stamp_ns)
+        self._plans_s.setdefault(stamp_ns, now_s)
 
     def add_command(self, stamp_ns: int, now_s: float) -> None:
-        """A command was sent: the first after a plan closes that plan's camera-to-command time."""
-        for planned_ns in [s for s in self._planned if s <= stamp_ns]:
-            self._planned.remove(planned_ns)
-            self.latency_seconds.append(now_s - self._arrival_s.pop(planned_ns))
+        """A command was sent."""
+        self._commands_s.append((stamp_ns, now_s))
+
+    @property
+    def latency_seconds(self) -> list[float]:
+        """Camera to command: from an image to the first command of the plan made from it.
+
+        In lock-step that is the command of the image's own stamp; in real time the first one that
+        came after the plan. Topics overtake each other, so this looks at stamps, not at order.
+        """
+        answers = dict(reversed(self._commands_s))  # the first of each stamp
+        latencies = []
+        for stamp_ns, planned_s in self._plans_s.items():
+            command_s = answers.get(stamp_ns) or next(
+                (t for s, t in self._commands_s if s >= stamp_ns and t >= planned_s), None
+            )
+            if command_s is not None and stamp_ns in self._images_s:
+                latencies.append(command_s - self._images_s[stamp_ns])
+        return latencies
 
     def replan_rate_hz(self) -> float | None:
         """Plans per second within episodes; None before two plans of one episode."""
