@@ -28,23 +28,43 @@ def choose_backend() -> str:
     return backend
 
 
+def load_mujoco() -> Any:
+    """Import MuJoCo, which binds its GL library when it is first imported.
+
+    Raises:
+        RenderError: the library that MUJOCO_GL names is missing.
+    """
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        import mujoco
+    except Exception as error:  # the GL stack raises whatever its loader happens to raise
+        raise _no_renderer(error) from error
+    return mujoco
+
+
+def _no_renderer(error: Exception) -> RenderError:
+    backend = os.environ["MUJOCO_GL"].lower()
+    if backend not in BACKENDS:
+        return RenderError(f"MUJOCO_GL={backend}: {error}.{suggest(backend, BACKENDS)}")
+    other = "osmesa" if backend == "egl" else "egl"
+    return RenderError(
+        f"MUJOCO_GL={backend}: no offscreen renderer ({error}). Install "
+        f"'{_PACKAGES[backend]}', or set MUJOCO_GL={other} and install '{_PACKAGES[other]}'."
+    )
+
+
 def open_renderer(model: Any, size: int) -> Any:
     """Open a square `mujoco.Renderer`.
 
     Raises:
         RenderError: the GL library is missing; the message names the packages.
     """
-    backend = choose_backend()
+    choose_backend()
+    mujoco = load_mujoco()
     try:
-        import mujoco
-
         return mujoco.Renderer(model, height=size, width=size)
-    except Exception as error:  # the GL stack raises whatever its loader happens to raise
-        other = "osmesa" if backend == "egl" else "egl"
-        raise RenderError(
-            f"MUJOCO_GL={backend}: no offscreen renderer ({error}). Install "
-            f"'{_PACKAGES[backend]}', or set MUJOCO_GL={other} and install '{_PACKAGES[other]}'."
-        ) from error
+    except Exception as error:
+        raise _no_renderer(error) from error
 
 
 def check_rendering() -> None:
@@ -54,8 +74,7 @@ def check_rendering() -> None:
         RenderError: rendering does not work on this machine.
     """
     choose_backend()
-    import mujoco
-
+    mujoco = load_mujoco()
     model = mujoco.MjModel.from_xml_string("<mujoco><worldbody/></mujoco>")
     renderer = open_renderer(model, 8)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from sim_bridge.rendering import choose_backend, open_renderer
+from sim_bridge.rendering import choose_backend, load_mujoco, open_renderer
 from wm_planner.errors import TaskError
 from wm_planner.tasks import TaskSpec, get_task
 
@@ -37,14 +37,15 @@ class PlanarEnv(gymnasium.Env):
             raise TaskError(f"image_size must be from 16 to 1024 pixels, got {image_size}")
         if render:
             choose_backend()
-        import mujoco
-
+        mujoco = load_mujoco()
         self._mujoco = mujoco
         self.task: TaskSpec = get_task(self.task_name)
         self.image_size = image_size
         spec = mujoco.MjSpec.from_string(self._asset())
         self._apply_layout(spec, layout or {})
         self.model = spec.compile()
+        # A diverged simulation must be seen, not silently begun again.
+        self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.data = mujoco.MjData(self.model)
         self._renderer = open_renderer(self.model, image_size) if render else None
         low, high = (np.array(x, np.float32) for x in (self.task.action_low, self.task.action_high))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 
 import gymnasium
@@ -368,3 +371,29 @@ def test_without_rendering_images_are_black_and_no_backend_is_needed(monkeypatch
     monkeypatch.setenv("MUJOCO_GL", "nonsense")
     observation, _ = make("wall").reset(seed=0)
     assert observation["image"].shape == (64, 64, 3) and not observation["image"].any()
+
+
+def test_diverged_physics_is_an_error_that_names_the_state(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings there
+
+    env = gymnasium.make("sim_bridge:wm_planner/PointMaze-v0", render=False).unwrapped
+    env.set_state(np.array([0.8, 0.8, 0.0, 0.0]))
+    env.data.qacc_warmstart[:] = np.nan
+    env.data.qvel[:] = np.nan
+    with pytest.raises(TaskError, match="diverged"):
+        env.advance(np.zeros(2))
+
+
+@pytest.mark.parametrize("first", ["False", "True"])
+def test_rendering_works_whatever_environment_came_first(first) -> None:
+    code = (
+        "import gymnasium as g;"
+        f"a = g.make('sim_bridge:wm_planner/Wall-v0', render={first}, image_size=32);"
+        "b = g.make('sim_bridge:wm_planner/Wall-v0', image_size=32);"
+        "print(b.reset(seed=0)[0]['image'].max())"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "MUJOCO_GL"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert result.stdout.strip() == "255", result.stderr

@@ -82,7 +82,7 @@ def test_latency_is_from_image_to_first_command_after_its_plan() -> None:
     record = RunRecord()
     record.start_episode(0, SECOND)
     record.add_image(SECOND, flat(RED), 10.0)
-    record.add_command(SECOND, 10.1)  # still follows an older plan
+    record.add_command(SECOND + 1, 10.1)  # still follows an older plan
     record.add_plan(SECOND, 10.2)
     record.add_command(SECOND - 1, 10.25)  # a tick before the image
     record.add_command(SECOND + 5, 10.5)
