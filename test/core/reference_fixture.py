@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.world_model import ModelConfig, WorldModel
 
+DATA = Path(__file__).parents[1] / "data"
+
 
 def load_reference(path: Path) -> tuple[WorldModel, dict[str, Tensor], dict[str, Any]]:
     """Model without its encoder, arrays 'in/...' and 'out/...', and the sizes of the file."""

@@ -17,7 +17,7 @@ from .reference_fixture import DATA, load_reference
 def test_perturbation_equals_the_released_one(name):
     model, arrays, _ = load_reference(DATA / f"reference_{name}_tiny.npz")
     hist = model.config.num_hist
-    visual = model.encode_images(arrays["in/visual"])[:, : hist + 1]
+    visual = arrays["out/encode_visual"][:, : hist + 1]
     proprio = arrays["in/proprio"][:, : hist + 1]
     actions = arrays["in/action"][:, : hist + 1]
     z = model.assemble(Latent(visual, model.proprio_encoder(proprio)), actions)[:, :-1]
@@ -51,7 +51,7 @@ def test_perturbation_is_the_optimum_of_the_linearised_loss():
 
 def test_fixed_radii_are_those_of_the_first_batch():
     model, arrays, _ = load_reference(DATA / "reference_wall_tiny.npz")
-    visual = model.encode_images(arrays["in/visual"])
+    visual = arrays["out/encode_visual"]
     for adaptive in (False, True):
         loss = AdversarialLoss(model, Adversarial(adaptive=adaptive), torch.Generator())
         loss(visual, arrays["in/proprio"], arrays["in/action"])
