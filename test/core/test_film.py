@@ -9,7 +9,7 @@ import pytest
 
 imageio = pytest.importorskip("imageio.v2")
 
-from wm_planner.cli.film import CAPTION, PANEL, ROW, panel, write_film, write_key_frames  # noqa: E402
+from wm_planner.cli.film import CAPTION, PANEL, panel, write_film, write_key_frames  # noqa: E402
 from wm_planner.cli.run_record import EpisodeRecord, Frame, RunRecord  # noqa: E402
 
 RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
@@ -57,18 +57,17 @@ def test_no_frames_no_files(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("frames, pictures", [(1, 2), (6, 5), (7, 5), (8, 6)])
-def test_key_frames_are_start_every_second_final_and_goal(
-    tmp_path: Path, frames: int, pictures: int
+@pytest.mark.parametrize("frames, rows", [(1, 1), (6, 4), (7, 4), (8, 5)])
+def test_key_frames_are_start_every_second_and_final(
+    tmp_path: Path, frames: int, rows: int
 ) -> None:
     path = write_key_frames(tmp_path / "last.png", episode(0, frames))
     image = imageio.imread(path)
-    rows = -(-pictures // ROW)
-    assert image.shape == (rows * (CAPTION + PANEL), ROW * PANEL, 3)
-    cells = image.reshape(rows, CAPTION + PANEL, ROW, PANEL, 3)
-    middle = cells[:, CAPTION + PANEL // 2, :, PANEL // 2].reshape(-1, 3)
-    assert (middle[: pictures - 1] == RED).all() and (middle[pictures - 1] == GREEN).all()
-    assert (middle[pictures:] == 255).all()
+    assert image.shape == (rows * (CAPTION + PANEL), 3 * PANEL, 3)
+    cells = image.reshape(rows, CAPTION + PANEL, 3, PANEL, 3)
+    middle = cells[:, CAPTION + PANEL // 2, :, PANEL // 2]
+    for column, colour in enumerate((RED, GREEN, BLUE)):
+        assert (middle[:, column] == colour).all()
 
 
 def test_panels_are_enlarged_without_blur() -> None:

@@ -13,7 +13,6 @@ from wm_planner.cli.run_record import FILMED, EpisodeRecord, Frame
 
 PANEL, CAPTION = 256, 24  # pixels: side of a panel, height of the line above it
 FILM_HZ = 5
-ROW = 4  # pictures per row of the key frames
 HOLD = 3  # times the last frame of an episode is shown
 
 
@@ -40,7 +39,7 @@ def write_film(path: Path, episodes: Sequence[EpisodeRecord]) -> Path | None:
 
 
 def write_key_frames(path: Path, episode: EpisodeRecord) -> Path | None:
-    """First, every second, and last frame of an episode, with the goal, as png.
+    """Camera, goal and imagination of the first, every second, and the last frame, as png.
 
     Returns:
         `path`; None when the episode has no frame.
@@ -48,12 +47,8 @@ def write_key_frames(path: Path, episode: EpisodeRecord) -> Path | None:
     if not episode.frames:
         return None
     last = len(episode.frames) - 1
-    chosen = [(i, f) for i, f in enumerate(episode.frames) if i % 2 == 0 or i == last]
-    tiles = [panel(frame.camera, f"step {i}") for i, frame in chosen]
-    tiles.append(panel(episode.goal, "goal"))
-    blank = np.full_like(tiles[0], 255)
-    tiles += [blank] * (-len(tiles) % ROW)
-    rows = [np.hstack(tiles[i : i + ROW]) for i in range(0, len(tiles), ROW)]
+    imagined = _any_imagined([episode])
+    rows = [p for i, p in enumerate(_pictures(episode, imagined)) if i % 2 == 0 or i == last]
     imageio.imwrite(path, np.vstack(rows))
     return path
 

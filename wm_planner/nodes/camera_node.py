@@ -7,10 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from wm_planner.errors import ConfigError, ImageSourceError
+from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import image_array, image_message, to_ns
 from wm_planner.ros.parameters import param, read_parameters
 from wm_planner.ros.qos import RELIABLE, sensor
@@ -61,8 +63,8 @@ class CameraNode(Node):
         else:
             self._source = open_source(self.config.source, loop=self.config.loop)
             self.create_timer(1.0 / self.config.rate_hz, self._capture)
-        if self.config.fail_after_s:
-            self.create_timer(min(1.0, self.config.fail_after_s / 2), self._check_alive)
+        self._status = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(min(1.0, self.config.fail_after_s / 2 or 1.0), self._check_alive)
 
     def close(self) -> None:
         """Release the device."""
@@ -93,7 +95,12 @@ class CameraNode(Node):
 
     def _check_alive(self) -> None:
         silent_s = time.monotonic() - self._newest_s
-        if silent_s > self.config.fail_after_s:
+        level = diagnostics.OK if silent_s < 1.0 else diagnostics.WARN
+        status = diagnostics.status(
+            "camera_node: images", level, "newest image", {"silent_seconds": round(silent_s, 3)}
+        )
+        self._status.publish(diagnostics.array(self.get_clock().now().nanoseconds, status))
+        if 0 < self.config.fail_after_s < silent_s:
             where = self.config.source
             if where == "topic":
                 where = self.resolve_topic_name("camera/image_raw")
