@@ -42,7 +42,7 @@ def image(stamp, value, encoding="rgb8", size=(4, 4), padding=0):
     )
 
 
-def joints(stamp, values, names=("x", "y"), velocity=()):
+def joints(stamp, values, names=("slide_x", "slide_y"), velocity=()):
     return encode(
         "sensor_msgs/msg/JointState",
         header=header(stamp),
@@ -53,7 +53,7 @@ def joints(stamp, values, names=("x", "y"), velocity=()):
     )
 
 
-def command(stamp, values, names=("x", "y"), field="velocities", points=1):
+def command(stamp, values, names=("slide_x", "slide_y"), field="velocities", points=1):
     arrays = {k: np.zeros(0) for k in ("positions", "velocities", "accelerations", "effort")}
     arrays[field] = np.array(values, float)
     duration = TYPES["builtin_interfaces/msg/Duration"](sec=0, nanosec=0)
@@ -160,11 +160,13 @@ def test_velocities_and_efforts_and_joints_by_name(tmp_path):
     messages = []
     for i in range(4):
         stamp = START + i * 50 * MS
-        state = joints(stamp, [20 + i, 9, 10 + i], ("y", "lift", "x"), (40 + i, 9, 30 + i))
+        state = joints(
+            stamp, [20 + i, 9, 10 + i], ("slide_y", "lift", "slide_x"), (40 + i, 9, 30 + i)
+        )
         messages.append(("/joint_states", state, stamp))
         messages.append(("/observation/image", image(stamp, i), stamp))
         if i < 3:
-            sent = command(stamp, [200 + i, 100 + i], ("y", "x"), "effort")
+            sent = command(stamp, [200 + i, 100 + i], ("slide_y", "slide_x"), "effort")
             messages.append(("/command_sent", sent, stamp))
     episode = read_episode(write(tmp_path / "bag", messages), MAZE)
     np.testing.assert_array_equal(episode.proprio[1], [11, 21, 31, 41])
@@ -261,9 +263,13 @@ def test_images_bgr_and_padded_rows(tmp_path):
         ("/observation/image", image(START, 0, "mono16"), "encoding 'mono16'"),
         ("/observation/image", image(START + 100 * MS, 0, size=(2, 2)), "size changes"),
         ("/observation/image", joints(START, [0, 0]), "holds sensor_msgs/msg/JointState"),
-        ("/joint_states", joints(START, [0], ["x"]), "no position of joint 'y'; joints: x"),
-        ("/command_sent", command(START, [0, 0], ["x", "z"]), "takes x, y"),
-        ("/command_sent", command(START, [0]), "1 values for joints x, y"),
+        (
+            "/joint_states",
+            joints(START, [0], ["slide_x"]),
+            "no position of joint 'slide_y'; joints: slide_x",
+        ),
+        ("/command_sent", command(START, [0, 0], ["slide_x", "z"]), "takes slide_x, slide_y"),
+        ("/command_sent", command(START, [0]), "1 values for joints slide_x, slide_y"),
         ("/command_sent", command(START, []), "0 values"),
         ("/command_sent", command(START, [0, 0], points=2), "one point"),
         ("/other/joint_states", joints(START, [0, 0]), "one robot"),
