@@ -85,8 +85,12 @@ class PlanarEnv(gymnasium.Env):
         raise NotImplementedError
 
     def expert(self, rng: np.random.Generator) -> Policy:
-        """An exploration policy for one episode: state -> raw action."""
+        """A policy that does what the task is about, for one episode: state -> raw action."""
         raise NotImplementedError
+
+    def explore(self, rng: np.random.Generator) -> Policy:
+        """The policy that training data comes from, for one episode."""
+        return self.expert(rng)
 
     def _apply_layout(self, spec: Any, layout: dict) -> None:
         if layout:

@@ -72,23 +72,35 @@ class PushTEnv(PlanarEnv):
                 return start, goal
 
     def expert(self, rng: np.random.Generator) -> Policy:
-        """Three quarters of the stretches head through the block near its centre."""
+        """Calm pushes: three quarters of the stretches head through the block near its centre."""
+        return self._hold(rng, 4, 14, lambda state: self._push(rng, rng.uniform(0.1, 0.4), 0.03))
+
+    def explore(self, rng: np.random.Generator) -> Policy:
+        """Half of the episodes are the expert's; the others push at any speed and jitter.
+
+        A planner is free in every single action. A model that has only seen smooth pushes is
+        wrong about the jerky ones, and a gradient finds that out.
+        """
+        if rng.random() < 0.5:
+            return self.expert(rng)
 
         def draw(state: np.ndarray) -> Policy:
-            speed = rng.uniform(0.1, 0.4)
-            if rng.random() < 0.75:
-                offset = rng.normal(0.0, 30.0, 2)
+            return self._push(rng, rng.uniform(0.05, 0.7), 10 ** rng.uniform(-1.5, -0.5))
 
-                def push(now: np.ndarray) -> np.ndarray:
-                    target = now[2:4] + _rotate(CENTRE, now[4]) + offset
-                    return speed * _unit(target - now[:2]) + rng.normal(0.0, 0.03, 2)
+        return self._hold(rng, 2, 10, draw)
 
-                return push
-            heading = rng.uniform(0, 2 * np.pi)
-            direction = speed * np.array([np.cos(heading), np.sin(heading)])
-            return lambda now: direction + rng.normal(0.0, 0.03, 2)
+    def _push(self, rng: np.random.Generator, speed: float, jitter: float) -> Policy:
+        if rng.random() < 0.75:
+            offset = rng.normal(0.0, 30.0, 2)
 
-        return self._hold(rng, 4, 14, draw)
+            def push(now: np.ndarray) -> np.ndarray:
+                target = now[2:4] + _rotate(CENTRE, now[4]) + offset
+                return speed * _unit(target - now[:2]) + rng.normal(0.0, jitter, 2)
+
+            return push
+        heading = rng.uniform(0, 2 * np.pi)
+        direction = speed * np.array([np.cos(heading), np.sin(heading)])
+        return lambda now: direction + rng.normal(0.0, jitter, 2)
 
     def _write_state(self, state: np.ndarray) -> None:
         centre = state[2:4] + _rotate(CENTRE, state[4])

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from wm_planner.models.dinov2 import DinoV2Encoder
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.world_model import ModelConfig, WorldModel
 
@@ -17,7 +18,7 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 def load_reference(path: Path) -> tuple[WorldModel, dict[str, Tensor], dict[str, Any]]:
-    """Model without its encoder, arrays 'in/...' and 'out/...', and the sizes of the file."""
+    """Model with its encoder, arrays 'in/...' and 'out/...', and the sizes of the file."""
     with np.load(path) as file:
         config = json.loads(str(file["config"]))
         arrays = {name: torch.as_tensor(file[name]) for name in file.files if name != "config"}
@@ -43,13 +44,13 @@ def load_reference(path: Path) -> tuple[WorldModel, dict[str, Tensor], dict[str,
         proprio_dim=config["proprio"],
         predictor=predictor,
     )
-    model = WorldModel(sizes, nn.Identity())
+    size = (config["enc_dim"], config["enc_depth"], config["enc_heads"])
+    model = WorldModel(sizes, DinoV2Encoder(config["image"], size))
     kept = {
         name: value
         for name, value in weights.items()
         # The mask is rebuilt; it is the only four-dimensional entry of the predictor.
-        if not name.startswith("encoder.")
-        and not (name.startswith("predictor") and value.ndim == 4)
+        if not (name.startswith("predictor") and value.ndim == 4)
     }
     model.load_state_dict(kept)
     return model.eval(), arrays, config

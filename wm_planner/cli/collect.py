@@ -77,7 +77,7 @@ def collect_trajectory(
     env = _ENVS[task, size]
     rng = np.random.default_rng([seed, index])
     env.set_state(env.sample_state(rng))
-    policy = env.expert(rng)
+    policy = env.explore(rng)
     frames, actions = [env.observe()], []
     for _ in range(steps):
         taken = []

@@ -27,6 +27,7 @@ _AT_LEAST = {
     "num_iterations": 1,
     "warm_iterations": 1,
     "num_restarts": 1,
+    "num_candidates": 1,
     "replan_steps": 1,
     "num_samples": 2,
     "num_elites": 2,
@@ -54,7 +55,10 @@ class PlannerConfig:
         optimizer: 'sgd', 'momentum' (0.9), 'adam' or 'adamw' (gbp, gradient-cem).
         num_restarts: starting points optimised side by side (gbp, lbfgs).
         init: 'zero' (the raw action zero) or 'randn' (standard normal) starting point (gbp, lbfgs).
-        restart_std: spread of the further starting points, standardised action units.
+        num_candidates: starting points tried by one rollout each; the `num_restarts` of least
+            cost are optimised (gbp, lbfgs). No more than num_restarts: all are.
+        restart_std: spread of the further starting points, standardised action units; each holds
+            its action for a model step, because independent raw actions would cancel out.
         action_noise_std: noise added after every optimizer step (gbp, gradient-cem).
         best_so_far: return the best candidate seen instead of the last iterate (not lbfgs, which
             never goes up).
@@ -84,6 +88,7 @@ class PlannerConfig:
     learning_rate: float = 0.2
     optimizer: str = "adam"
     num_restarts: int = 1
+    num_candidates: int = 1
     init: str = "randn"
     restart_std: float = 1.0
     action_noise_std: float = 0.003

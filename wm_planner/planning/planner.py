@@ -13,7 +13,7 @@ from wm_planner.models.world_model import Latent
 from wm_planner.planning.config import PlannerConfig
 from wm_planner.planning.objective import goal_cost
 from wm_planner.planning.registry import make_solver
-from wm_planner.planning.solver import SolverResult, StopFn, solve_from
+from wm_planner.planning.solver import CostFn, SolverResult, StopFn, solve_from
 from wm_planner.tasks import get_task
 from wm_planner.types import Goal, Observation, Plan
 
@@ -195,7 +195,7 @@ class Planner:
             config.frozen_steps if warm is not None else 0,
             self._solver,
             cost_fn,
-            self._starting_points(len(now.visual), warm, generator),
+            self._starting_points(cost_fn, len(now.visual), warm, generator),
             self._low,
             self._high,
             generator,
@@ -234,16 +234,32 @@ class Planner:
         return self.shift(self.last.actions, num_raw)
 
     def _starting_points(
-        self, batch: int, warm: Tensor | None, generator: torch.Generator
+        self, cost_fn: CostFn, batch: int, warm: Tensor | None, generator: torch.Generator
     ) -> Tensor:
         """(B, N, H, A): the warm start or the initialisation first, others spread around it."""
         config = self.config
-        count = config.num_restarts if config.solver in ("gbp", "lbfgs") else 1
+        descends = config.solver in ("gbp", "lbfgs")
+        restarts = config.num_restarts if descends else 1
+        count = max(restarts, config.num_candidates if descends else 1)
         shape = (count, config.horizon, len(self._rest))
-        noise = torch.randn(shape, generator=generator, device=self._rest.device)
-        if warm is None and config.init == "randn" and config.solver in ("gbp", "lbfgs"):
-            return noise.expand(batch, *shape)
-        centre = self._rest.expand(batch, *shape[1:]) if warm is None else warm
-        spread = config.restart_std * noise
-        spread[0] = 0
-        return centre[:, None] + spread
+        if warm is None and config.init == "randn" and descends:
+            noise = torch.randn(shape, generator=generator, device=self._rest.device)
+            points = noise.expand(batch, *shape)
+        else:
+            held = (*shape[:2], self.task.action_size)
+            noise = torch.randn(held, generator=generator, device=self._rest.device)
+            spread = config.restart_std * noise.repeat(1, 1, self.bundle.preprocess.frame_skip)
+            spread[0] = 0
+            centre = self._rest.expand(batch, *shape[1:]) if warm is None else warm
+            points = centre[:, None] + spread
+        return self._least(cost_fn, points, restarts) if count > restarts else points
+
+    def _least(self, cost_fn: CostFn, points: Tensor, count: int) -> Tensor:
+        """The first of (B, N, H, A) points and the `count` - 1 others of least cost."""
+        points = points.clamp(self._low, self._high)
+        with torch.no_grad():
+            costs = cost_fn(points)
+        costs = torch.where(costs.isfinite(), costs, torch.inf)
+        costs[:, 0] = -torch.inf
+        index = costs.topk(count, dim=1, largest=False).indices
+        return points[torch.arange(len(points))[:, None], index]
