@@ -4,6 +4,8 @@ Camera, planner, controller and recorder. The controller stays disabled until yo
 ``ros2 lifecycle set /controller_node configure`` and ``... activate``.
 """
 
+import dataclasses
+
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
@@ -11,9 +13,18 @@ from launch_ros.actions import LifecycleNode, Node
 from launch import LaunchDescription
 from wm_planner.bringup import read_robot, robot
 
+OVERRIDES = {
+    "checkpoint": "variant, shipped name or directory",
+    "planner": "solver",
+    "goal_image": "picture of the goal",
+    "device": "torch device",
+}
+
 
 def _start(context):
+    given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
     config = read_robot(LaunchConfiguration("robot").perform(context))
+    config = dataclasses.replace(config, **{name: text for name, text in given.items() if text})
     output = LaunchConfiguration("output").perform(context)
     actions = []
     for spec in robot(config, output):
@@ -40,6 +51,12 @@ def generate_launch_description():
         [
             DeclareLaunchArgument("robot", description="robot file, see config/robots"),
             DeclareLaunchArgument("output", default_value="runs/robot", description="bags"),
+            *(
+                DeclareLaunchArgument(
+                    name, default_value="", description=f"{text}; empty: as in the robot file"
+                )
+                for name, text in OVERRIDES.items()
+            ),
             OpaqueFunction(function=_start),
         ]
     )

@@ -14,7 +14,7 @@ from wm_planner.bringup import SimOptions, simulation
 
 ARGUMENTS = {
     "task": ("wall", "wall, point_maze or pusht"),
-    "planner": ("gbp", "gbp or cem"),
+    "planner": ("gbp", "gbp, cem, mppi, gradient-cem or lbfgs"),
     "checkpoint": ("base", "shipped variant, shipped name, or directory"),
     "clock": ("lockstep", "lockstep or realtime"),
     "episodes": ("1", "episodes to run"),

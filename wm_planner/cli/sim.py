@@ -30,7 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("sim", help="run the whole ROS graph in simulation")
     parser.add_argument("--task", required=True, help="wall, point_maze or pusht")
-    parser.add_argument("--planner", default="gbp", help="solver: gbp (default) or cem")
+    parser.add_argument(
+        "--planner", default="gbp", help="gbp (default), cem, mppi, gradient-cem or lbfgs"
+    )
     parser.add_argument(
         "--checkpoint", default="base", help="variant (default base), shipped name, or directory"
     )

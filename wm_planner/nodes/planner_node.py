@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,11 @@ from wm_planner.ros.lifecycle import ManagedNode
 from wm_planner.ros.parameters import param
 from wm_planner.ros.qos import COMMAND, LATCHED, RELIABLE, sensor
 from wm_planner.ros.run import run_node
+from wm_planner.runtime.goal_planner import GoalPlanner, PlanResult, use_threads
 from wm_planner.runtime.image_source import open_source
 from wm_planner.runtime.worker import LatestWorker
 from wm_planner.tasks import get_task
-from wm_planner.types import Goal, Observation, Plan
+from wm_planner.types import Goal, Observation
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PlannerNodeConfig:
 
     task: str = param("wall", "task the checkpoint was trained for")
     checkpoint: str = param("base", "shipped variant, shipped name, or directory")
-    planner: str = param("gbp", "solver: gbp or cem")
+    planner: str = param("gbp", "solver: gbp, cem, mppi, gradient-cem or lbfgs")
     settings: tuple[str, ...] = param(("",), "planner settings, each 'key=value'; '' for none")
     device: str = param("cpu", "torch device: cpu or cuda")
     threads: int = param(1, "CPU threads of the planner; at these sizes more only contend")
@@ -79,21 +79,19 @@ class PlannerNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the checkpoint and plan once, so that the first real plan is not the slow one."""
-        import torch
-
-        from wm_planner.models.checkpoint import load_bundle
-        from wm_planner.planning import Planner
-        from wm_planner.planning.config import planner_config
-
         config = self.config
-        torch.set_num_threads(config.threads)
-        bundle = load_bundle(config.checkpoint, config.device, config.task)
-        changes = [s for s in config.settings if s]
-        base = {**bundle.planner, "solver": config.planner, "seed": config.seed}
-        settings = planner_config(base, changes, "settings")
-        self._planner = Planner(bundle, settings)
-        self._warm_up()
-        history = bundle.model.config.num_hist if settings.rollout == "history" else 1
+        use_threads(config.threads)
+        self._planner = GoalPlanner(
+            config.checkpoint,
+            config.task,
+            config.planner,
+            [setting for setting in config.settings if setting],
+            config.seed,
+            config.device,
+            config.imagine,
+        )
+        self._planner.warm_up(config.image_size)
+        history = self._planner.history
         self._assembler = FrameAssembler(
             history,
             round(self._task.model_dt_s * 1e9),
@@ -204,38 +202,25 @@ class PlannerNode(ManagedNode):
             self._check_size(observation.images.shape[1:], "observation/image")
             self._worker.submit((self._goal, observation))
 
-    def _work(self, item: tuple[Goal, Observation], should_stop: Any) -> tuple[Goal, Plan, Any]:
-        goal, observation = item
-        if getattr(self, "_planning_for", None) is not goal:
-            self._planner.set_goal(goal)
-            self._planning_for = goal
-        begin_s = time.perf_counter()
-        plan = self._planner.plan(observation, should_stop)
-        plan = replace(plan, seconds=time.perf_counter() - begin_s)
-        imagined = None
-        if self.config.imagine and self._planner.bundle.model.decoder is not None:
-            frames = self._planner.bundle.decode(self._planner.imagine())[0]
-            imagined = np.concatenate(list(frames), axis=1)
-        return goal, plan, imagined
+    def _work(self, item: tuple[Goal, Observation], should_stop: Any) -> PlanResult:
+        return self._planner(*item, should_stop)
 
-    def _on_plan(self, result: tuple[Goal, Plan, Any]) -> None:
-        goal, plan, imagined = result
+    def _on_plan(self, result: PlanResult) -> None:
+        plan = result.plan
         message = plan_message(plan, self.config.action_names, self.config.command_interface)
-        detail = self._planner.last
-        assert detail is not None
         values = {
             "stamp_ns": plan.stamp_ns,
             "cost": plan.cost,
-            "initial_cost": detail.initial_cost,
+            "initial_cost": result.initial_cost,
             "plan_seconds": plan.seconds,
-            "num_evaluations": detail.num_evaluations,
+            "num_evaluations": result.num_evaluations,
         }
         status = diagnostics.status("planner_node: plan", diagnostics.OK, "planned", values)
         # Before the plan: whoever sees the plan's effects has seen its cost.
         self._status.publish(diagnostics.array(plan.stamp_ns, status))
-        if imagined is not None:
-            self._imagined.publish(image_message(imagined, plan.stamp_ns))
-        self._planned = (goal, message)
+        if result.imagined is not None:
+            self._imagined.publish(image_message(result.imagined, plan.stamp_ns))
+        self._planned = (result.goal, message)
         self._plan.publish(message)
 
     def _on_failure(self, error: Exception) -> None:
@@ -257,14 +242,6 @@ class PlannerNode(ManagedNode):
         assert image is not None
         self._check_size(image.shape, f"goal_image {path}")
         return image
-
-    def _warm_up(self) -> None:
-        size = self.config.image_size
-        black = np.zeros((size, size, 3), np.uint8)
-        rest = np.zeros(len(self._task.proprio_names), np.float32)
-        self._planner.set_goal(Goal(black, rest))
-        self._planner.plan(Observation(black[None], rest[None], 0))
-        self._planner.clear()
 
 
 def main(args: list[str] | None = None) -> int:

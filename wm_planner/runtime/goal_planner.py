@@ -1,0 +1,120 @@
+"""What the planner node's worker runs: a goal and an observation in, a timed plan out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wm_planner.types import Goal, Observation, Plan
+
+if TYPE_CHECKING:
+    from wm_planner.planning.solver import StopFn
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """One replan.
+
+    Attributes:
+        goal: what was planned for.
+        plan: with the seconds it took.
+        initial_cost: cost of the starting point.
+        num_evaluations: rollouts made.
+        imagined: (S, (H + 1) * S, 3) uint8, the imagined frames left to right; None when not
+            asked for, or when the checkpoint has no decoder.
+    """
+
+    goal: Goal
+    plan: Plan
+    initial_cost: float
+    num_evaluations: int
+    imagined: np.ndarray | None
+
+
+class GoalPlanner:
+    """A checkpoint's planner that follows whichever goal comes with the observation.
+
+    Args:
+        checkpoint: shipped name, variant or directory; of `task`.
+        task: task name.
+        solver: name of the solver.
+        settings: planner settings, 'key=value'.
+        seed: of the planner's random generator.
+        device: torch device.
+        imagine: also draw what the model expects.
+
+    Raises:
+        WmPlannerError: the checkpoint or a setting cannot be used.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        task: str,
+        solver: str,
+        settings: Iterable[str] = (),
+        seed: int = 0,
+        device: str = "cpu",
+        imagine: bool = True,
+    ) -> None:
+        # Here, so that nodes without a planner start without torch.
+        from wm_planner.models.checkpoint import load_bundle
+        from wm_planner.planning import Planner
+        from wm_planner.planning.config import planner_config
+
+        bundle = load_bundle(checkpoint, device, task)
+        base = {**bundle.planner, "solver": solver, "seed": seed}
+        self._planner = Planner(bundle, planner_config(base, settings, "settings"))
+        self._imagine = imagine and bundle.model.decoder is not None
+        self._goal: Goal | None = None
+
+    @property
+    def history(self) -> int:
+        """Frames that an observation needs."""
+        markov = self._planner.config.rollout == "markov"
+        return 1 if markov else self._planner.bundle.model.config.num_hist
+
+    def warm_up(self, image_size: int) -> None:
+        """Plan once, from and to a black picture, so that the first real plan is not the slow one.
+
+        Args:
+            image_size: side of the pictures to come, pixels.
+        """
+        black = np.zeros((image_size, image_size, 3), np.uint8)
+        rest = np.zeros(len(self._planner.task.proprio_names), np.float32)
+        self(Goal(black, rest), Observation(black[None], rest[None], 0))
+        self._planner.clear()
+        self._goal = None
+
+    def __call__(
+        self, goal: Goal, observation: Observation, should_stop: StopFn | None = None
+    ) -> PlanResult:
+        """Plan towards `goal`; a goal object other than the last one begins afresh.
+
+        Raises:
+            PlanningError: no finite plan was found.
+        """
+        if self._goal is not goal:
+            self._planner.set_goal(goal)
+            self._goal = goal
+        begin_s = time.perf_counter()
+        plan = self._planner.plan(observation, should_stop)
+        plan = replace(plan, seconds=time.perf_counter() - begin_s)
+        detail = self._planner.last
+        assert detail is not None
+        imagined = None
+        if self._imagine:
+            frames = self._planner.bundle.decode(self._planner.imagine())[0]
+            imagined = np.concatenate(list(frames), axis=1)
+        return PlanResult(goal, plan, detail.initial_cost, detail.num_evaluations, imagined)
+
+
+def use_threads(count: int) -> None:
+    """Let torch use so many CPU threads in this process."""
+    import torch
+
+    torch.set_num_threads(count)
