@@ -149,6 +149,38 @@ def test_a_batch_plans_each_problem_as_alone() -> None:
         torch.testing.assert_close(joint.actions[[index]], alone.actions, rtol=1e-4, atol=1e-4)
 
 
+def test_starting_points_hold_their_action_for_a_model_step() -> None:
+    planner = make(init="zero", num_restarts=4)
+    points = planner._starting_points(2, None, planner.generator())
+    assert points.shape == (2, 4, 5, 10)
+    raw = planner.raw_actions(points[0]).unflatten(1, (5, 5))
+    # Above rounding: the standardisation is undone in float32.
+    torch.testing.assert_close(raw[:, :, :1].expand_as(raw), raw, rtol=0, atol=1e-6)
+    assert not raw[0].abs().max() > 1e-6 and raw[1:].std() > 0.1
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_screening_descends_from_the_first_and_the_best_candidates(warm: bool) -> None:
+    settings = {"init": "zero", "num_iterations": 1, "action_noise_std": 0.0, "num_restarts": 3}
+    few, many = make(**settings), make(**settings, num_candidates=200)
+    costs = []
+    for planner in (few, many):
+        plans = [planner.plan(observation(START))]
+        if warm:
+            plans.append(planner.plan(observation(START, 5 * DT_NS)))
+        costs.append(plans[-1].cost)
+    assert few.last.num_evaluations == 3 * 2 and many.last.num_evaluations == 3 * 2 + 200
+    assert costs[1] < costs[0]
+
+
+def test_screening_keeps_the_start_and_passes_over_what_is_not_finite() -> None:
+    planner = make(init="zero", num_restarts=3, num_candidates=5)
+    costs = torch.tensor([[9.0, 1.0, torch.nan, 3.0, 2.0], [1.0, torch.inf, 5.0, 4.0, 3.0]])
+    points = torch.arange(5.0)[None, :, None, None].expand(2, 5, 5, 10) / 10
+    chosen = planner._least(lambda actions: costs, points)[:, :, 0, 0] * 10
+    torch.testing.assert_close(chosen, torch.tensor([[0.0, 1.0, 4.0], [0.0, 4.0, 3.0]]))
+
+
 @pytest.mark.parametrize(("rollout", "frames"), [("markov", {1}), ("history", {2})])
 def test_history_rollouts_see_the_past(rollout: str, frames: set[int]) -> None:
     planner = make(rollout=rollout, num_iterations=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -191,17 +191,25 @@ class Planner:
             imagined = Latent(flat.visual.unflatten(0, lead), flat.proprio.unflatten(0, lead))
             return goal_cost(imagined, aim, config.objective, config.objective_base, weight, replan)
 
-        return solve_from(
+        init = self._starting_points(len(now.visual), warm, generator)
+        screened = init.shape[1] - self._num_restarts
+        if screened:
+            init = self._least(cost_fn, init)
+        result = solve_from(
             config.frozen_steps if warm is not None else 0,
             self._solver,
             cost_fn,
-            self._starting_points(cost_fn, len(now.visual), warm, generator),
+            init,
             self._low,
             self._high,
             generator,
             config.iterations(warm is not None),
             should_stop,
         )
+        if screened:
+            made = result.num_evaluations + screened + self._num_restarts
+            result = replace(result, num_evaluations=made)
+        return result
 
     def raw_actions(self, actions: Tensor) -> Tensor:
         """(B, H, A) standardised -> (B, H * frame_skip, a) physical, inside the bounds."""
@@ -233,33 +241,37 @@ class Planner:
             return None
         return self.shift(self.last.actions, num_raw)
 
+    @property
+    def _num_restarts(self) -> int:
+        return self.config.num_restarts if self._descends else 1
+
+    @property
+    def _descends(self) -> bool:
+        return self.config.solver in ("gbp", "lbfgs")
+
     def _starting_points(
-        self, cost_fn: CostFn, batch: int, warm: Tensor | None, generator: torch.Generator
+        self, batch: int, warm: Tensor | None, generator: torch.Generator
     ) -> Tensor:
         """(B, N, H, A): the warm start or the initialisation first, others spread around it."""
         config = self.config
-        descends = config.solver in ("gbp", "lbfgs")
-        restarts = config.num_restarts if descends else 1
-        count = max(restarts, config.num_candidates if descends else 1)
+        count = max(self._num_restarts, config.num_candidates if self._descends else 1)
         shape = (count, config.horizon, len(self._rest))
-        if warm is None and config.init == "randn" and descends:
+        if warm is None and config.init == "randn" and self._descends:
             noise = torch.randn(shape, generator=generator, device=self._rest.device)
-            points = noise.expand(batch, *shape)
-        else:
-            held = (*shape[:2], self.task.action_size)
-            noise = torch.randn(held, generator=generator, device=self._rest.device)
-            spread = config.restart_std * noise.repeat(1, 1, self.bundle.preprocess.frame_skip)
-            spread[0] = 0
-            centre = self._rest.expand(batch, *shape[1:]) if warm is None else warm
-            points = centre[:, None] + spread
-        return self._least(cost_fn, points, restarts) if count > restarts else points
+            return noise.expand(batch, *shape)
+        held = (*shape[:2], self.task.action_size)
+        noise = torch.randn(held, generator=generator, device=self._rest.device)
+        spread = config.restart_std * noise.repeat(1, 1, self.task.frame_skip)
+        spread[0] = 0
+        centre = self._rest.expand(batch, *shape[1:]) if warm is None else warm
+        return centre[:, None] + spread
 
-    def _least(self, cost_fn: CostFn, points: Tensor, count: int) -> Tensor:
-        """The first of (B, N, H, A) points and the `count` - 1 others of least cost."""
+    def _least(self, cost_fn: CostFn, points: Tensor) -> Tensor:
+        """The first of (B, N, H, A) points and the others of least cost, as many as restarts."""
         points = points.clamp(self._low, self._high)
         with torch.no_grad():
             costs = cost_fn(points)
         costs = torch.where(costs.isfinite(), costs, torch.inf)
         costs[:, 0] = -torch.inf
-        index = costs.topk(count, dim=1, largest=False).indices
+        index = costs.topk(self._num_restarts, dim=1, largest=False).indices
         return points[torch.arange(len(points))[:, None], index]
