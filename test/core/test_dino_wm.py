@@ -16,7 +16,7 @@ import yaml
 from wm_planner.cli import main as cli
 from wm_planner.data.dino_wm import PointMaze, PushT
 from wm_planner.data.layouts import open_dataset
-from wm_planner.data.store import TrajectoryStore, write_store
+from wm_planner.data.store import write_store
 from wm_planner.data.torch_file import load_pickle, load_pth
 from wm_planner.errors import DatasetError
 
@@ -649,4 +649,6 @@ def test_a_stores_damage_is_named(tmp_path):
     dataset.actions(0)
     with pytest.raises(DatasetError, match="actions.npy: trajectory 1, step 2, column 5: nan"):
         dataset.stats()
-    assert isinstance(TrajectoryStore.open(tmp_path / "store"), TrajectoryStore)
+    (tmp_path / "store" / "meta.json").write_text('{"schema": 1, "task": "wall"}')
+    with pytest.raises(DatasetError, match="store/meta.json: no 'frame_skip'"):
+        open_dataset(tmp_path / "store")

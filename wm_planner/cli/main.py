@@ -20,6 +20,7 @@ COMMANDS = {
     "sim": "wm_planner.cli.sim",
     "eval": "wm_planner.cli.eval",
     "collect": "wm_planner.cli.collect",
+    "dataset": "wm_planner.cli.dataset",
     "train": "wm_planner.cli.train",
     "info": "wm_planner.cli.info",
 }
