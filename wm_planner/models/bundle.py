@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from wm_planner.models.init_network import InitNetwork
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
 from wm_planner.types import Goal, Observation
@@ -22,6 +23,7 @@ class Bundle:
         task: task name.
         planner: recommended planner settings for this model (keys of PlannerConfig).
         info: provenance (parent, commit, command, data, results).
+        init_network: first guess of a plan, or None.
     """
 
     model: WorldModel
@@ -29,10 +31,13 @@ class Bundle:
     task: str
     planner: dict = field(default_factory=dict)
     info: dict = field(default_factory=dict)
+    init_network: InitNetwork | None = None
 
     def __post_init__(self) -> None:
         # Released pickles carry training mode; planning with dropout active is never wanted.
-        self.model.eval().requires_grad_(False)
+        for module in (self.model, self.init_network):
+            if module is not None:
+                module.eval().requires_grad_(False)
 
     @property
     def device(self) -> torch.device:

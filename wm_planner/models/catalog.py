@@ -11,6 +11,7 @@ from wm_planner.errors import CheckpointError
 
 SCHEMA = 1
 WEIGHTS, CARD = "model.safetensors", "bundle.json"
+INIT_WEIGHTS = "init_network.safetensors"  # only where the card has a key 'init_network'
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
 _KEYS = ("schema", "task", "model", "preprocess", "planner", "info", "sha256")
 

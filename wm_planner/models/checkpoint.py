@@ -1,5 +1,7 @@
 """Checkpoints: a directory with ``model.safetensors`` and a readable ``bundle.json``.
 
+An initialisation network lies beside them, in ``init_network.safetensors``.
+
 Nothing in a checkpoint is ever executed. Writing goes aside first and is then renamed, so that a
 reader finds either the old one or the new one, whole.
 """
@@ -11,14 +13,24 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.nn import Module
 
 from wm_planner.config import from_dict, to_dict
 from wm_planner.errors import CheckpointError, ConfigError
 from wm_planner.models.bundle import Bundle, build_model
-from wm_planner.models.catalog import CARD, SCHEMA, WEIGHTS, read_card, resolve_checkpoint
+from wm_planner.models.catalog import (
+    CARD,
+    INIT_WEIGHTS,
+    SCHEMA,
+    WEIGHTS,
+    read_card,
+    resolve_checkpoint,
+)
+from wm_planner.models.init_network import InitNetwork
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
 
@@ -35,8 +47,6 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
     aside = directory.with_name(f".{directory.name}.part{os.getpid()}")
     aside.mkdir(parents=True)
     try:
-        state = {k: v.contiguous().cpu() for k, v in bundle.model.state_dict().items()}
-        save_file(state, aside / WEIGHTS)
         card = {
             "schema": SCHEMA,
             "task": bundle.task,
@@ -44,8 +54,12 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
             "preprocess": to_dict(bundle.preprocess),
             "planner": bundle.planner,
             "info": bundle.info,
-            "sha256": _sha256(aside / WEIGHTS),
+            "sha256": _save_weights(bundle.model, aside / WEIGHTS),
         }
+        network = bundle.init_network
+        if network is not None:
+            digest = _save_weights(network, aside / INIT_WEIGHTS)
+            card["init_network"] = {"horizon": network.horizon, "sha256": digest}
         (aside / CARD).write_text(json.dumps(card, indent=2) + "\n")
         aside.rename(directory)
     finally:
@@ -67,13 +81,7 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
             f"{directory}: was trained for task '{card['task']}', not for '{task}'"
         )
     weights = directory / WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError(f"{weights}: no such file")
-    if _sha256(weights) != card["sha256"]:
-        raise CheckpointError(
-            f"{weights}: its checksum is not the one in {CARD}: truncated or changed; "
-            "copy the checkpoint again"
-        )
+    _check_whole(weights, card["sha256"])
     try:
         config = from_dict(ModelConfig, card["model"], f"{directory / CARD}: model")
         preprocess = from_dict(Preprocess, card["preprocess"], f"{directory / CARD}: preprocess")
@@ -85,7 +93,12 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
         model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{weights}: does not fit {CARD}: {error}") from error
-    return Bundle(model.to(device), preprocess, card["task"], card["planner"], card["info"])
+    network = _load_init_network(directory, card, config)
+    if network is not None:
+        network.to(device)
+    return Bundle(
+        model.to(device), preprocess, card["task"], card["planner"], card["info"], network
+    )
 
 
 def publish(bundle: Bundle, root: Path | str, name: str) -> Path:
@@ -96,6 +109,39 @@ def publish(bundle: Bundle, root: Path | str, name: str) -> Path:
     link.symlink_to(directory.name)
     link.replace(directory.with_name("latest"))
     return directory
+
+
+def _load_init_network(
+    directory: Path, card: dict[str, Any], config: ModelConfig
+) -> InitNetwork | None:
+    """The checkpoint's initialisation network; None when its card has no such key."""
+    if "init_network" not in card:
+        return None
+    file = directory / INIT_WEIGHTS
+    try:
+        horizon, digest = card["init_network"]["horizon"], card["init_network"]["sha256"]
+        network = InitNetwork.for_model(config, horizon)
+        _check_whole(file, digest)
+        network.load_state_dict(load_file(file))
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: does not fit 'init_network' of {CARD}: {error}") from error
+    return network
+
+
+def _save_weights(module: Module, file: Path) -> str:
+    """Write the weights; return the file's checksum."""
+    save_file({k: v.contiguous().cpu() for k, v in module.state_dict().items()}, file)
+    return _sha256(file)
+
+
+def _check_whole(file: Path, sha256: str) -> None:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file")
+    if _sha256(file) != sha256:
+        raise CheckpointError(
+            f"{file}: its checksum is not the one in {CARD}: truncated or changed; "
+            "copy the checkpoint again"
+        )
 
 
 def _sha256(file: Path) -> str:

@@ -19,7 +19,7 @@ _CHOICES = {
     "solver": SOLVERS,
     "optimizer": ("sgd", "momentum", "adam", "adamw"),
     "objective": ("last", "all", "staged"),
-    "init": ("zero", "randn"),
+    "init": ("zero", "randn", "network"),
     "rollout": ("markov", "history"),
 }
 _AT_LEAST = {
@@ -54,7 +54,8 @@ class PlannerConfig:
         learning_rate: step size in standardised action units (gbp, gradient-cem, first lbfgs step).
         optimizer: 'sgd', 'momentum' (0.9), 'adam' or 'adamw' (gbp, gradient-cem).
         num_restarts: starting points optimised side by side (gbp, lbfgs).
-        init: 'zero' (the raw action zero) or 'randn' (standard normal) starting point (gbp, lbfgs).
+        init: starting point of a plan without a warm start (gbp, lbfgs): 'zero' (the raw action
+            zero), 'randn' (standard normal) or 'network' (the checkpoint's initialisation network).
         num_candidates: starting points tried by one rollout each; the `num_restarts` of least
             cost are optimised (gbp, lbfgs). No more than num_restarts: all are.
         restart_std: spread of the further starting points, standardised action units; each holds
@@ -132,6 +133,11 @@ class PlannerConfig:
             raise ValueError(f"num_elites {self.num_elites} exceeds num_samples {self.num_samples}")
         if self.stall_iterations and not self.best_so_far:
             raise ValueError("stall_iterations needs best_so_far: the last iterate is no result")
+
+    @property
+    def descends(self) -> bool:
+        """Whether the solver goes downhill from starting points, instead of sampling."""
+        return self.solver in ("gbp", "lbfgs")
 
     def iterations(self, warm: bool) -> int:
         """Budget of one plan, with or without a warm start."""

@@ -11,6 +11,7 @@ from wm_planner.errors import PlanningError
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent
 from wm_planner.planning.config import PlannerConfig
+from wm_planner.planning.init_network import starting_network
 from wm_planner.planning.objective import goal_cost
 from wm_planner.planning.registry import make_solver
 from wm_planner.planning.solver import CostFn, SolverResult, StopFn, solve_from
@@ -47,6 +48,9 @@ class Planner:
     Args:
         bundle: model, preprocessing and task.
         config: settings; `objective_alpha` None takes the task's.
+
+    Raises:
+        ConfigError: init 'network', and the bundle has none, or one of another horizon.
     """
 
     def __init__(self, bundle: Bundle, config: PlannerConfig) -> None:
@@ -56,6 +60,7 @@ class Planner:
             self.task.objective_alpha if config.objective_alpha is None else config.objective_alpha
         )
         self._solver = make_solver(config)
+        self._network = starting_network(bundle, config)
         low, high = bundle.preprocess.action_bounds(self.task.action_low, self.task.action_high)
         if not config.bounded:
             low, high = torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
@@ -191,7 +196,11 @@ class Planner:
             imagined = Latent(flat.visual.unflatten(0, lead), flat.proprio.unflatten(0, lead))
             return goal_cost(imagined, aim, config.objective, config.objective_base, weight, replan)
 
-        init = self._starting_points(len(now.visual), warm, generator)
+        start = warm
+        if warm is None and self._network is not None:
+            with torch.no_grad():
+                start = self._network(now, goal)
+        init = self._starting_points(len(now.visual), start, generator)
         screened = init.shape[1] - self._num_restarts
         if screened:
             init = self._least(cost_fn, init)
@@ -243,27 +252,23 @@ class Planner:
 
     @property
     def _num_restarts(self) -> int:
-        return self.config.num_restarts if self._descends else 1
-
-    @property
-    def _descends(self) -> bool:
-        return self.config.solver in ("gbp", "lbfgs")
+        return self.config.num_restarts if self.config.descends else 1
 
     def _starting_points(
-        self, batch: int, warm: Tensor | None, generator: torch.Generator
+        self, batch: int, start: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        """(B, N, H, A): the warm start or the initialisation first, others spread around it."""
+        """(B, N, H, A): `start` or the initialisation first, others spread around it."""
         config = self.config
-        count = max(self._num_restarts, config.num_candidates if self._descends else 1)
+        count = max(self._num_restarts, config.num_candidates if config.descends else 1)
         shape = (count, config.horizon, len(self._rest))
-        if warm is None and config.init == "randn" and self._descends:
+        if start is None and config.init == "randn" and config.descends:
             noise = torch.randn(shape, generator=generator, device=self._rest.device)
             return noise.expand(batch, *shape)
         held = (*shape[:2], self.task.action_size)
         noise = torch.randn(held, generator=generator, device=self._rest.device)
         spread = config.restart_std * noise.repeat(1, 1, self.task.frame_skip)
         spread[0] = 0
-        centre = self._rest.expand(batch, *shape[1:]) if warm is None else warm
+        centre = self._rest.expand(batch, *shape[1:]) if start is None else start
         return centre[:, None] + spread
 
     def _least(self, cost_fn: CostFn, points: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wm_planner.training.encoder import EncoderTraining
+from wm_planner.training.init_network import InitTraining
 from wm_planner.training.trainer import ModelTraining
 
 
@@ -20,10 +21,11 @@ class Collection:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Data, encoder, transition model and the planner settings that go with it."""
+    """Data, encoder, transition model, what starts plans, and the planner settings."""
 
     task: str
     collect: Collection
     encoder: EncoderTraining = field(default_factory=EncoderTraining)
     model: ModelTraining = field(default_factory=ModelTraining)
+    init_network: InitTraining = field(default_factory=InitTraining)
     planner: dict = field(default_factory=dict)
