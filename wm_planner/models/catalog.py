@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,12 @@ def read_card(file: Path) -> dict[str, Any]:
         if key not in card:
             raise CheckpointError(f"{file}: key '{key}' is missing")
     return card
+
+
+def file_sha256(file: Path) -> str:
+    """Checksum of a file of any size, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

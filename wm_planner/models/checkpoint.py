@@ -8,7 +8,6 @@ reader finds either the old one or the new one, whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from wm_planner.models.catalog import (
     INIT_WEIGHTS,
     SCHEMA,
     WEIGHTS,
+    file_sha256,
     read_card,
     resolve_checkpoint,
 )
@@ -50,7 +50,7 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
         card = {
             "schema": SCHEMA,
             "task": bundle.task,
-            "model": to_dict(bundle.model.config),
+            "model": _without_source(to_dict(bundle.model.config)),
             "preprocess": to_dict(bundle.preprocess),
             "planner": bundle.planner,
             "info": bundle.info,
@@ -128,25 +128,23 @@ def _load_init_network(
     return network
 
 
+def _without_source(model: dict[str, Any]) -> dict[str, Any]:
+    """Sizes without the file that the encoder was read from: the checkpoint has its weights."""
+    encoder = {key: value for key, value in model["encoder"].items() if key != "weights"}
+    return model | {"encoder": encoder}
+
+
 def _save_weights(module: Module, file: Path) -> str:
     """Write the weights; return the file's checksum."""
     save_file({k: v.contiguous().cpu() for k, v in module.state_dict().items()}, file)
-    return _sha256(file)
+    return file_sha256(file)
 
 
 def _check_whole(file: Path, sha256: str) -> None:
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file")
-    if _sha256(file) != sha256:
+    if file_sha256(file) != sha256:
         raise CheckpointError(
             f"{file}: its checksum is not the one in {CARD}: truncated or changed; "
             "copy the checkpoint again"
         )
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,7 +1,7 @@
 """The published encoder: DINOv2 patch tokens, frozen.
 
-Its weights are not part of this package. They are read from a local file, under the names of the
-official release or of Hugging Face, whichever the file has.
+Its weights are not part of this package. They are downloaded, or read from a local file under the
+names of the official release or of Hugging Face, whichever the file has.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from wm_planner.config import suggest
 from wm_planner.errors import CheckpointError
+from wm_planner.models.dinov2_weights import official_weights
 
 PATCH = 14  # pixels
 DECODER_UPSAMPLING = 16  # image pixels per token: the published decoder draws 16 for every 14
@@ -56,12 +57,12 @@ class DinoV2Encoder(nn.Module):
     Args:
         image_size: side S of the square input, pixels; P = (S // 16) squared.
         variant: 's', 'b' or 'l', or sizes (dim, depth, heads).
-        weights: local .pth or .safetensors file; None leaves random weights, for a checkpoint that
-            brings its own.
+        weights: local .pth or .safetensors file; 'official' for those of the release, downloaded
+            once; None leaves random weights, for a checkpoint that brings its own.
 
     Raises:
         ValueError: unknown variant, or an image without a single patch.
-        CheckpointError: the file is missing, cannot be read, or is of another variant.
+        CheckpointError: the file is missing, cannot be had or read, or is of another variant.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class DinoV2Encoder(nn.Module):
         )
         self.register_load_state_dict_pre_hook(_accept_every_layout)
         if weights is not None:
-            self._load(Path(weights), variant)
+            file = official_weights(variant) if weights == "official" else Path(weights)
+            self._load(file, variant)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -123,9 +125,9 @@ def _read(file: Path, variant: str | Sequence[int]) -> dict[str, Any]:
     if not file.is_file():
         name = f"dinov2_vit{variant}14" if isinstance(variant, str) else "dinov2_vits14"
         raise CheckpointError(
-            f"{file}: no such file. The DINOv2 weights do not come with this package: get "
-            f"{name}_pretrain.pth from https://dl.fbaipublicfiles.com/dinov2/{name}/ "
-            f"and save it there"
+            f"{file}: no such file. The DINOv2 weights do not come with this package: say "
+            f"weights: official to download them, or get {name}_pretrain.pth from "
+            f"https://dl.fbaipublicfiles.com/dinov2/{name}/ and save it there"
         )
     if file.suffix not in (".pth", ".safetensors"):
         raise CheckpointError(
