@@ -1,8 +1,10 @@
-"""`wm-planner dataset info`: what a data set holds, in numbers and in a contact sheet."""
+"""`wm-planner dataset info|build`: what a data set holds, and what training reads made of it."""
 
 from __future__ import annotations
 
 import argparse
+import functools
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +15,15 @@ import yaml
 if TYPE_CHECKING:
     from wm_planner.data.dataset import Dataset
 
+logger = logging.getLogger(__name__)
+
 SHEET_ROWS, SHEET_COLUMNS = 6, 6  # trajectories, and frames of each
 MANY = 16  # entries up to which each one's mean and standard deviation is shown
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("dataset", help="describe a data set")
+    parser = subparsers.add_parser("dataset", help="describe a data set, or make one from bags")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     info = actions.add_parser("info", help="counts, shapes, statistics, and a contact sheet")
     info.add_argument("path", type=Path, help="store, bags, or a published data set's folder")
@@ -31,6 +35,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="picture to write (default dataset_info.png)",
     )
     info.set_defaults(action_run=run_info)
+    build = actions.add_parser("build", help="training data from recorded bags or any data set")
+    build.add_argument("path", type=Path, help="bags, or a published data set's folder")
+    build.add_argument("--output", type=Path, required=True, help="directory to write")
+    build.add_argument(
+        "--steps", type=int, default=5, help="model steps per trajectory (default 5)"
+    )
+    build.add_argument(
+        "--frame-skip", type=int, help="control periods per model step (default: the task's)"
+    )
+    build.add_argument("--export", choices=("hdf5",), help="write data.hdf5 beside it, too")
+    build.set_defaults(action_run=run_build)
     parser.set_defaults(run=run)
 
 
@@ -48,6 +63,31 @@ def run_info(args: argparse.Namespace) -> int:
     write_contact_sheet(args.contact_sheet, dataset)
     description["contact_sheet"] = str(args.contact_sheet)
     yaml.safe_dump(description, sys.stdout, sort_keys=False, default_flow_style=None, width=100)
+    return 0
+
+
+def run_build(args: argparse.Namespace) -> int:
+    """Write a store, and say how much of what was recorded it holds."""
+    from tqdm import tqdm
+
+    from wm_planner.data.build import build_store, export_hdf5
+    from wm_planner.data.layouts import open_dataset
+    from wm_planner.errors import ConfigError
+    from wm_planner.tasks import get_task
+
+    if args.steps < 1:
+        raise ConfigError(f"--steps must be at least 1, got {args.steps}")
+    dataset = open_dataset(args.path)
+    frame_skip = args.frame_skip or get_task(dataset.task).frame_skip
+    bar = functools.partial(tqdm, desc="build", unit="trajectory")
+    meta = {"command": "wm-planner " + " ".join(sys.argv[1:])}
+    store = build_store(dataset, args.output, args.steps, frame_skip, meta, bar)
+    if args.export == "hdf5":
+        export_hdf5(store, args.output / "data.hdf5")
+    used, there = store.meta["model_steps_used"], store.meta["model_steps_there"]
+    logger.info(
+        "%s: %d trajectories, %d of %d model steps", args.output, len(store.images), used, there
+    )
     return 0
 
 

@@ -42,8 +42,8 @@ class StoreDataset(Dataset):
     def actions(self, index: int) -> np.ndarray:
         return self._finite("actions", index)
 
-    def states(self, index: int) -> np.ndarray:
-        return self._finite("states", index)
+    def states(self, index: int) -> np.ndarray | None:
+        return self._finite("states", index) if self.store.states.shape[-1] else None
 
     def _finite(self, name: str, index: int) -> np.ndarray:
         values = np.array(getattr(self.store, name)[index])

@@ -2,7 +2,7 @@
 
 A store is a directory with ``images.npy`` (N, T+1, S, S, 3) uint8, ``proprio.npy`` (N, T+1, P)
 float32, ``actions.npy`` (N, T, f*a) float32 in physical units, ``states.npy`` (N, T+1, S) float64
-and ``meta.json``; one row per model step.
+and ``meta.json``; one row per model step. S is 0 where nobody knows the states.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def write_store(
         meta: needs 'task' and 'frame_skip'.
 
     Raises:
-        DatasetError: the directory exists, or the iterable yields another number.
+        DatasetError: the directory exists, or the iterable yields another number, or arrays of
+            another shape.
     """
     directory = Path(directory)
     if directory.exists():
@@ -122,6 +123,11 @@ def write_store(
                     shape = (count, *trajectory[name].shape)
                     maps[name] = np.lib.format.open_memmap(
                         aside / f"{name}.npy", mode="w+", dtype=dtype, shape=shape
+                    )
+                if trajectory[name].shape != maps[name].shape[1:]:
+                    raise DatasetError(
+                        f"{directory}: trajectory {written - 1} has {name} of shape "
+                        f"{trajectory[name].shape}, those before {maps[name].shape[1:]}"
                     )
                 maps[name][written - 1] = trajectory[name]
         if written != count:

@@ -1,0 +1,101 @@
+"""From a data set of any kind to a store, which is what training reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_planner.data.dataset import Dataset, Window, Windows
+from wm_planner.data.store import Trajectory, TrajectoryStore, write_store
+from wm_planner.errors import DatasetError
+
+
+def build_store(
+    dataset: Dataset,
+    output: Path | str,
+    steps: int,
+    frame_skip: int,
+    meta: dict[str, Any],
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> TrajectoryStore:
+    """Cut every trajectory into pieces of `steps` model steps, end to end; a shorter rest is left.
+
+    Args:
+        dataset: where from.
+        output: directory to write; must not exist.
+        steps: model steps per piece.
+        frame_skip: raw actions per model step, a multiple of the data set's.
+        meta: said in the store, beside task, frame_skip, source and how much was used.
+        progress: wraps the iteration over pieces.
+
+    Raises:
+        DatasetError: no trajectory is long enough, a value is not finite, images differ in size,
+            or the directory exists.
+    """
+    windows = dataset.windows(1, steps, frame_skip)
+    numbers = _end_to_end(windows, steps)
+    meta = {
+        "task": dataset.task,
+        "frame_skip": frame_skip,
+        "source": str(dataset.path),
+        "model_steps_used": len(numbers) * steps,
+        "model_steps_there": int(((dataset.lengths - 1) // windows.stride).sum()),
+        **meta,
+    }
+    return write_store(output, len(numbers), _pieces(windows, progress(numbers)), meta)
+
+
+def _end_to_end(windows: Windows, steps: int) -> list[int]:
+    """Numbers of the windows that begin where the one before ends, or at a trajectory's start."""
+    span = steps * windows.stride
+    return [n for n in range(len(windows)) if windows.locate(n)[1] % span == 0]
+
+
+def _pieces(windows: Windows, numbers: Iterable[int]) -> Iterator[Trajectory]:
+    for number in numbers:
+        window = windows[number]
+        yield {
+            "images": window.images,
+            "proprio": window.proprio,
+            "actions": window.actions,
+            "states": _states(window),
+        }
+
+
+def _states(window: Window) -> np.ndarray:
+    """The states; where nobody knows them, rows without entries."""
+    return np.zeros((len(window.images), 0)) if window.states is None else window.states
+
+
+def export_hdf5(store: TrajectoryStore, file: Path | str) -> None:
+    """Write a store in the layout of robomimic, which other imitation learning tools read.
+
+    Groups ``data/demo_<i>`` with ``obs/image`` (T+1, S, S, 3) uint8, ``obs/proprio``, ``states``
+    (where known) and ``actions`` (T, f*a); attributes ``num_samples`` (T) and, at ``data``,
+    ``total`` and ``env_args``. Observations have one frame more than there are actions.
+
+    Raises:
+        DatasetError: the file exists, or cannot be written.
+    """
+    import h5py
+
+    try:
+        with h5py.File(file, "x") as out:
+            data = out.create_group("data")
+            steps = store.actions.shape[1]
+            for index in range(len(store.actions)):
+                demo = data.create_group(f"demo_{index}")
+                demo.attrs["num_samples"] = steps
+                demo["obs/image"] = store.images[index]
+                demo["obs/proprio"] = store.proprio[index]
+                demo["actions"] = store.actions[index]
+                if store.states.shape[-1]:
+                    demo["states"] = store.states[index]
+            data.attrs["total"] = steps * len(store.actions)
+            data.attrs["env_args"] = json.dumps({"env_name": store.meta["task"], **store.meta})
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot be written: {error}") from error
