@@ -104,10 +104,12 @@ def build_encoder(settings: dict, image_size: int, num_patches: int, dim: int) -
 
 
 def build_decoder(kind: str, image_size: int, num_patches: int, dim: int) -> torch.nn.Module | None:
-    """The decoder of that kind: 'none', 'small' or 'keypoint'.
+    """The decoder of that kind: 'none', 'small', 'keypoint' or 'vqvae'.
+
+    'vqvae' has the published sizes; others follow as in 'vqvae:channels=32,num_blocks=1'.
 
     Raises:
-        ValueError: another kind.
+        ValueError: another kind, or sizes it cannot have.
     """
     if kind == "none":
         return None
@@ -119,4 +121,10 @@ def build_decoder(kind: str, image_size: int, num_patches: int, dim: int) -> tor
         from wm_planner.models.keypoint_encoder import KeypointDecoder
 
         return KeypointDecoder(image_size, num_patches, dim)
-    raise ValueError(f"unknown decoder kind '{kind}'; choices: none, small, keypoint")
+    name, _, settings = kind.partition(":")
+    if name == "vqvae":
+        from wm_planner.models.decoder import VQVAE
+
+        pairs = (item.split("=") for item in settings.split(",") if item)
+        return VQVAE(image_size, num_patches, dim, **{key: int(value) for key, value in pairs})
+    raise ValueError(f"unknown decoder kind '{kind}'; choices: none, small, keypoint, vqvae")
