@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from wm_planner.models.decoder import ResidualBlock
 from wm_planner.models.world_model import Latent, ModelConfig
 
 SMALLEST_GRID = 8  # patches a side; on fewer the published strides find nothing to halve
@@ -73,20 +74,6 @@ class InitNetwork(nn.Module):
         return flat.unflatten(1, (self.horizon, self.action_dim))
 
 
-class _ResBlock(nn.Module):
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.conv = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(channels, hidden, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, channels, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x)
-
-
 def _convolutions(channels: int, side: int) -> tuple[nn.Sequential, int]:
     """The published layers, and what they leave of a grid: 1024 entries of up to 19 x 19."""
     layers = nn.Sequential(
@@ -95,13 +82,13 @@ def _convolutions(channels: int, side: int) -> tuple[nn.Sequential, int]:
         nn.Conv2d(64, 128, 4, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv2d(128, 128, 3, padding=1),
-        _ResBlock(128, 32),
+        ResidualBlock(128, 32),
         nn.Conv2d(128, 64, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv2d(64, 128, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv2d(128, 128, 3, padding=1),
-        _ResBlock(128, 32),
+        ResidualBlock(128, 32),
         nn.Conv2d(128, 1024, 3, padding=1),
     )
     left = math.ceil(side // 4 / 4)  # an even kernel halves downwards, an odd one upwards
