@@ -1,12 +1,15 @@
 """ros2 launch wm_planner robot.launch.py robot:=my_arm.yaml
 
 Camera, planner, controller and recorder. The controller stays disabled until you say
-``ros2 lifecycle set /controller_node configure`` and ``... activate``.
+``ros2 lifecycle set /controller_node configure`` and ``... activate``. When the camera, the
+planner or the controller ends, all end: the controller's last message is the safe command.
 """
 
 import dataclasses
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
@@ -31,17 +34,21 @@ def _start(context):
         managed = spec.name in ("planner_node", "controller_node")
         kind = LifecycleNode if managed else Node
         extra = {"namespace": ""} if managed else {}
-        actions.append(
-            kind(
-                package=spec.package,
-                executable=spec.executable,
-                name=spec.name,
-                parameters=[spec.parameters],
-                remappings=list(config.topics.items()),
-                output="screen",
-                **extra,
-            )
+        node = kind(
+            package=spec.package,
+            executable=spec.executable,
+            name=spec.name,
+            parameters=[spec.parameters],
+            remappings=list(config.topics.items()),
+            output="screen",
+            **extra,
         )
+        actions.append(node)
+        if spec.required:
+            ended = OnProcessExit(
+                target_action=node, on_exit=[EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))]
+            )
+            actions.append(RegisterEventHandler(ended))
     return actions
 
 

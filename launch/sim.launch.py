@@ -48,7 +48,8 @@ def _start(context):
         )
         actions.append(node)
         if spec.required:
-            ended = OnProcessExit(target_action=node, on_exit=[EmitEvent(event=Shutdown())])
+            over = EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))
+            ended = OnProcessExit(target_action=node, on_exit=[over])
             actions.append(RegisterEventHandler(ended))
     if value["rviz"].lower() == "true":
         view = Path(get_package_share_directory("wm_planner")) / "rviz" / "wm_planner.rviz"

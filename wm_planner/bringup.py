@@ -158,6 +158,7 @@ def simulation(options: SimOptions) -> list[NodeSpec]:
         "lockstep": options.lockstep,
         "command_interface": interface,
         "wait_for_nodes": [node.name for node in nodes],
+        "recorder": "finetune_node" if options.record else "",
     }
     module = "sim_bridge.bridge_node"
     return [*nodes, NodeSpec("bridge_node", module, "bridge_node", bridge, ends_run=True)]

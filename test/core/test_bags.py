@@ -280,3 +280,13 @@ def test_a_message_that_cannot_be_used_is_named(tmp_path, topic, message, words)
     path = write(tmp_path / "bag", messages)
     with pytest.raises(DatasetError, match=f"{path}: topic .*{words}"):
         read_episode(path, WALL)
+
+
+def test_joint_states_between_the_rows_are_taken(tmp_path):
+    """Published at the control rate, but half a period off: the nearest one, not a gap."""
+    moved = (
+        (topic, joints(stamp + 55 * MS, [0.0, 1.0]) if topic == "/joint_states" else content, stamp)
+        for topic, content, stamp in episode_messages()
+    )
+    episode = read_episode(write(tmp_path / "bag", moved), WALL)
+    assert episode.proprio.shape[0] == len(episode.actions) + 1 >= 10

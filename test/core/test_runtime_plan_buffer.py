@@ -92,3 +92,14 @@ def test_the_caller_cannot_change_the_plan():
     buffer.put(make_plan(1000))
     buffer.due(1000)[0][:] = 7
     assert buffer.due(1000)[0][0] == 0
+
+
+def test_a_plan_of_the_future_gives_way():
+    """Its stamp came from another clock: it must not keep all others out."""
+    buffer = PlanBuffer()
+    buffer.due(1000)
+    assert buffer.put(make_plan(10**15))
+    assert buffer.due(1050) is None
+    assert buffer.put(make_plan(1000))
+    assert buffer.due(1100)[0][0] == 1
+    assert not buffer.put(make_plan(900))

@@ -290,3 +290,12 @@ def test_what_an_ended_episode_holds_is_not_written_to_the_next(tmp_path):
     recorder.add("/a", TEXT, text("first of two"), 5)
     recorder.end(6)
     assert read_texts(path) == ["first of two"]
+
+
+def test_a_message_of_the_time_before_the_start_is_not_written(tmp_path):
+    recorder = EpisodeRecorder(tmp_path)
+    path = recorder.start("episode", 5 * SECOND)
+    recorder.add("/a", TEXT, text("of the episode before"), 4 * SECOND)
+    recorder.add("/a", TEXT, text("of this one"), 5 * SECOND)
+    recorder.end(6 * SECOND)
+    assert read_texts(path) == ["of this one"]

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
-from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
@@ -16,9 +16,10 @@ from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 from sim_bridge.bridge_node import BridgeNode  # noqa: E402
 from sim_bridge.pacing import Pacer  # noqa: E402
 from wm_planner.errors import TaskError  # noqa: E402
+from wm_planner.ros import diagnostics  # noqa: E402
 from wm_planner.ros.conversions import command_message, proprio_array, to_ns  # noqa: E402
 from wm_planner.ros.diagnostics import values_of  # noqa: E402
-from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RELIABLE  # noqa: E402
+from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RECORD, RELIABLE  # noqa: E402
 
 from .conftest import Graph  # noqa: E402
 
@@ -112,6 +113,41 @@ def test_missing_node_is_named(graph):
     )
     with pytest.raises(TaskError, match="nodes \\['planner_node'\\]"):
         bridge.run(graph.spin)
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_run_waits_until_the_recorder_has_closed_its_bag(graph, closes):
+    script = Script(graph)
+    recorder = graph.peer("recorder")
+    status = recorder.create_publisher(DiagnosticArray, "/diagnostics", RECORD)
+    ended: list[int] = []
+
+    def close_bags() -> None:
+        for event in script.events[2 * len(ended) + 1 :: 2] if closes else ():
+            values = {"end_stamp_ns": values_of(event)["stamp_ns"], "path": "bag"}
+            told = diagnostics.status("recorder: bag", diagnostics.OK, "closed", values)
+            status.publish(diagnostics.array(0, told))
+            ended.append(len(script.events))
+
+    recorder.create_timer(0.05, close_bags)
+    bridge = graph.add(
+        BridgeNode,
+        task="wall",
+        image_size=32,
+        episodes=2,
+        recorder="recorder",
+        command_timeout_s=20.0 if closes else 1.0,
+    )
+    assert bridge.run(graph.spin) == 0  # a recorder that hangs costs a bag, not the run
+    if closes:
+        assert ended == [2, 4]  # each bag was closed before the next episode began
+
+
+def test_command_without_points_is_passed_over(graph):
+    bridge = graph.add(BridgeNode, task="wall", image_size=32)
+    bridge._on_command(JointTrajectory())
+    bridge._on_command(command_message(np.zeros(3), ("a", "b", "c"), "velocity", 0, 1))
+    assert bridge.command is None
 
 
 def test_real_time_run_ends_by_itself(graph):

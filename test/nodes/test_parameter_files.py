@@ -14,7 +14,7 @@ from sim_bridge.bridge_node import BridgeConfig  # noqa: E402
 from wm_planner.bringup import SimOptions, read_robot, robot, simulation  # noqa: E402
 from wm_planner.config import from_dict  # noqa: E402
 from wm_planner.errors import ConfigError  # noqa: E402
-from wm_planner.nodes.camera_node import CameraConfig  # noqa: E402
+from wm_planner.nodes.camera_node import CameraConfig, CameraNode  # noqa: E402
 from wm_planner.nodes.controller_node import ControllerConfig  # noqa: E402
 from wm_planner.nodes.finetune_node import FinetuneConfig  # noqa: E402
 from wm_planner.nodes.planner_node import PlannerNodeConfig  # noqa: E402
@@ -74,3 +74,29 @@ def test_unknown_robot_key_names_file_and_nearest(tmp_path):
     file.write_text(text.replace("safe_action:", "save_action:"))
     with pytest.raises(ConfigError, match="arm.yaml.*save_action.*safe_action"):
         read_robot(file)
+
+
+def test_parameters_are_described_with_their_ranges(graph):
+    node = graph.add(CameraNode, fail_after_s=0.0)
+    rate = node.describe_parameter("rate_hz")
+    assert rate.read_only and "hertz" in rate.description
+    assert (rate.floating_point_range[0].from_value, rate.floating_point_range[0].to_value) == (
+        0.01,
+        1000.0,
+    )
+    assert node.describe_parameter("size").integer_range[0].from_value == 16
+    assert not node.describe_parameter("loop").integer_range
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"rate_hz": float("nan")}, "rate_hz: expected 0.01 .. 1000, got nan"),
+        ({"rate_hz": -1.0}, "rate_hz: expected 0.01 .. 1000, got -1.0"),
+        ({"size": 8}, "size: expected 16 .. inf, got 8"),
+        ({"crop": [0, 0, -1, 4]}, "crop: expected 0 .. inf"),
+    ],
+)
+def test_value_out_of_range_names_key_value_and_range(graph, parameters, text):
+    with pytest.raises(ConfigError, match=text):
+        graph.add(CameraNode, **parameters)

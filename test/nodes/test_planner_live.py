@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
-from wm_planner.errors import CheckpointError, ConfigError  # noqa: E402
+from wm_planner.errors import CheckpointError, ConfigError, ImageSourceError  # noqa: E402
 from wm_planner.models.bundle import Bundle, build_model  # noqa: E402
 from wm_planner.models.checkpoint import save_bundle  # noqa: E402
 from wm_planner.models.predictor import PredictorConfig  # noqa: E402
@@ -150,6 +150,48 @@ def test_goal_file_of_another_size_names_both(graph, checkpoint, tmp_path):
         node.start()
 
 
+def test_deactivation_ends_the_plan_and_activation_begins_again(graph, checkpoint):
+    peer = Peer(graph, checkpoint)
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the goal")
+    first = rows(peer.plan_for(10**9))
+    peer.planner.trigger_deactivate()
+    graph.until(lambda: not peer.plans[-1].points, "the empty plan")
+    count = len(peer.plans)
+    peer.observe(10**9)  # asked again: silent all the same
+    peer.goal(200)
+    graph.until(lambda: 200 in peer.accepted, "the next goal")
+    assert len(peer.plans) == count
+    peer.planner.trigger_activate()
+    again = rows(peer.plan_for(10**9))
+    assert np.array_equal(again, first)
+
+
+def test_cleanup_and_configure_give_one_fresh_planner(graph, checkpoint):
+    peer = Peer(graph, checkpoint)
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the goal")
+    first = rows(peer.plan_for(10**9))
+    worker = peer.planner._worker
+    for step in ("deactivate", "cleanup"):
+        getattr(peer.planner, f"trigger_{step}")()
+    assert not worker._thread.is_alive()
+    peer.planner.start()
+    graph.until(
+        lambda: all(p.get_subscription_count() == 1 for p in (peer._image, peer._goal)), "one each"
+    )
+    peer.goal(300)
+    graph.until(lambda: 300 in peer.accepted, "the goal of the second life")
+    assert np.array_equal(rows(peer.plan_for(10**9)), first)
+
+
+def test_goal_of_other_joints_is_refused_and_the_node_lives_on(graph, checkpoint):
+    peer = Peer(graph, checkpoint)
+    peer._goal_state.publish(joint_state_message(np.zeros(1), ("gripper/position",), 100))
+    peer.goal(200)
+    graph.until(lambda: 200 in peer.accepted, "the good goal")
+
+
 def test_joint_states_of_a_gripper_are_passed_over(graph, checkpoint):
     peer = Peer(graph, checkpoint)
     peer.goal(100)
@@ -165,9 +207,44 @@ def test_joint_states_of_a_gripper_are_passed_over(graph, checkpoint):
         ({"planner": "gpb"}, ConfigError, "Did you mean 'gbp'"),
         ({"settings": ["num_iteration=3"]}, ConfigError, "Did you mean 'num_iterations'"),
         ({"settings": ["horizon"]}, ConfigError, "key=value"),
+        ({"device": "gpu"}, ConfigError, "device 'gpu' cannot be used"),
+        ({"goal_image": "nowhere.png"}, ImageSourceError, "nowhere.png"),
     ],
 )
 def test_bad_settings_fail_at_configure_with_the_reason(graph, checkpoint, parameters, error, text):
     node = graph.add(PlannerNode, **{"checkpoint": checkpoint, "image_size": SIZE, **parameters})
     with pytest.raises(error, match=text):
         node.start()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"image_size": 0}, "image_size: expected 16 .. inf, got 0"),
+        ({"threads": 0}, "threads: expected 1 .. inf, got 0"),
+        ({"action_names": ["slide_x"]}, "task wall takes 2 actions"),
+        ({"proprio": ["slide_x/position"]}, "needs as many entries"),
+        ({"command_interface": "torque"}, "unknown command_interface 'torque'"),
+    ],
+)
+def test_bad_parameters_name_the_key(graph, parameters, text):
+    with pytest.raises(ConfigError, match=text):
+        graph.add(PlannerNode, **parameters)
+
+
+def test_failed_configure_can_be_tried_again(graph, checkpoint, tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    file = tmp_path / "goal.png"
+    node = graph.add(
+        PlannerNode,
+        checkpoint=checkpoint,
+        image_size=SIZE,
+        goal_image=str(file),
+        autostart=False,
+    )
+    node.trigger_configure()
+    assert "no such file" in str(node._failure)
+    assert not node.count_publishers("plan")
+    cv2.imwrite(str(file), np.zeros((SIZE, SIZE, 3), np.uint8))
+    node.trigger_configure()
+    graph.until(lambda: node.count_publishers("plan") == 1, "the publisher")

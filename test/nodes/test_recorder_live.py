@@ -9,6 +9,7 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from mcap.reader import make_reader  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
 from rosbags.rosbag2 import Reader  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
@@ -22,7 +23,7 @@ from wm_planner.ros.conversions import (  # noqa: E402
     joint_state_message,
     plan_message,
 )
-from wm_planner.ros.qos import EVENTS, LATCHED, RELIABLE  # noqa: E402
+from wm_planner.ros.qos import EVENTS, LATCHED, RECORD, RELIABLE  # noqa: E402
 from wm_planner.types import Plan  # noqa: E402
 
 DT_NS = 10**8
@@ -33,17 +34,17 @@ JOINTS = ("slide_x", "slide_y")
 class Robot:
     """Publishes everything that is recorded."""
 
-    def __init__(self, graph) -> None:
+    def __init__(self, graph, images: QoSProfile = RELIABLE) -> None:
         node = graph.peer("robot")
         kinds = {
-            "observation/image": (Image, RELIABLE),
-            "plan/imagined": (Image, RELIABLE),
-            "joint_states": (JointState, RELIABLE),
-            "command_sent": (JointTrajectory, RELIABLE),
-            "plan": (JointTrajectory, RELIABLE),
+            "observation/image": (Image, images),
+            "plan/imagined": (Image, images),
+            "joint_states": (JointState, RECORD),
+            "command_sent": (JointTrajectory, RECORD),
+            "plan": (JointTrajectory, RECORD),
             "goal/image": (Image, LATCHED),
             "goal/joint_states": (JointState, LATCHED),
-            "/diagnostics": (DiagnosticArray, RELIABLE),
+            "/diagnostics": (DiagnosticArray, RECORD),
             "episode": (DiagnosticStatus, EVENTS),
         }
         self.out = {topic: node.create_publisher(k, topic, q) for topic, (k, q) in kinds.items()}
@@ -117,6 +118,45 @@ def test_end_waits_for_the_last_image(graph, tmp_path):
     assert topics_of(tmp_path / "episode_0000")["/observation/image"] == 2
 
 
+def test_recorder_that_falls_behind_loses_nothing(graph, tmp_path):
+    """Longer than any queue of a live node: a recorder may be held up for seconds."""
+    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    robot = Robot(graph, RECORD)
+    begin, count = 10**9, 200
+    robot.event("start", begin)
+    for i in range(count):  # nobody is served meanwhile
+        robot.tick(begin + i * DT_NS)
+    robot.event("end", begin + (count - 1) * DT_NS)
+    graph.until(lambda: recorder._recorder.recording, "the start")
+    graph.until(lambda: not recorder._recorder.recording, "the end", timeout_s=30)
+    counts = topics_of(tmp_path / "episode_0000")
+    for topic in ("joint_states", "command_sent", "plan", "observation/image"):
+        assert counts[f"/{topic}"] == count
+
+
+def test_closed_bag_is_reported(graph, tmp_path):
+    graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    robot = Robot(graph)
+    reports: list[dict[str, str]] = []
+    robot.node.create_subscription(
+        DiagnosticArray,
+        "/diagnostics",
+        lambda m: reports.extend(
+            diagnostics.values_of(s) for s in m.status if s.name == "finetune_node: bag"
+        ),
+        RECORD,
+    )
+    robot.event("start", 10**9)
+    robot.tick(10**9)
+    robot.event("end", 10**9)
+    graph.until(lambda: reports, "the report")
+    assert reports[0] == {
+        "end_stamp_ns": str(10**9),
+        "path": str(tmp_path / "episode_0000"),
+    }
+    assert (tmp_path / "episode_0000" / "metadata.yaml").exists()
+
+
 def test_services_delimit_an_episode_and_keep_the_goal_set_before(graph, tmp_path):
     recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
     robot = Robot(graph)
@@ -126,7 +166,7 @@ def test_services_delimit_an_episode_and_keep_the_goal_set_before(graph, tmp_pat
     assert answer.success and answer.message.endswith("episode_0000")
     now_ns = robot.node.get_clock().now().nanoseconds
     robot.tick(now_ns)
-    graph.until(lambda: recorder._newest_image_ns == now_ns, "the image")
+    graph.until(lambda: recorder._end.newest_ns == now_ns, "the image")
     assert graph.call(robot.node, Trigger, "finetune_node/end_episode").success
     graph.until(lambda: not recorder._recorder.recording, "the end")
     counts = topics_of(tmp_path / "episode_0000")

@@ -19,6 +19,7 @@ from wm_planner.errors import WmPlannerError
 
 INTERRUPT_S, TERMINATE_S, END_S = 1.0, 2.0, 3.0  # after SIGINT: SIGTERM, SIGKILL, given up
 LOG_LINES = 15
+BAD_INPUT = 2  # exit code of a process that has said in one line what it cannot use
 _PR_SET_PDEATHSIG = 1
 
 
@@ -182,6 +183,8 @@ class Supervisor:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         path = self.log_of(name)
         lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        if code == BAD_INPUT and lines:  # the last line says it all
+            return lines[-1].replace(f"{name}: error: ", f"{name}: ")
         return "\n".join([f"{name} ended early: {how}; its log, {path}, ends with", *lines])
 
 

@@ -144,7 +144,7 @@ def check_options(options: SimOptions) -> None:
         WmPlannerError: one of them cannot be used.
     """
     from wm_planner.config import suggest
-    from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+    from wm_planner.models.catalog import CARD, WEIGHTS, check_whole, read_card, resolve_checkpoint
     from wm_planner.planning.config import SOLVERS, planner_config
     from wm_planner.tasks import get_task
 
@@ -164,6 +164,7 @@ def check_options(options: SimOptions) -> None:
             f"--checkpoint {directory}: was trained for task '{card['task']}', "
             f"not for '{task.name}'"
         )
+    check_whole(directory / WEIGHTS, card["sha256"])
     planner_config({**card["planner"], "solver": options.planner}, options.settings, "--set")
 
 

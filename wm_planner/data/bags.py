@@ -160,8 +160,8 @@ def _align(
             f"{bag_dir}: topic {JOINT_TOPIC} holds no sample after any of the commands"
         )
     rows_ns = [start_ns + i * dt_ns for i in range(num_actions + 1)]
-    felt = _rows(bag_dir, JOINT_TOPIC, proprio, rows_ns, dt_ns // 2)
-    # A whole period: a controller's ticks may lie anywhere between the rows, one may be lost.
+    # A whole period: joint states and ticks may lie anywhere between the rows, one may be lost.
+    felt = _rows(bag_dir, JOINT_TOPIC, proprio, rows_ns, dt_ns)
     sent = _rows(bag_dir, COMMAND_TOPIC, commands, rows_ns[:-1], dt_ns)
     seen = [(row, images.nearest(stamp, dt_ns // 2)) for row, stamp in enumerate(rows_ns)]
     pairs = [(row, index) for row, index in seen if index is not None]

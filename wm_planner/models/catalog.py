@@ -65,6 +65,21 @@ def read_card(file: Path) -> dict[str, Any]:
     return card
 
 
+def check_whole(file: Path, sha256: str) -> None:
+    """Compare a file with the checksum that the card has of it.
+
+    Raises:
+        CheckpointError: it is missing or another.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file")
+    if file_sha256(file) != sha256:
+        raise CheckpointError(
+            f"{file}: its checksum is not the one in {CARD}: truncated or changed; "
+            "copy the checkpoint again"
+        )
+
+
 def file_sha256(file: Path) -> str:
     """Checksum of a file of any size, as hexadecimal digits."""
     digest = hashlib.sha256()

@@ -26,6 +26,7 @@ from wm_planner.models.catalog import (
     INIT_WEIGHTS,
     SCHEMA,
     WEIGHTS,
+    check_whole,
     file_sha256,
     read_card,
     resolve_checkpoint,
@@ -81,7 +82,7 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
             f"{directory}: was trained for task '{card['task']}', not for '{task}'"
         )
     weights = directory / WEIGHTS
-    _check_whole(weights, card["sha256"])
+    check_whole(weights, card["sha256"])
     try:
         config = from_dict(ModelConfig, card["model"], f"{directory / CARD}: model")
         preprocess = from_dict(Preprocess, card["preprocess"], f"{directory / CARD}: preprocess")
@@ -121,7 +122,7 @@ def _load_init_network(
     try:
         horizon, digest = card["init_network"]["horizon"], card["init_network"]["sha256"]
         network = InitNetwork.for_model(config, horizon)
-        _check_whole(file, digest)
+        check_whole(file, digest)
         network.load_state_dict(load_file(file))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{file}: does not fit 'init_network' of {CARD}: {error}") from error
@@ -138,13 +139,3 @@ def _save_weights(module: Module, file: Path) -> str:
     """Write the weights; return the file's checksum."""
     save_file({k: v.contiguous().cpu() for k, v in module.state_dict().items()}, file)
     return file_sha256(file)
-
-
-def _check_whole(file: Path, sha256: str) -> None:
-    if not file.is_file():
-        raise CheckpointError(f"{file}: no such file")
-    if file_sha256(file) != sha256:
-        raise CheckpointError(
-            f"{file}: its checksum is not the one in {CARD}: truncated or changed; "
-            "copy the checkpoint again"
-        )

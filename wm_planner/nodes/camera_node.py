@@ -25,20 +25,21 @@ class CameraConfig:
     """Parameters of the camera node."""
 
     source: str = param("topic", "'topic' (camera/image_raw), 'device:0', a file, or an rtsp URL")
-    size: int = param(224, "side of the square output image, pixels")
-    crop: tuple[int, ...] = param((0, 0, 0, 0), "x, y, width, height, pixels; all 0: no crop")
-    rate_hz: float = param(10.0, "capture rate of a device, file or URL, hertz")
+    size: int = param(224, "side of the square output image, pixels", low=16)
+    crop: tuple[int, ...] = param(
+        (0, 0, 0, 0), "x, y, width, height, pixels; all 0: no crop", low=0
+    )
+    rate_hz: float = param(
+        10.0, "capture rate of a device, file or URL, hertz", low=0.01, high=1000
+    )
     loop: bool = param(False, "begin a video file again at its end")
     frame_id: str = param("camera_optical_frame", "frame of the published images")
-    fail_after_s: float = param(10.0, "end with an error when no frame came for so long; 0: never")
+    fail_after_s: float = param(
+        10.0, "end with an error when no frame came for so long; 0: never", low=0
+    )
     lockstep: bool = param(False, "the simulator waits for every frame: lose none")
 
     def __post_init__(self) -> None:
-        if self.size < 16 or self.rate_hz <= 0 or self.fail_after_s < 0:
-            raise ValueError(
-                f"size >= 16, rate_hz > 0 and fail_after_s >= 0 are needed, got {self.size}, "
-                f"{self.rate_hz}, {self.fail_after_s}"
-            )
         if len(self.crop) != 4:
             raise ValueError(f"crop needs x, y, width, height, got {list(self.crop)}")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,16 +24,17 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.errors import DatasetError
-from wm_planner.ros.diagnostics import OK, status, values_of
+from wm_planner.ros.diagnostics import OK, array, status, values_of
 from wm_planner.ros.parameters import param, read_parameters
-from wm_planner.ros.qos import EVENTS, LATCHED, RELIABLE, sensor
+from wm_planner.ros.qos import EVENTS, LATCHED, RECORD, recorded
 from wm_planner.ros.run import run_node
+from wm_planner.runtime.episode_end import EpisodeEnd
 from wm_planner.runtime.recorder import EpisodeRecorder
 
-END_GRACE_S = 2.0  # how long the last image of an episode may stay away
-SETTLE_S = 0.3  # how long other topics may lag behind that image
+IMAGE_TOPIC = "observation/image"
+LOCKSTEP_ANSWERS = {"joint_states": "command_sent", IMAGE_TOPIC: "plan"}
 _TYPES = {
-    "observation/image": Image,
+    IMAGE_TOPIC: Image,
     "joint_states": JointState,
     "command_sent": JointTrajectory,
     "plan": JointTrajectory,
@@ -62,19 +62,20 @@ class FinetuneNode(Node):
         )
         self.config = read_parameters(self, FinetuneConfig)
         self._recorder = EpisodeRecorder(Path(self.config.output))
-        self._events: deque[tuple[DiagnosticStatus, float]] = deque()
-        self._newest_image_ns = -1
+        self._events: deque[DiagnosticStatus] = deque()
+        self._end = EpisodeEnd(IMAGE_TOPIC, LOCKSTEP_ANSWERS if self.config.lockstep else {})
         self._goals: dict[str, tuple[str, bytes]] = {}
         self._count = 0
         for topic, kind in _TYPES.items():
-            profile = sensor(self.config.lockstep) if kind in (Image, JointState) else RELIABLE
+            profile = recorded(self.config.lockstep) if kind in (Image, JointState) else RECORD
             if topic.startswith("goal/"):
                 profile = LATCHED
             self._subscribe(topic, kind, profile)
         self.create_subscription(DiagnosticStatus, "episode", self._on_event, EVENTS)
         self.create_service(Trigger, "~/start_episode", self._on_start)
         self.create_service(Trigger, "~/end_episode", self._on_end)
-        self.create_timer(0.1, self._process_events)
+        self._status = self.create_publisher(DiagnosticArray, "/diagnostics", RECORD)
+        self.create_timer(0.1, self._on_tick)
         self.create_timer(0.5, self._flush)
 
     def close(self) -> None:
@@ -93,27 +94,29 @@ class FinetuneNode(Node):
             if topic.startswith("goal/"):
                 self._goals[topic] = (kind_name, data)
             self._guarded(lambda: self._recorder.add(name, kind_name, data, stamp_ns))
-            if topic == "observation/image":
-                self._newest_image_ns = max(self._newest_image_ns, stamp_ns)
+            self._end.saw(topic, stamp_ns)
 
         self.create_subscription(kind, topic, on_message, profile, raw=True)
 
     def _on_event(self, message: DiagnosticStatus) -> None:
-        self._events.append((message, time.monotonic()))
+        self._events.append(message)
+        self._process_events()
+
+    def _on_tick(self) -> None:
+        self._end.tick()
         self._process_events()
 
     def _process_events(self) -> None:
-        """Handle events in order; an end waits for the last image, a start behind it too."""
-        while self._events and self._is_due(*self._events[0]):
-            self._handle(self._events.popleft()[0])
+        """Handle events in order; an end waits for its episode, a start behind it too."""
+        while self._events and self._is_due(self._events[0]):
+            self._handle(self._events.popleft())
 
-    def _is_due(self, message: DiagnosticStatus, came_s: float) -> bool:
+    def _is_due(self, message: DiagnosticStatus) -> bool:
         if message.message != "end":
             return True
         stamp_ns = int(values_of(message)["stamp_ns"])
         self._recorder.expect_end(stamp_ns)
-        complete = self._newest_image_ns >= stamp_ns
-        return time.monotonic() - came_s >= (SETTLE_S if complete else END_GRACE_S)
+        return self._end.is_complete(stamp_ns)
 
     def _handle(self, message: DiagnosticStatus) -> None:
         values = values_of(message)
@@ -126,18 +129,21 @@ class FinetuneNode(Node):
             self.get_logger().info(f"recording {path}")
         topic, kind = self.resolve_topic_name("episode"), "diagnostic_msgs/msg/DiagnosticStatus"
         data = serialize_message(message)
-        self._guarded(lambda: self._recorder.add(topic, kind, data, stamp_ns))
+        self._guarded(partial(self._recorder.add, topic, kind, data, stamp_ns))
         if message.message == "end":
             path = self._guarded(lambda: self._recorder.end(stamp_ns))
             self.get_logger().info(f"closed {path}")
+            told = {"end_stamp_ns": stamp_ns, "path": path}
+            closed = status(f"{self.get_name()}: bag", OK, "closed", told)
+            self._status.publish(array(stamp_ns, closed))
 
     def _is_over(self, episode: str, start_ns: int) -> bool:
         """Latched events of an episode that ended before this node came."""
         ended = any(
             later.message == "end" and values_of(later)["episode"] == episode
-            for later, _ in self._events
+            for later in self._events
         )
-        return ended and self._newest_image_ns < start_ns
+        return ended and self._end.newest_ns < start_ns
 
     def _on_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         stamp_ns = self._now_ns()
@@ -154,7 +160,7 @@ class FinetuneNode(Node):
     def _on_end(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._recorder.recording
         response.message = str(self._recorder.path)
-        values = {"episode": self._count, "stamp_ns": min(self._now_ns(), self._newest_image_ns)}
+        values = {"episode": self._count, "stamp_ns": min(self._now_ns(), self._end.newest_ns)}
         self._on_event(status("episode", OK, "end", values))
         self._count += 1
         return response

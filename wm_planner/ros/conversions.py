@@ -130,19 +130,26 @@ def plan_from_message(
     """Trajectory to plan; values are not judged here, non-finite ones included.
 
     Raises:
-        ValueError: other joints than `names`, no points, points of different sizes, or another
-            spacing than `dt_ns`.
+        ValueError: other joints than `names`, no points, points without a value per joint, or
+            another spacing than 0, `dt_ns`, 2 `dt_ns` ...
     """
     if list(message.joint_names) != list(names):
         raise ValueError(f"it is for {message.joint_names}, this robot takes {list(names)}")
     rows = [getattr(point, INTERFACES[interface]) for point in message.points]
-    if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) == 0:
-        raise ValueError(f"plan needs points that all carry '{interface}' values")
-    if len(rows) > 1:
-        times = [to_ns(point.time_from_start) for point in message.points]
-        if any(later - now != dt_ns for now, later in zip(times, times[1:], strict=False)):
-            raise ValueError(f"plan points must be {dt_ns} ns apart")
+    if not rows or {len(row) for row in rows} != {len(names)}:
+        raise ValueError(f"it needs points that carry one '{interface}' value per joint")
+    times = [to_ns(point.time_from_start) for point in message.points]
+    if times != [i * dt_ns for i in range(len(rows))]:
+        raise ValueError(f"its points must begin at 0 and be {dt_ns} ns apart")
     return Plan(to_ns(message.header.stamp), dt_ns, np.array(rows, dtype=np.float32))
+
+
+def action_array(message: JointTrajectory, interface: str, size: int) -> np.ndarray | None:
+    """(size,) float64 action of a one-point trajectory; None when it carries something else."""
+    values = [getattr(point, INTERFACES[interface]) for point in message.points]
+    if len(values) != 1 or len(values[0]) != size:
+        return None
+    return np.array(values[0])
 
 
 def command_message(

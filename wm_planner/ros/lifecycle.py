@@ -22,6 +22,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **options)
         self.config: Any = read_parameters(self, config_class)
         self._failure: Exception | None = None
+        self._starting = False
         self._lasting: set[int] = set()  # entities that rclpy itself made
 
     def configure(self) -> None:
@@ -44,14 +45,19 @@ class ManagedNode(LifecycleNode):
         """
         if not self.config.autostart:
             return
+        self._starting = True
         for trigger in (self.trigger_configure, self.trigger_activate):
             if trigger() != TransitionCallbackReturn.SUCCESS:
                 raise self._failure or WmPlannerError(f"{self.get_name()} could not start")
+        self._starting = False
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         """See `configure`."""
         self._lasting = {id(entity) for entity, _ in self._entities()}
-        return self._guard(self.configure)
+        result = self._guard(self.configure)
+        if result != TransitionCallbackReturn.SUCCESS:  # it may be tried again
+            self._disconnect()
+        return result
 
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
         """See `activate`."""
@@ -63,9 +69,7 @@ class ManagedNode(LifecycleNode):
 
     def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
         """See `cleanup`; what `configure` connected is destroyed."""
-        for entity, destroy in self._entities():
-            if id(entity) not in self._lasting:
-                destroy(entity)
+        self._disconnect()
         return self._guard(self.cleanup)
 
     def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
@@ -74,6 +78,11 @@ class ManagedNode(LifecycleNode):
 
     def close(self) -> None:
         """Called once before the process ends, from whatever state."""
+
+    def _disconnect(self) -> None:
+        for entity, destroy in self._entities():
+            if id(entity) not in self._lasting:
+                destroy(entity)
 
     def _entities(self) -> list[tuple[Any, Callable[[Any], Any]]]:
         return [
@@ -86,12 +95,11 @@ class ManagedNode(LifecycleNode):
     def _guard(self, step: Callable[[], None]) -> TransitionCallbackReturn:
         try:
             step()
-        except WmPlannerError as error:
-            self._failure = error
-            self.get_logger().error(str(error))
-            return TransitionCallbackReturn.FAILURE
         except Exception as error:
             self._failure = error
-            self.get_logger().error(f"{type(error).__name__}: {error}")
-            return TransitionCallbackReturn.ERROR
+            expected = isinstance(error, WmPlannerError)
+            if not self._starting:  # `start` raises it
+                text = str(error) if expected else f"{type(error).__name__}: {error}"
+                self.get_logger().error(text)
+            return TransitionCallbackReturn.FAILURE if expected else TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS

@@ -22,6 +22,8 @@ SENSOR = _profile(reliable=False, latched=False, depth=1)
 RELIABLE = _profile(reliable=True, latched=False, depth=50)
 # Plans and commands: none may be lost, none may queue up behind newer ones for long.
 COMMAND = _profile(reliable=True, latched=False, depth=10)
+# What a bag may lack none of, published small: the recorder may fall behind for seconds.
+RECORD = _profile(reliable=True, latched=False, depth=1000)
 # Goals: whoever comes later still gets the newest one.
 LATCHED = _profile(reliable=True, latched=True, depth=1)
 # Episode events: a late recorder or viewer gets the whole story.
@@ -31,3 +33,8 @@ EVENTS = _profile(reliable=True, latched=True, depth=100)
 def sensor(lockstep: bool) -> QoSProfile:
     """Profile of sensor subscriptions."""
     return RELIABLE if lockstep else SENSOR
+
+
+def recorded(lockstep: bool) -> QoSProfile:
+    """Profile of the recorder's subscriptions to sensors, whose drivers may be best effort."""
+    return RECORD if lockstep else _profile(reliable=False, latched=False, depth=RECORD.depth)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from wm_planner.errors import NonFiniteActionError
@@ -15,12 +17,16 @@ class ControlLoop:
 
     Args:
         gate: the last gate.
+        sources: what the robot is sensed by; nothing is followed until each has been heard of.
         rows_per_plan: in lock-step, how many rows of a plan are executed before a newer plan must
             have come; None in real time, where the newest plan is followed as far as it goes.
     """
 
-    def __init__(self, gate: SafetyGate, rows_per_plan: int | None = None) -> None:
+    def __init__(
+        self, gate: SafetyGate, sources: Sequence[str], rows_per_plan: int | None = None
+    ) -> None:
         self.gate = gate
+        self._sources = tuple(sources)
         self._rows_per_plan = rows_per_plan
         self._buffer = PlanBuffer()
         self._sensed: dict[str, int] = {}
@@ -33,7 +39,7 @@ class ControlLoop:
         return self._buffer.plan
 
     def sensed(self, source: str, stamp_ns: int) -> None:
-        """Note the capture time of a sample; the oldest of the newest samples counts."""
+        """Note the capture time of a sample of one of the sources."""
         self._sensed[source] = stamp_ns
 
     def put(self, plan: Plan) -> None:
@@ -62,12 +68,20 @@ class ControlLoop:
         self._sensed.clear()
         self._answered = None
 
+    def safe_command(self) -> Command:
+        """The refusal of a gate that is stopped or disabled, or that has no plan."""
+        return self.gate.check(None, None, None, 0)
+
     def tick(self, now_ns: int) -> Command | None:
         """The command for `now_ns`.
 
         In lock-step None means that the plan for this tick has not come yet, and a tick that was
-        answered gets the same answer again.
+        answered gets the same answer again. A clock that moved backwards (simulator reset) ends
+        what was planned.
         """
+        if self._answered is not None and now_ns < self._answered[0]:
+            self.drop_plan()
+            self._answered = None
         if self._rows_per_plan is not None:
             if self._answered is not None and self._answered[0] == now_ns:
                 return self._answered[1]
@@ -79,14 +93,23 @@ class ControlLoop:
 
     def _decide(self, now_ns: int) -> Command:
         due = self._buffer.due(now_ns)
-        oldest = min(self._sensed.values(), default=None)
+        sensed = self._least_fresh(now_ns)
         if due is not None:
             action, plan = due
-            return self.gate.check(action, oldest, plan.stamp_ns, now_ns)
+            return self.gate.check(action, sensed, plan.stamp_ns, now_ns)
         if self._poisoned_stamp_ns is not None:
             bad = np.full(len(self.gate.limits.low), np.nan)
-            return self.gate.check(bad, oldest, self._poisoned_stamp_ns, now_ns)
-        return self.gate.check(None, oldest, None, now_ns)
+            return self.gate.check(bad, sensed, self._poisoned_stamp_ns, now_ns)
+        return self.gate.check(None, sensed, None, now_ns)
+
+    def _least_fresh(self, now_ns: int) -> int | None:
+        """The stamp furthest from now; None while a source has not been heard of.
+
+        Furthest, not oldest: a stamp of the future would hide that its source has died.
+        """
+        if any(source not in self._sensed for source in self._sources):
+            return None
+        return max(self._sensed.values(), key=lambda stamp_ns: abs(now_ns - stamp_ns))
 
     def _lockstep_ready(self, now_ns: int) -> bool:
         plan = self._buffer.plan

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wm_planner.errors import ConfigError
 from wm_planner.types import Goal, Observation, Plan
 
 if TYPE_CHECKING:
@@ -34,6 +35,16 @@ class PlanResult:
     num_evaluations: int
     imagined: np.ndarray | None
 
+    def summary(self) -> dict[str, float | int]:
+        """The numbers of this replan by name."""
+        return {
+            "stamp_ns": self.plan.stamp_ns,
+            "cost": self.plan.cost,
+            "initial_cost": self.initial_cost,
+            "plan_seconds": self.plan.seconds,
+            "num_evaluations": self.num_evaluations,
+        }
+
 
 class GoalPlanner:
     """A checkpoint's planner that follows whichever goal comes with the observation.
@@ -48,7 +59,7 @@ class GoalPlanner:
         imagine: also draw what the model expects.
 
     Raises:
-        WmPlannerError: the checkpoint or a setting cannot be used.
+        WmPlannerError: the checkpoint, the device or a setting cannot be used.
     """
 
     def __init__(
@@ -66,6 +77,7 @@ class GoalPlanner:
         from wm_planner.planning import Planner
         from wm_planner.planning.config import planner_config
 
+        check_device(device)
         bundle = load_bundle(checkpoint, device, task)
         base = {**bundle.planner, "solver": solver, "seed": seed}
         self._planner = Planner(bundle, planner_config(base, settings, "settings"))
@@ -111,6 +123,23 @@ class GoalPlanner:
             frames = self._planner.bundle.decode(self._planner.imagine())[0]
             imagined = np.concatenate(list(frames), axis=1)
         return PlanResult(goal, plan, detail.initial_cost, detail.num_evaluations, imagined)
+
+
+def check_device(device: str) -> None:
+    """Put something on the torch device `device`.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        raise ConfigError(
+            f"device '{device}' cannot be used ({str(error).splitlines()[0]}); use 'cpu', or "
+            "'cuda' where PyTorch finds an NVIDIA GPU"
+        ) from error
 
 
 def use_threads(count: int) -> None:

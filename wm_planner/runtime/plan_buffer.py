@@ -24,6 +24,8 @@ class PlanBuffer:
         """Take `plan` unless it is older than the one held; say whether it was taken.
 
         A plan of the same stamp replaces: the goal may have changed under the same observation.
+        So does any when the one held lies in the future: its stamp came from another clock, and it
+        would keep all others out until then.
 
         Raises:
             NonFiniteActionError: the plan holds NaN or infinity; the plan held stays.
@@ -36,7 +38,9 @@ class PlanBuffer:
                 f"{plan.actions[row].tolist()}"
             )
         if self._plan is not None and plan.stamp_ns < self._plan.stamp_ns:
-            return False
+            now_ns = self._last_now_ns
+            if now_ns is None or self._plan.stamp_ns <= now_ns:
+                return False
         self._plan = plan
         return True
 

@@ -225,8 +225,9 @@ class EpisodeRecorder:
     def _write(self, message: _Message) -> None:
         # The content counts too: two nodes may report on /diagnostics at the same stamp.
         key = (message.topic, message.stamp_ns, zlib.crc32(message.data))
+        early = self._started is not None and message.stamp_ns < self._started[1]
         late = self._last_ns is not None and message.stamp_ns > self._last_ns
-        if self._writer is None or key in self._seen or late:
+        if self._writer is None or key in self._seen or early or late:
             return
         self._seen.add(key)
         try:

@@ -1,0 +1,199 @@
+"""The course of a simulated run: goals, ticks and ends, in lock-step or in real time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from sim_bridge.pacing import Pacer
+from wm_planner.errors import TaskError
+from wm_planner.tasks import TaskSpec
+
+RESEND_S = 1.0  # an unanswered message is published again: discovery may not be complete
+STALE_PERIODS = 3  # in real time an older command is not followed
+NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears the goal
+
+
+class Link(Protocol):
+    """What joins the simulator to the other processes.
+
+    Attributes:
+        accepted_ns: stamp of the newest goal, or clearing, that the planner knows.
+        closed_ns: end of the newest episode whose bag is closed.
+        command: stamp and (A,) action of the newest command.
+        idle: the robot stands still and waits; its joint states go on all the same.
+    """
+
+    accepted_ns: int
+    closed_ns: int
+    command: tuple[int, np.ndarray] | None
+    idle: bool
+
+    def spin(self, timeout_s: float) -> None:
+        """Serve what comes in."""
+
+    def missing(self, names: tuple[str, ...]) -> list[str]:
+        """Those of the nodes `names` that are not there."""
+
+    def publish_state(self, stamp_ns: int, with_image: bool) -> None:
+        """Joint states and, on request, a camera frame."""
+
+    def publish_goal(self, stamp_ns: int, image: np.ndarray, proprio: np.ndarray) -> None:
+        """Goal image and joint states of one stamp."""
+
+    def publish_event(self, kind: str, episode: int, stamp_ns: int, **values: Any) -> None:
+        """Start or end of an episode."""
+
+    def publish_progress(self, episode: int, step: int, stamp_ns: int) -> float:
+        """Distance to the goal at a model step; returned too."""
+
+
+class EpisodeRunner:
+    """Runs episodes of one environment over a link.
+
+    Args:
+        env: simulated robot.
+        task: its task.
+        link: to planner, controller and recorder.
+        lockstep: simulated time waits for the command; otherwise stamps are wall time.
+        timeout_s: wall seconds without an answer before giving up.
+    """
+
+    def __init__(
+        self, env: Any, task: TaskSpec, link: Link, lockstep: bool, timeout_s: float
+    ) -> None:
+        self._env, self._task, self._link = env, task, link
+        self._lockstep, self._timeout_s = lockstep, timeout_s
+        self._dt_ns = round(task.control_dt_s * 1e9)
+        self._sim_ns = 10**9
+
+    def wait_for(self, names: tuple[str, ...]) -> None:
+        """Until the nodes `names` are there.
+
+        Raises:
+            TaskError: they did not come in time.
+        """
+        link = self._link
+        self._wait(
+            lambda: not link.missing(names),
+            lambda: None,
+            lambda: f"nodes {link.missing(names)}",
+        )
+
+    def wait_closed(self, recorder: str, end_ns: int) -> bool:
+        """Until the bag of the episode that ended is closed, so that nothing of the next one, or
+        of the end of all, comes in between; False when that took too long.
+
+        A recorder that has died is not waited for.
+        """
+        deadline_s = time.monotonic() + self._timeout_s
+        while self._link.closed_ns < end_ns and not self._link.missing((recorder,)):
+            self._link.spin(0.1)
+            if time.monotonic() > deadline_s:
+                return False
+        return True
+
+    def run(self, episode: int, seed: int) -> int:
+        """One episode, drawn from (seed, episode); returns the stamp of its end.
+
+        Raises:
+            TaskError: planner or controller did not answer in time.
+        """
+        start, goal = self._env.sample_problem(np.random.default_rng([seed, episode]))
+        _, info = self._env.reset(options={"state": start, "goal_state": goal})
+        self._link.idle = True
+        start_ns = self._now_ns()
+        self._link.publish_event("start", episode, start_ns)
+        self._settle_goal(start_ns, info["goal_image"], info["goal_proprio"])
+        self._link.idle = False
+        drive = self._drive_lockstep if self._lockstep else self._drive_realtime
+        success, steps = drive(episode)
+        self._link.idle = True
+        end_ns = self._now_ns()
+        self._settle_goal(end_ns, NO_IMAGE, info["goal_proprio"])
+        self._link.publish_state(end_ns, with_image=True)
+        distance = self._link.publish_progress(episode, steps, end_ns)
+        self._link.publish_event(
+            "end", episode, end_ns, success=success, num_steps=steps, distance=distance
+        )
+        self._sim_ns = end_ns + 10**9  # stamps of two episodes never meet
+        return end_ns
+
+    def _now_ns(self) -> int:
+        return self._sim_ns if self._lockstep else time.time_ns()
+
+    def _settle_goal(self, stamp_ns: int, image: np.ndarray, proprio: np.ndarray) -> None:
+        """Set or clear the goal and wait until the planner says that it knows."""
+
+        def offer() -> None:
+            self._link.publish_goal(stamp_ns, image, proprio)
+
+        offer()
+        self._wait(lambda: self._link.accepted_ns == stamp_ns, offer, lambda: "goal/accepted")
+
+    def _drive_lockstep(self, episode: int) -> tuple[bool, int]:
+        for step in range(self._task.max_model_steps):
+            self._link.publish_progress(episode, step, self._sim_ns)
+            for tick in range(self._task.frame_skip):
+                self._env.advance(self._ask(self._sim_ns, with_image=tick == 0))
+                self._sim_ns += self._dt_ns
+            if self._succeeded():
+                return True, step + 1
+        return False, self._task.max_model_steps
+
+    def _ask(self, stamp_ns: int, with_image: bool) -> np.ndarray:
+        """The action that answers the state of `stamp_ns`."""
+        link = self._link
+
+        def ask() -> None:
+            link.publish_state(stamp_ns, with_image)
+
+        def answered() -> bool:
+            return link.command is not None and link.command[0] == stamp_ns
+
+        ask()
+        self._wait(answered, ask, lambda: f"a command for stamp {stamp_ns}")
+        assert link.command is not None
+        return link.command[1]
+
+    def _drive_realtime(self, episode: int) -> tuple[bool, int]:
+        pacer = Pacer(self._task.control_dt_s)
+        for step in range(self._task.max_model_steps):
+            self._link.publish_progress(episode, step, self._now_ns())
+            for tick in range(self._task.frame_skip):
+                self._link.publish_state(self._now_ns(), with_image=tick == 0)
+                pacer.tick()
+                while (remaining_s := pacer.remaining_s()) > 0:
+                    self._link.spin(remaining_s)
+                self._env.advance(self._fresh_action())
+            if self._succeeded():
+                return True, step + 1
+        return False, self._task.max_model_steps
+
+    def _fresh_action(self) -> np.ndarray:
+        command = self._link.command
+        if command is None or self._now_ns() - command[0] > STALE_PERIODS * self._dt_ns:
+            return np.zeros(self._task.action_size)
+        return command[1]
+
+    def _succeeded(self) -> bool:
+        return self._task.is_success(self._env.get_state(), self._env.goal_state)
+
+    def _wait(
+        self, done: Callable[[], bool], resend: Callable[[], None], what: Callable[[], str]
+    ) -> None:
+        begin_s = sent_s = time.monotonic()
+        while not done():
+            self._link.spin(0.1)
+            now_s = time.monotonic()
+            if now_s - begin_s > self._timeout_s:
+                raise TaskError(
+                    f"waited {self._timeout_s:g} s for {what()}; "
+                    "look at the planner's and the controller's log"
+                )
+            if now_s - sent_s > RESEND_S:
+                sent_s = now_s
+                resend()
