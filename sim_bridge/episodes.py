@@ -102,7 +102,10 @@ class EpisodeRunner:
         Raises:
             TaskError: planner or controller did not answer in time.
         """
-        start, goal = self._env.sample_problem(np.random.default_rng([seed, episode]))
+        rng = np.random.default_rng([seed, episode])
+        start, goal = self._env.sample_problem(rng)
+        while self._env.task.is_success(start, goal):
+            start, goal = self._env.sample_problem(rng)
         _, info = self._env.reset(options={"state": start, "goal_state": goal})
         self._link.idle = True
         start_ns = self._now_ns()

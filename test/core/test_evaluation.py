@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
-from wm_planner.cli import eval as command
-from wm_planner.cli import main as cli
 from wm_planner.errors import DatasetError
-from wm_planner.evaluation.episodes import EpisodeResult, Evaluation, evaluate
-from wm_planner.evaluation.problems import Problems, sample_problems
+from wm_planner.evaluation.arena import Arena
+from wm_planner.evaluation.episodes import EpisodeResult, Evaluation, Loop
+from wm_planner.evaluation.goals import sample_problems
+from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.summary import summarise
-from wm_planner.models import checkpoint
 from wm_planner.planning import Planner, PlannerConfig
 
 from .dot_world import DotEnv, dot_bundle
-
-KEYS = (
-    "task checkpoint planner mode seed episodes successes success_rate interval_low "
-    "interval_high plan_seconds_p50 plan_seconds_p99"
-).split()
 
 
 def planner(drift: float = 0.0, **settings) -> Planner:
@@ -37,6 +29,17 @@ def problems(*pairs) -> Problems:
 NEAR, FAR = ([10, 10], [14, 20]), ([10, 10], [60, 60])
 
 
+def evaluate(
+    plan_with: Planner, make_env, which: Problems, batch_size: int, told=lambda n: None, mode="mpc"
+):
+    """All problems, so many at a time."""
+    result = Evaluation()
+    with Arena(plan_with, make_env, min(batch_size, len(which)), Loop(mode)) as arena:
+        for first in range(0, len(which), batch_size):
+            result.extend(arena.run(which.part(slice(first, first + batch_size)), told))
+    return result
+
+
 def run(plan_with: Planner, which: Problems, mode: str = "mpc", batch_size: int = 8, **env):
     made = []
 
@@ -44,7 +47,7 @@ def run(plan_with: Planner, which: Problems, mode: str = "mpc", batch_size: int 
         made.append(DotEnv(render, **env))
         return made[-1]
 
-    return evaluate(plan_with, make_env, which, mode, batch_size), made[1:]
+    return evaluate(plan_with, make_env, which, batch_size, mode=mode), made[1:]
 
 
 def test_mpc_stops_at_success_and_counts_the_steps_it_took() -> None:
@@ -121,8 +124,8 @@ def test_the_same_seed_gives_the_same_result() -> None:
 def test_progress_adds_up_to_all_steps() -> None:
     told = []
     which = problems(NEAR, FAR, NEAR)
-    evaluate(planner(), lambda render: DotEnv(), which, "mpc", 2, told.append)
-    assert sum(told) == 30
+    evaluate(planner(), lambda render: DotEnv(), which, 2, told.append)
+    assert sum(told) == 150
 
 
 def test_environments_are_closed_when_planning_fails() -> None:
@@ -136,7 +139,7 @@ def test_environments_are_closed_when_planning_fails() -> None:
             closed.append(self)
 
     with pytest.raises(RuntimeError, match="physics"):
-        evaluate(planner(num_iterations=1), lambda r: Env(), problems(NEAR, FAR), "mpc", 2)
+        evaluate(planner(num_iterations=1), lambda r: Env(), problems(NEAR, FAR), 2)
     assert len(closed) == 3
 
 
@@ -178,103 +181,11 @@ def test_a_bad_file_of_targets_is_named(tmp_path, content, task: str, message: s
 
 def test_summary_by_hand() -> None:
     episodes = [EpisodeResult(i < 9, 3, float(i), 50.0) for i in range(10)]
-    result = summarise(Evaluation(episodes, [0.1, 0.2, 0.3], [100, 100, 40]))
+    result = summarise(Evaluation(episodes, [0.1, 0.2, 0.3], [100, 100, 40], 7.0), horizon=5)
     assert (result["episodes"], result["successes"], result["success_rate"]) == (10, 9, 0.9)
     # Wilson's interval of 9 in 10, from its closed form.
     assert result["interval_low"] == pytest.approx(0.5958, abs=1e-4)
     assert result["interval_high"] == pytest.approx(0.9821, abs=1e-4)
     assert result["plan_seconds_p50"] == pytest.approx(0.2)
     assert result["plan_evaluations"] == 80 and result["distance_median"] == 4.5
-
-
-@pytest.fixture
-def world(monkeypatch):
-    """The command line on the exact model; records how environments were asked for."""
-    import gymnasium
-
-    asked = []
-
-    def make(name: str, **options):
-        asked.append((name, options))
-        return DotEnv(options["render"])
-
-    bundle = dot_bundle(objective="last", num_iterations=20)
-    monkeypatch.setattr(gymnasium, "make", make)
-    monkeypatch.setattr(checkpoint, "load_bundle", lambda *given: bundle)
-    return asked
-
-
-def test_command_writes_every_key_and_file(world, tmp_path, capsys) -> None:
-    file, output = tmp_path / "result.json", tmp_path / "run"
-    arguments = ["eval", "--task", "wall", "--checkpoint", "base", "--episodes", "3", "--seed", "4"]
-    assert cli.main([*arguments, "--json", str(file), "--output", str(output)]) == 0
-    result = json.loads(file.read_text())
-    assert [key for key in KEYS if key not in result] == []
-    expected = ("wall", "base", "gbp", "mpc", 4, 3, 3, 1.0)
-    assert tuple(result[key] for key in KEYS[:8]) == expected
-    assert result["interval_low"] < 1.0 == result["interval_high"]
-    assert result["plan_seconds_p50"] > 0
-    assert sorted(path.name for path in output.iterdir()) == [
-        "config.json",
-        "episodes.json",
-        "result.json",
-        "targets.npz",
-    ]
-    assert json.loads((output / "result.json").read_text()) == result
-    config = json.loads((output / "config.json").read_text())["planner"]
-    assert (config["seed"], config["num_iterations"], config["solver"]) == (4, 20, "gbp")
-    assert len(json.loads((output / "episodes.json").read_text())) == 3
-    assert "success           3/3" in capsys.readouterr().out
-    assert {name for name, _ in world} == {"sim_bridge:wm_planner/Wall-v0"}
-    assert world[0][1]["render"] and all(options["image_size"] == 4 for _, options in world)
-
-
-def test_command_settings_reach_the_planner(world, tmp_path) -> None:
-    output = tmp_path / "run"
-    arguments = "eval --task wall --planner cem --mode open-loop --episodes 1 --horizon 6".split()
-    settings = ["--set", "num_samples=12", "--set", "num_elites=4", "--set", "num_iterations=2"]
-    assert cli.main([*arguments, *settings, "--output", str(output)]) == 0
-    config = json.loads((output / "config.json").read_text())["planner"]
-    assert (config["solver"], config["horizon"], config["num_samples"]) == ("cem", 6, 12)
-    assert json.loads((output / "result.json").read_text())["mode"] == "open-loop"
-
-
-def test_command_reads_targets_again(world, tmp_path) -> None:
-    targets, runs = tmp_path / "targets.npz", [tmp_path / "one", tmp_path / "two"]
-    for output, seed, episodes in zip(runs, ("1", "2"), ("3", "2"), strict=True):
-        arguments = ["eval", "--task", "wall", "--episodes", episodes, "--seed", seed]
-        assert cli.main([*arguments, "--targets", str(targets), "--output", str(output)]) == 0
-    one, two = (Problems.load(output / "targets.npz", "wall") for output in runs)
-    np.testing.assert_array_equal(one.starts[:2], two.starts)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("--task wal", "unknown task 'wal'. Did you mean 'wall'?"),
-        ("--task wall --planner gpb", "unknown planner 'gpb'. Did you mean 'gbp'?"),
-        ("--task wall --episodes 0", "--episodes must be at least 1, got 0"),
-        ("--task wall --batch-size 0", "--batch-size must be at least 1, got 0"),
-        ("--task wall --seed -1", "--seed must be at least 0, got -1"),
-        ("--task wall --json nowhere/a.json", "--json nowhere/a.json: no directory"),
-        ("--task wall --output .", "--output .: exists already"),
-        ("--task wall --set horizn=3", "--set: unknown key 'horizn'. Did you mean 'horizon'?"),
-        ("--task wall --horizon 0", "--set: horizon must be at least 1, got 0"),
-    ],
-)
-def test_command_names_what_is_wrong(world, capsys, arguments: str, message: str) -> None:
-    assert cli.main(["eval", *arguments.split()]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_command_refuses_too_few_targets(world, tmp_path, capsys) -> None:
-    problems(NEAR).save(tmp_path / "t.npz")
-    arguments = ["eval", "--task", "wall", "--episodes", "2", "--targets", str(tmp_path / "t.npz")]
-    assert cli.main(arguments) == 2
-    assert "holds 1 problems, --episodes asks for 2" in capsys.readouterr().err
-
-
-def test_sampling_solvers_are_batched_by_their_samples() -> None:
-    config = PlannerConfig(solver="cem", num_samples=300)
-    assert command.candidates(config) == 300
-    assert command.candidates(PlannerConfig(num_restarts=4)) == 4
+    assert result["model_calls"] == 240 * 5 / 10 and result["memory_mib"] == 7.0

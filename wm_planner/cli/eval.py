@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wm_planner.cli.targets import add_arguments, find_problems
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
-    from wm_planner.evaluation.episodes import Evaluation
-    from wm_planner.evaluation.problems import Problems
+    from wm_planner.evaluation.job import Job
+    from wm_planner.models.bundle import Bundle
     from wm_planner.planning import PlannerConfig
-
-MAX_ROLLOUTS = 512  # candidates that are rolled out together, unless --batch-size says otherwise
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("eval", help="evaluate a checkpoint and a planner without ROS")
-    parser.add_argument("--task", required=True, help="wall, point_maze or pusht")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--task", help="wall, point_maze or pusht")
+    what.add_argument(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar=("A.json", "B.json"),
+        help="instead: compare two results on the same targets, pair by pair",
+    )
     parser.add_argument(
         "--checkpoint", default="base", help="variant (default base), shipped name, or directory"
     )
@@ -46,21 +50,41 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         dest="settings",
         help="planner setting, for example horizon=6; may be repeated",
     )
-    parser.add_argument(
-        "--targets", type=Path, help="file of problems: read when it exists, else written"
-    )
+    add_arguments(parser)
+    _add_world(parser)
     parser.add_argument(
         "--batch-size",
         type=int,
         help="episodes planned together (default: what fits); seconds per plan are those of a "
         "planning call divided by its episodes, so 1 measures latency",
     )
+    parser.add_argument("--processes", type=int, default=1, help="default 1; results are the same")
+    parser.add_argument("--threads", type=int, default=1, help="of each process (default 1)")
     parser.add_argument("--device", default="cpu", help="torch device: cpu (default) or cuda")
     parser.add_argument("--json", type=Path, help="file for the result as one JSON object")
     parser.add_argument(
-        "--output", type=Path, help="directory for result, settings, problems and every episode"
+        "--output",
+        type=Path,
+        help="directory for result, table, settings, problems and every episode; one that was "
+        "begun with the same settings is finished",
     )
     parser.set_defaults(run=run)
+
+
+def _add_world(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shift",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="shifts",
+        help="difference from the trained world, for example process_noise=0.2; may be repeated",
+    )
+    parser.add_argument(
+        "--latency",
+        metavar="SECONDS|measured",
+        help="the world goes on while the planner thinks, for so long or for as long as it takes",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,42 +93,78 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         WmPlannerError: something cannot be used; the message names it.
     """
-    import gymnasium
-
-    from wm_planner.evaluation.summary import summarise
-    from wm_planner.models.checkpoint import load_bundle
-    from wm_planner.planning import Planner
+    if args.compare is not None:
+        print(comparison(*args.compare))
+        return 0
+    from wm_planner.evaluation.run import TARGETS, RunDirectory, num_periods, run_job, write_json
+    from wm_planner.evaluation.summary import markdown, result_of
     from wm_planner.tasks import get_task
 
     task = get_task(args.task)
     _check(args)
-    bundle = load_bundle(args.checkpoint, args.device, task.name)
-    planner = Planner(bundle, planner_settings(bundle.planner, args))
-    image_size = bundle.preprocess.image_size
-
-    def make_env(render: bool) -> Any:
-        name = f"sim_bridge:{task.env_id}"
-        return gymnasium.make(name, image_size=image_size, render=render).unwrapped
-
-    problems = _problems(args, make_env)
-    batch_size = args.batch_size or max(1, MAX_ROLLOUTS // candidates(planner.config))
-    evaluation = _evaluate(planner, make_env, problems, args.mode, batch_size)
-    result = {
-        "task": task.name,
-        "checkpoint": str(args.checkpoint),
-        "planner": planner.config.solver,
-        "mode": args.mode,
-        "seed": args.seed,
-        **summarise(evaluation),
-        "horizon": planner.config.horizon,
-        "batch_size": min(batch_size, len(problems)),
-    }
-    if args.json is not None:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    job, bundle = make_job(args)
+    record = None
     if args.output is not None:
-        _write_output(args, planner.config, problems, evaluation, result)
+        from wm_planner.training.run_log import provenance
+
+        record = RunDirectory(args.output, job, provenance())
+    problems = find_problems(args, job)
+    if record is not None:
+        problems.save(args.output / TARGETS)
+    from tqdm import tqdm
+
+    with tqdm(total=num_periods(job, problems), desc="eval", unit="period") as bar:
+        evaluation = run_job(job, problems, record, args.processes, bundle, bar.update)
+    result = result_of(job, args.seed, problems, evaluation)
+    if args.json is not None:
+        write_json(args.json, result)
+    if args.output is not None:
+        write_json(args.output / "result.json", result)
+        (args.output / "result.md").write_text(markdown([result]))
     print(table(result, task.distance_unit))
     return 0
+
+
+def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
+    """The evaluation that the command line asks for, and its checkpoint.
+
+    Raises:
+        WmPlannerError: the checkpoint, or an argument, cannot be used.
+    """
+    from wm_planner.evaluation.episodes import Loop
+    from wm_planner.evaluation.job import Job, default_batch
+    from wm_planner.evaluation.shifts import parse_shifts
+    from wm_planner.models import checkpoint
+    from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+
+    shifts = parse_shifts(args.shifts)
+    latency = args.latency
+    try:
+        latency = float(latency) if latency is not None else None
+    except ValueError:
+        pass  # a word, which Loop knows or not
+    try:
+        loop = Loop(args.mode, latency, shifts.delayed_frames)
+    except ValueError as error:
+        raise ConfigError(f"--latency: {error}") from error
+    bundle = checkpoint.load_bundle(args.checkpoint, args.device, args.task)
+    config = planner_settings(bundle.planner, args)
+    batch_size = args.batch_size or default_batch(config, loop)
+    if latency == "measured" and batch_size > 1:
+        raise ConfigError(f"--latency measured needs --batch-size 1, got {batch_size}")
+    job = Job(
+        task=args.task,
+        checkpoint=str(args.checkpoint),
+        weights_sha256=read_card(resolve_checkpoint(args.checkpoint, args.task) / CARD)["sha256"],
+        image_size=bundle.preprocess.image_size,
+        planner=config,
+        loop=loop,
+        shifts=shifts,
+        batch_size=batch_size,
+        device=args.device,
+        threads=args.threads,
+    )
+    return job, bundle
 
 
 def planner_settings(recommended: dict[str, Any], args: argparse.Namespace) -> PlannerConfig:
@@ -125,9 +185,25 @@ def planner_settings(recommended: dict[str, Any], args: argparse.Namespace) -> P
     return planner_config(base, changes, "--set")
 
 
-def candidates(config: PlannerConfig) -> int:
-    """Action sequences that the solver rolls out together for each problem."""
-    return config.num_restarts if config.solver in ("gbp", "lbfgs") else config.num_samples
+def comparison(file_a: Path, file_b: Path) -> str:
+    """Two results, pair by pair, for people.
+
+    Raises:
+        ConfigError: a file is no result, or the two are of different targets.
+    """
+    from wm_planner.evaluation.summary import compare, percent, read_result
+
+    c = compare(read_result(file_a), read_result(file_b))
+    interval = f"{percent(c['difference_low'])} to {percent(c['difference_high'])}"
+    rows = [
+        ("A", f"{percent(c['rate_a'])}  {file_a}"),
+        ("B", f"{percent(c['rate_b'])}  {file_b}"),
+        ("A - B", f"{percent(c['difference'])}  (95 % interval {interval})"),
+        ("solved by one", f"A alone {c['only_a']}, B alone {c['only_b']}"),
+        ("McNemar's test", f"p = {c['p_value']:.3g}  (exact, two-sided)"),
+        ("time, A to B", f"{c['time_ratio']:.3g} times the seconds per plan (p50)"),
+    ]
+    return "\n".join(f"  {name:<18}{value}" for name, value in rows)
 
 
 def table(result: dict[str, Any], distance_unit: str) -> str:
@@ -138,14 +214,19 @@ def table(result: dict[str, Any], distance_unit: str) -> str:
         ("success", f"{result['successes']}/{result['episodes']}  ({interval})"),
         ("plan p50, p99", f"{p50:.0f} ms, {p99:.0f} ms  (batch of {result['batch_size']})"),
         ("rollouts per plan", f"{result['plan_evaluations']:.0f}"),
+        ("model calls", f"{result['model_calls']:.0f} per episode"),
+        ("memory", f"{result['memory_mib']:.0f} MiB at most"),
         ("distance left", f"median {result['distance_median']:.3g} {distance_unit}"),
     ]
+    if result["dropped"]:
+        rows.insert(1, ("dropped", f"{result['dropped']} targets that start solved"))
     title = " ".join(str(result[key]) for key in ("task", "checkpoint", "planner", "mode"))
     return "\n".join([title, *(f"  {name:<18}{value}" for name, value in rows)])
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name, least in (("episodes", 1), ("seed", 0), ("batch_size", 1)):
+    limits = {"episodes": 1, "seed": 0, "batch_size": 1, "processes": 1, "threads": 1}
+    for name, least in limits.items():
         value = getattr(args, name)
         if value is not None and value < least:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
@@ -153,56 +234,3 @@ def _check(args: argparse.Namespace) -> None:
         file = getattr(args, name)
         if file is not None and not file.resolve().parent.is_dir():
             raise ConfigError(f"--{name} {file}: no directory {file.resolve().parent}")
-    if args.output is not None and args.output.exists():
-        raise ConfigError(f"--output {args.output}: exists already; choose another directory")
-
-
-def _problems(args: argparse.Namespace, make_env: Any) -> Problems:
-    from wm_planner.evaluation.problems import Problems, sample_problems
-
-    if args.targets is not None and args.targets.exists():
-        problems = Problems.load(args.targets, args.task)
-        if len(problems) < args.episodes:
-            raise ConfigError(
-                f"--targets {args.targets}: holds {len(problems)} problems, "
-                f"--episodes asks for {args.episodes}"
-            )
-        starts, goals = problems.starts[: args.episodes], problems.goals[: args.episodes]
-        return Problems(args.task, starts, goals)
-    env = make_env(True)  # the first one must draw: MuJoCo chooses its GL library only once
-    problems = sample_problems(env, args.seed, args.episodes)
-    env.close()
-    if args.targets is not None:
-        problems.save(args.targets)
-    return problems
-
-
-def _evaluate(
-    planner: Any, make_env: Any, problems: Problems, mode: str, batch_size: int
-) -> Evaluation:
-    from tqdm import tqdm
-
-    from wm_planner.evaluation.episodes import evaluate
-
-    steps = planner.task.max_model_steps if mode == "mpc" else planner.config.horizon
-    with tqdm(total=steps * len(problems), desc="eval", unit="step") as bar:
-        return evaluate(planner, make_env, problems, mode, batch_size, bar.update)
-
-
-def _write_output(
-    args: argparse.Namespace,
-    config: PlannerConfig,
-    problems: Problems,
-    evaluation: Evaluation,
-    result: dict[str, Any],
-) -> None:
-    args.output.mkdir(parents=True)
-    problems.save(args.output / "targets.npz")
-    command = "wm-planner " + " ".join(sys.argv[1:])
-    files = {
-        "result": result,
-        "config": {"command": command, "planner": asdict(config)},
-        "episodes": [asdict(episode) for episode in evaluation.episodes],
-    }
-    for name, content in files.items():
-        (args.output / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")

@@ -19,6 +19,8 @@ from wm_planner.errors import WmPlannerError
 COMMANDS = {
     "sim": "wm_planner.cli.sim",
     "eval": "wm_planner.cli.eval",
+    "results": "wm_planner.cli.results",
+    "plot": "wm_planner.cli.plot",
     "collect": "wm_planner.cli.collect",
     "dataset": "wm_planner.cli.dataset",
     "train": "wm_planner.cli.train",

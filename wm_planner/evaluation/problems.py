@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,16 @@ class Problems:
     Attributes:
         task: task name.
         starts, goals: (N, S) float64 full simulator states.
+        goal_images: (N, H, W, 3) uint8, what the planner is shown of the goals, and all it is
+            shown; None for the simulator's picture and proprioception of the goal state.
+        dropped: problems that were left out, or drawn again, because they start solved.
     """
 
     task: str
     starts: np.ndarray
     goals: np.ndarray
+    goal_images: np.ndarray | None = None
+    dropped: int = 0
 
     def __post_init__(self) -> None:
         size = len(get_task(self.task).state_names)
@@ -32,14 +38,43 @@ class Problems:
             shape = getattr(self, name).shape
             if len(shape) != 2 or shape != (len(self.starts), size):
                 raise ValueError(f"{name} of task '{self.task}' must be (N, {size}), got {shape}")
+        images = self.goal_images
+        if images is not None and (images.dtype != np.uint8 or len(images) != len(self.starts)):
+            raise ValueError(
+                f"goal_images must be {len(self.starts)} uint8 images, got {images.dtype} "
+                f"{images.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.starts)
 
+    def part(self, index: slice | np.ndarray) -> Problems:
+        """Some of the problems."""
+        images = None if self.goal_images is None else self.goal_images[index]
+        return replace(self, starts=self.starts[index], goals=self.goals[index], goal_images=images)
+
+    def without_solved(self) -> Problems:
+        """The problems that do not start within the task's success test, the others counted."""
+        task = get_task(self.task)
+        pairs = zip(self.starts, self.goals, strict=True)
+        solved = np.array([task.is_success(start, goal) for start, goal in pairs], bool)
+        return replace(self.part(~solved), dropped=self.dropped + int(solved.sum()))
+
+    def sha256(self) -> str:
+        """Equal for equal problems: what may be compared pair by pair."""
+        digest = hashlib.sha256(self.task.encode())
+        for array in (self.starts, self.goals, self.goal_images):
+            if array is not None:
+                digest.update(array.tobytes())
+        return digest.hexdigest()
+
     def save(self, file: Path) -> None:
         """Write an .npz file."""
+        arrays: dict[str, Any] = {"starts": self.starts, "goals": self.goals}
+        if self.goal_images is not None:
+            arrays["goal_images"] = self.goal_images
         with file.open("wb") as stream:
-            np.savez(stream, task=self.task, starts=self.starts, goals=self.goals)
+            np.savez(stream, task=self.task, dropped=self.dropped, **arrays)
 
     @classmethod
     def load(cls, file: Path, task: str) -> Problems:
@@ -50,22 +85,15 @@ class Problems:
         """
         try:
             with np.load(file, allow_pickle=False) as arrays:
-                problems = cls(str(arrays["task"]), arrays["starts"], arrays["goals"])
+                problems = cls(
+                    str(arrays["task"]),
+                    arrays["starts"],
+                    arrays["goals"],
+                    arrays["goal_images"] if "goal_images" in arrays else None,
+                    int(arrays["dropped"]) if "dropped" in arrays else 0,
+                )
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DatasetError(f"{file}: is no file of targets: {error}") from error
         if problems.task != task:
             raise DatasetError(f"{file}: holds targets of task '{problems.task}', not of '{task}'")
         return problems
-
-
-def sample_problems(env: Any, seed: int, count: int) -> Problems:
-    """Problem i is drawn from (seed, i): a longer set begins with the shorter one.
-
-    The simulator's bridge draws the same ones.
-    """
-    pairs = [env.sample_problem(np.random.default_rng([seed, i])) for i in range(count)]
-    return Problems(
-        env.task.name,
-        np.array([start for start, _ in pairs], np.float64),
-        np.array([goal for _, goal in pairs], np.float64),
-    )

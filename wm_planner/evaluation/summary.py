@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episodes import Evaluation
-from wm_planner.evaluation.stats import wilson_interval
+from wm_planner.evaluation.job import Job
+from wm_planner.evaluation.problems import Problems
+from wm_planner.evaluation.stats import mcnemar_p, paired_difference, wilson_interval
+
+COLUMNS = (
+    "task | checkpoint | planner | mode | success | 95 % interval | s/plan p50 | p99 "
+    "| rollouts/plan | model calls/episode | memory, MiB | dropped"
+)
 
 
-def summarise(evaluation: Evaluation) -> dict[str, Any]:
-    """Success with its 95 % interval, planning time and effort, distance left."""
+def summarise(evaluation: Evaluation, horizon: int) -> dict[str, Any]:
+    """Success with its 95 % interval, planning time and effort, distance left.
+
+    A model call predicts one frame of one rollout: `horizon` of them make a rollout. The passes
+    backward of gradient planners come on top.
+    """
     episodes = evaluation.episodes
     successes = sum(episode.success for episode in episodes)
     low, high = wilson_interval(successes, len(episodes))
     p50, p99 = np.percentile(evaluation.plan_seconds, [50, 99])
+    rollouts = sum(evaluation.plan_evaluations)
     return {
         "episodes": len(episodes),
         "successes": successes,
@@ -24,6 +39,126 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         "interval_high": high,
         "plan_seconds_p50": float(p50),
         "plan_seconds_p99": float(p99),
-        "plan_evaluations": float(np.mean(evaluation.plan_evaluations)),
+        "plan_evaluations": rollouts / len(evaluation.plan_evaluations),
+        "model_calls": rollouts * horizon / len(episodes),
+        "memory_mib": round(evaluation.memory_mib, 1),
         "distance_median": float(np.median([episode.distance for episode in episodes])),
     }
+
+
+def result_of(job: Job, seed: int, problems: Problems, evaluation: Evaluation) -> dict[str, Any]:
+    """One result, with what makes it comparable: `targets` is equal for equal problems, and
+    `outcomes` has a 1 for each one that was solved, a 0 for each other, in their order.
+    """
+    return {
+        "task": job.task,
+        "checkpoint": job.checkpoint,
+        "planner": job.planner.solver,
+        "mode": job.loop.mode,
+        "seed": seed,
+        **summarise(evaluation, job.planner.horizon),
+        "horizon": job.planner.horizon,
+        "batch_size": min(job.batch_size, len(problems)),
+        "dropped": problems.dropped,
+        "latency": job.loop.latency,
+        "shifts": job.shifts.changes(),
+        "targets": problems.sha256(),
+        "outcomes": "".join(str(int(episode.success)) for episode in evaluation.episodes),
+    }
+
+
+def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """Two results on the same problems, pair by pair.
+
+    Returns:
+        Rates, their difference A - B with its 95 % interval, the problems that only one solved,
+        the exact p-value of McNemar's test, and the ratio of the seconds per plan, A to B.
+
+    Raises:
+        ConfigError: the problems are not the same.
+    """
+    if a["targets"] != b["targets"] or len(a["outcomes"]) != len(b["outcomes"]):
+        raise ConfigError(
+            f"results on different targets cannot be compared ({a['task']}, seed {a['seed']}, "
+            f"{a['episodes']} episodes; {b['task']}, seed {b['seed']}, {b['episodes']} episodes); "
+            "evaluate both with the same --targets file"
+        )
+    pairs = list(zip(a["outcomes"], b["outcomes"], strict=True))
+    only_a, only_b = pairs.count(("1", "0")), pairs.count(("0", "1"))
+    difference, low, high = paired_difference(only_a, only_b, len(pairs))
+    return {
+        "rate_a": a["success_rate"],
+        "rate_b": b["success_rate"],
+        "difference": difference,
+        "difference_low": low,
+        "difference_high": high,
+        "only_a": only_a,
+        "only_b": only_b,
+        "p_value": mcnemar_p(only_a, only_b),
+        "time_ratio": a["plan_seconds_p50"] / b["plan_seconds_p50"],
+    }
+
+
+def read_result(file: Path) -> dict[str, Any]:
+    """A result that `wm-planner eval` wrote.
+
+    Raises:
+        ConfigError: it cannot be read, or lacks what a comparison needs.
+    """
+    try:
+        result = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from error
+    needed = "task seed episodes success_rate plan_seconds_p50 targets outcomes".split()
+    missing = [key for key in needed if not isinstance(result, dict) or key not in result]
+    if missing:
+        raise ConfigError(
+            f"{file}: no result of 'wm-planner eval': key '{missing[0]}' is missing; evaluate again"
+        )
+    return result
+
+
+def markdown(results: list[dict[str, Any]]) -> str:
+    """A Markdown table of results, one line each."""
+    lines = [f"| {COLUMNS} |", "|---" * len(COLUMNS.split("|")) + "|"]
+    for r in results:
+        cells = [
+            *(r[key] for key in ("task", "checkpoint", "planner", "mode")),
+            f"{r['successes']}/{r['episodes']}",
+            f"{percent(r['interval_low'])} to {percent(r['interval_high'])}",
+            *(f"{r[f'plan_seconds_{p}']:.3g}" for p in ("p50", "p99")),
+            *(f"{r[key]:.0f}" for key in ("plan_evaluations", "model_calls", "memory_mib")),
+            r["dropped"],
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def comparison_table(rows: list[dict[str, Any]], reference: str) -> str:
+    """A Markdown table of a grid's rows, each with 'against_reference', what `compare` says."""
+    columns = (
+        "task | shift | checkpoint | mode | planner | success | 95 % interval | s/plan p50 | p99 "
+        f"| time / {reference}'s | success - {reference}'s (95 % interval) | p"
+    )
+    lines = [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|"]
+    for row in rows:
+        pair = row["against_reference"]
+        ends = (percent(pair[f"difference_{end}"]) for end in ("low", "high"))
+        cells = [
+            *(row[key] for key in ("task", "shift", "checkpoint", "mode", "planner")),
+            f"{percent(row['success_rate'])} ({row['successes']}/{row['episodes']})",
+            f"{percent(row['interval_low'])} to {percent(row['interval_high'])}",
+            *(f"{row[f'plan_seconds_{p}']:.3g}" for p in ("p50", "p99")),
+            f"{pair['time_ratio']:.2g}",
+            f"{percent(pair['difference'])} ({' to '.join(ends)})",
+            f"{pair['p_value']:.2g}",
+        ]
+        if row["planner"] == reference:
+            cells[-3:] = ["1", "", ""]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def percent(rate: float) -> str:
+    """A rate as tables show it."""
+    return f"{100 * rate:.0f} %"

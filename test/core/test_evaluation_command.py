@@ -1,0 +1,154 @@
+"""`wm-planner eval` on the exact model: files, messages, and what is run again."""
+
+from __future__ import annotations
+
+import json
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from wm_planner.cli import main as cli
+from wm_planner.evaluation.problems import Problems
+from wm_planner.models import checkpoint
+
+from .dot_world import DotEnv, dot_bundle, picture
+
+KEYS = (
+    "task checkpoint planner mode seed episodes successes success_rate interval_low "
+    "interval_high plan_seconds_p50 plan_seconds_p99"
+).split()
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """The command line on the exact model; records how environments were asked for."""
+    import gymnasium
+
+    asked = []
+
+    def make(name: str, **options):
+        asked.append((name, options))
+        return DotEnv(options["render"])
+
+    bundle = dot_bundle(objective="last", num_iterations=20)
+    monkeypatch.setattr(gymnasium, "make", make)
+    monkeypatch.setattr(checkpoint, "load_bundle", lambda *given: bundle)
+    return asked
+
+
+def test_command_writes_every_key_and_file(world, tmp_path, capsys) -> None:
+    file, output = tmp_path / "result.json", tmp_path / "run"
+    arguments = ["eval", "--task", "wall", "--checkpoint", "base", "--episodes", "3", "--seed", "4"]
+    assert cli.main([*arguments, "--json", str(file), "--output", str(output)]) == 0
+    result = json.loads(file.read_text())
+    assert [key for key in KEYS if key not in result] == []
+    expected = ("wall", "base", "gbp", "mpc", 4, 3, 3, 1.0)
+    assert tuple(result[key] for key in KEYS[:8]) == expected
+    assert result["interval_low"] < 1.0 == result["interval_high"]
+    assert result["plan_seconds_p50"] > 0
+    assert sorted(path.name for path in output.iterdir()) == [
+        "batches.jsonl",
+        "config.json",
+        "result.json",
+        "result.md",
+        "targets.npz",
+    ]
+    assert json.loads((output / "result.json").read_text()) == result
+    config = json.loads((output / "config.json").read_text())["planner"]
+    assert (config["seed"], config["num_iterations"], config["solver"]) == (4, 20, "gbp")
+    assert result["outcomes"] == "111" and result["dropped"] == 0
+    assert "| wall | base | gbp | mpc | 3/3 | 44 % to 100 % |" in (output / "result.md").read_text()
+    assert "success           3/3" in capsys.readouterr().out
+    assert {name for name, _ in world} == {"sim_bridge:wm_planner/Wall-v0"}
+    assert world[0][1]["render"] and all(options["image_size"] == 4 for _, options in world)
+
+
+def test_command_settings_reach_the_planner(world, tmp_path) -> None:
+    output = tmp_path / "run"
+    arguments = "eval --task wall --planner cem --mode open-loop --episodes 1 --horizon 6".split()
+    settings = ["--set", "num_samples=12", "--set", "num_elites=4", "--set", "num_iterations=2"]
+    assert cli.main([*arguments, *settings, "--output", str(output)]) == 0
+    config = json.loads((output / "config.json").read_text())["planner"]
+    assert (config["solver"], config["horizon"], config["num_samples"]) == ("cem", 6, 12)
+    assert json.loads((output / "result.json").read_text())["mode"] == "open-loop"
+
+
+def test_command_reads_targets_again(world, tmp_path) -> None:
+    targets, runs = tmp_path / "targets.npz", [tmp_path / "one", tmp_path / "two"]
+    for output, seed, episodes in zip(runs, ("1", "2"), ("3", "2"), strict=True):
+        arguments = ["eval", "--task", "wall", "--episodes", episodes, "--seed", seed]
+        assert cli.main([*arguments, "--targets", str(targets), "--output", str(output)]) == 0
+    one, two = (Problems.load(output / "targets.npz", "wall") for output in runs)
+    np.testing.assert_array_equal(one.starts[:2], two.starts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--task wal", "unknown task 'wal'. Did you mean 'wall'?"),
+        ("--task wall --planner gpb", "unknown planner 'gpb'. Did you mean 'gbp'?"),
+        ("--task wall --episodes 0", "--episodes must be at least 1, got 0"),
+        ("--task wall --batch-size 0", "--batch-size must be at least 1, got 0"),
+        ("--task wall --seed -1", "--seed must be at least 0, got -1"),
+        ("--task wall --json nowhere/a.json", "--json nowhere/a.json: no directory"),
+        ("--task wall --output .", "--output .: exists and holds no config.json"),
+        ("--task wall --set horizn=3", "--set: unknown key 'horizn'. Did you mean 'horizon'?"),
+        ("--task wall --horizon 0", "--set: horizon must be at least 1, got 0"),
+        ("--task wall --processes 0", "--processes must be at least 1, got 0"),
+        ("--task wall --shift gian=2", "--shift: unknown key 'gian'. Did you mean 'gain'?"),
+        ("--task wall --latency soon", "--latency: latency must be seconds or 'measured'"),
+        ("--task wall --latency measured --batch-size 2", "needs --batch-size 1, got 2"),
+        ("--task wall --goals dataset", "--data is needed by --goals dataset"),
+        ("--task wall --data d", "--data is for --goals dataset"),
+        ("--task wall --goals image --goal-image g.png", "--goal-state is needed by --goals image"),
+        ("--task wall --goals image --goal-image g.png --goal-state 1", "g.png: no readable image"),
+    ],
+)
+def test_command_names_what_is_wrong(world, capsys, arguments: str, message: str) -> None:
+    assert cli.main(["eval", *arguments.split()]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_command_goes_on_where_it_was_left(world, tmp_path, capsys) -> None:
+    output = tmp_path / "run"
+    arguments = ["eval", "--task", "wall", "--batch-size", "1", "--output", str(output)]
+    assert cli.main([*arguments, "--episodes", "2"]) == 0
+    lines = (output / "batches.jsonl").read_text()
+    assert cli.main([*arguments, "--episodes", "3"]) == 0
+    longer = (output / "batches.jsonl").read_text()
+    assert longer.startswith(lines) and longer.count("\n") == 3
+    assert json.loads((output / "result.json").read_text())["episodes"] == 3
+    assert cli.main([*arguments, "--episodes", "3", "--mode", "open-loop"]) == 2
+    message = "holds an evaluation with loop.mode mpc, this one has open-loop"
+    assert message in capsys.readouterr().err
+
+
+def test_command_drops_targets_that_start_solved(world, tmp_path, capsys, caplog) -> None:
+    starts, goals = np.zeros((3, 2)) + 10.0, np.array([[11.0, 10.0], [30.0, 30.0], [20.0, 30.0]])
+    targets, file = tmp_path / "t.npz", tmp_path / "r.json"
+    Problems("wall", starts, goals).save(targets)
+    arguments = ["eval", "--task", "wall", "--targets", str(targets), "--json", str(file)]
+    assert cli.main([*arguments, "--episodes", "3"]) == 0
+    result = json.loads(file.read_text())
+    assert (result["episodes"], result["dropped"]) == (2, 1)
+    assert "1 of the targets start solved: dropped" in caplog.text
+    assert "1 targets that start solved" in capsys.readouterr().out
+    assert cli.main([*arguments, "--episodes", "1"]) == 2
+    assert "every target starts solved" in capsys.readouterr().err
+
+
+def test_command_takes_an_image_as_the_goal(world, tmp_path) -> None:
+    image, file = tmp_path / "goal.png", tmp_path / "r.json"
+    imageio.imwrite(image, picture([40, 40]))
+    arguments = ["eval", "--task", "wall", "--goals", "image", "--goal-image", str(image)]
+    arguments += ["--goal-state", "[40, 40]", "--episodes", "2", "--json", str(file)]
+    assert cli.main(arguments) == 0
+    assert json.loads(file.read_text())["outcomes"] == "11"
+
+
+def test_command_refuses_too_few_targets(world, tmp_path, capsys) -> None:
+    Problems("wall", np.full((1, 2), 10.0), np.full((1, 2), 30.0)).save(tmp_path / "t.npz")
+    arguments = ["eval", "--task", "wall", "--episodes", "2", "--targets", str(tmp_path / "t.npz")]
+    assert cli.main(arguments) == 2
+    assert "holds 1 problems, --episodes asks for 2" in capsys.readouterr().err

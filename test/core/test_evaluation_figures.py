@@ -1,0 +1,156 @@
+"""What the figures show, on a model whose errors and losses are known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sim_bridge.rendering import check_rendering
+from wm_planner.cli import main as cli
+from wm_planner.errors import RenderError, TaskError
+from wm_planner.evaluation import job as jobs
+from wm_planner.evaluation.efficiency import efficiency
+from wm_planner.evaluation.episodes import Loop
+from wm_planner.evaluation.expert import execute, expert_runs
+from wm_planner.evaluation.goals import sample_problems
+from wm_planner.evaluation.landscape import landscape
+from wm_planner.evaluation.model_error import model_error
+from wm_planner.models import checkpoint
+from wm_planner.planning import Planner, PlannerConfig
+
+from .dot_world import DotEnv, dot_bundle
+
+
+class ExpertEnv(DotEnv):
+    """The expert goes right, slowly; a motor that is asked for more than `strength` gives that."""
+
+    def __init__(self, strength: float = 1.0, speed: float = 0.4) -> None:
+        super().__init__()
+        self.strength, self.speed = strength, speed
+
+    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.uniform((15, 30), (25, 35))
+
+    def expert(self, rng: np.random.Generator):
+        return lambda state: np.array([self.speed, 0.0])
+
+    def advance(self, action: np.ndarray) -> None:
+        super().advance(np.clip(action, -self.strength, self.strength))
+
+
+def planner(drift: float = 0.0, **settings) -> Planner:
+    config = PlannerConfig(objective="last", num_iterations=40, init="zero", **settings)
+    return Planner(dot_bundle(drift), config)
+
+
+def test_expert_runs_are_what_the_environment_does() -> None:
+    env = ExpertEnv()
+    runs = expert_runs(env, 3, 2, 4)
+    assert runs.states.shape == (2, 5, 2) and runs.actions.shape == (2, 20, 2)
+    np.testing.assert_allclose(np.diff(runs.states[..., 0]), 4.0)  # 5 x 2 px x 0.4
+    np.testing.assert_array_equal(runs.states[1], expert_runs(env, 3, 3, 4).states[1])
+    states = execute(env, runs.states[0, 0], runs.actions[0])
+    np.testing.assert_array_equal(states, runs.states[0])
+    with pytest.raises(TaskError, match="end where they start"):
+        expert_runs(ExpertEnv(speed=0.0), 0, 1, 4)
+
+
+def test_a_drifting_model_is_wrong_by_the_drift() -> None:
+    """Everywhere alike: step t is off by t times the drift, and there is no gap."""
+    env = ExpertEnv()
+    result = model_error(planner(drift=0.1), env, expert_runs(env, 0, 30, 5))
+    expected = (0.1 * np.arange(1, 6)) ** 2
+    for kind in ("expert", "planned"):
+        np.testing.assert_allclose(result[kind], expected, atol=0.003)  # of 8-bit pictures
+    assert result["runs"] == 30 and abs(result["gap"]) < 0.002
+
+
+def test_a_model_that_is_wrong_only_where_plans_go_has_a_gap() -> None:
+    """The expert stays within the motor's strength; noisy starts of plans do not."""
+    env = ExpertEnv(strength=0.45)
+    noisy = Planner(dot_bundle(), PlannerConfig(objective="last", num_iterations=1, init="randn"))
+    result = model_error(noisy, env, expert_runs(env, 0, 30, 5))
+    assert max(result["expert"]) < 1e-4
+    assert 0 < result["gap_low"] < result["gap"] < result["gap_high"]
+    mean = np.mean(result["planned"]) - np.mean(result["expert"])
+    assert result["gap"] == pytest.approx(mean, rel=1e-3)
+
+
+def test_landscape_of_a_linear_model_is_a_known_parabola() -> None:
+    """Half the squared distance of the end; the expert's is zero, each plan's its own cost."""
+    env, gbp = ExpertEnv(), planner()
+    other = replace(gbp.config, num_iterations=1, init="randn")
+    planners = {"gbp": gbp, "poor": Planner(dot_bundle(), other)}
+    data = landscape(planners, ("gbp", "poor"), env, expert_runs(env, 0, 1, 5), size=11)
+    side, loss = np.array(data["coordinates"]), np.array(data["losses"]["poor"])
+    assert loss.shape == (11, 11) and side[0] == -1.25 and side[5] == 0.0
+    assert loss[5, 5] < 1e-4 and loss.argmin() // 11 == 5
+    # Along y, towards the poor plan, away from the expert: quadratic.
+    at_one = loss[9, 5]
+    assert at_one > 0.01 and side[9] == 1.0
+    np.testing.assert_allclose(loss[:, 5], at_one * side**2, atol=0.1 * at_one)
+    np.testing.assert_allclose(loss, data["losses"]["gbp"])  # the same model
+
+
+@pytest.fixture
+def world(monkeypatch):
+    monkeypatch.setattr(jobs.EnvMaker, "__call__", lambda self, render: DotEnv(render))
+    monkeypatch.setattr(checkpoint, "load_bundle", lambda *given: dot_bundle())
+
+
+def test_efficiency_rises_with_the_budget(world, tmp_path) -> None:
+    config = PlannerConfig(objective="last", horizon=6, learning_rate=0.1, init="zero")
+    job = jobs.Job("wall", "base", "0", 4, config, Loop("open-loop"), batch_size=4)
+    which = sample_problems(DotEnv(), 0, 4)
+    told = []
+    points = efficiency({"gbp": job}, which, [100, 1, 100], tmp_path, starts=told.append)
+    assert [p["num_iterations"] for p in points] == [1, 100]
+    assert points[0]["success_rate"] == 0.0 and points[1]["success_rate"] == 1.0
+    assert points[1]["interval_low"] == pytest.approx(0.5101, abs=1e-4)
+    assert told == ["gbp, 1 iterations", "gbp, 100 iterations"]
+    again = efficiency({"gbp": job}, which, [1, 100], tmp_path)
+    assert again == points  # from disk, times and all
+
+
+@pytest.mark.parametrize(
+    ("figure", "arguments", "key"),
+    [
+        ("landscape", "--size 3", "losses"),
+        ("model-error", "--episodes 2", "checkpoints"),
+        ("efficiency", "--episodes 1 --budgets 1 2 --planner gbp --mode open-loop", "points"),
+    ],
+)
+def test_command_draws_and_writes_numbers(tmp_path, figure: str, arguments: str, key: str) -> None:
+    try:
+        check_rendering()
+    except RenderError as error:
+        pytest.skip(str(error))
+    file = tmp_path / "figure.png"
+    small = "--set num_iterations=1 --set num_samples=8 --set num_elites=4".split()
+    command = ["plot", figure, "--task", "wall", "--output", str(file), *arguments.split(), *small]
+    assert cli.main(command) == 0
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads(file.with_suffix(".json").read_text())[key]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("landscape --task wal --output a.png", "unknown task 'wal'"),
+        ("landscape --task wall --output a.jpg", "--output a.jpg: expected FILE.png"),
+        ("landscape --task wall --output nowhere/a.png", "existing directory"),
+        ("model-error --task wall --output a.png --episodes 0", "--episodes must be at least 1"),
+        (
+            "landscape --task wall --output a.png --checkpoint a --checkpoint b --checkpoint c",
+            "two",
+        ),
+        ("efficiency --task wall --output a.png --budgets 0", "--budgets must be at least 1"),
+        ("efficiency --task wall --output a.png --planner gpb", "Did you mean 'gbp'?"),
+    ],
+)
+def test_command_names_what_is_wrong(world, capsys, arguments: str, message: str) -> None:
+    assert cli.main(["plot", *arguments.split()]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,100 @@
+"""The grid of results: one line per cell, paired, resumed, and clear about what it cannot run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sim_bridge.rendering import check_rendering
+from wm_planner.cli import main as cli
+from wm_planner.config import from_dict, from_yaml
+from wm_planner.errors import ConfigError, RenderError
+from wm_planner.evaluation.grid import Grid, cells, run_grid
+from wm_planner.evaluation.problems import Problems
+
+CONFIG = Path(__file__).parents[2] / "config" / "results.yaml"
+
+
+def test_the_shipped_grid_covers_all_tasks_and_modes() -> None:
+    grid = from_yaml(Grid, CONFIG)
+    assert grid.episodes >= 200 and grid.reference == "cem"
+    found = {(c.job.task, c.job.loop.mode, c.planner) for c in cells(grid, "cpu")}
+    tasks, modes = ("wall", "point_maze", "pusht"), ("open-loop", "mpc")
+    assert found == {(t, m, p) for t in tasks for m in modes for p in ("gbp", "cem")}
+    assert len({cell.name for cell in cells(grid, "cpu")}) == len(cells(grid, "cpu"))
+
+
+def test_settings_and_shifts_reach_their_cells() -> None:
+    data = {
+        "checkpoints": {"wall": ["base"]},
+        "planners": {"cem": {"num_iterations": 7}, "two": {"solver": "gbp", "num_restarts": 2}},
+        "modes": ["mpc"],
+        "shifts": {"none": {}, "late": {"delayed_frames": 1, "gain": 2.0}},
+    }
+    found = {(c.planner, c.shift): c.job for c in cells(from_dict(Grid, data, "grid"), "cpu")}
+    assert found["cem", "none"].planner.num_iterations == 7
+    two = found["two", "late"]
+    assert (two.planner.solver, two.planner.num_restarts) == ("gbp", 2)
+    assert two.loop.delayed_frames == 1 and two.shifts.gain == 2.0
+    assert two.planner.num_iterations == 60  # as the checkpoint recommends
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(checkpoints={"wal": ["base"]}), "unknown task 'wal'. Did you mean 'wall'?"),
+        (dict(checkpoints={"wall": "base"}), "checkpoints: wall: expected a list of names"),
+        (dict(checkpoints={"wall": ["bas"]}), "unknown checkpoint 'bas'"),
+        (dict(planners={"gpb": {}}), "planners: gpb: unknown solver. Did you mean 'gbp'?"),
+        (dict(planners={"cem": {"num_sample": 3}}), "planners: cem: unknown key 'num_sample'"),
+        (dict(modes=["mpcs"]), "unknown mode 'mpcs'. Did you mean 'mpc'?"),
+        (dict(reference="mppi"), "reference: 'mppi' is none of the planners"),
+        (dict(shifts={"x": {"gian": 1}}), "shifts: x: unknown key 'gian'. Did you mean 'gain'?"),
+        (dict(episodes=0), "episodes must be at least 1, got 0"),
+        (dict(episode=1), "unknown key 'episode'. Did you mean 'episodes'?"),
+    ],
+)
+def test_bad_grids_are_named(tmp_path, capsys, change, message: str) -> None:
+    file = tmp_path / "grid.yaml"
+    good = {"checkpoints": {"wall": ["base"]}, "planners": {"cem": {}}}
+    file.write_text(yaml.safe_dump({**good, **change}))
+    arguments = ["results", "--config", str(file), "--output", str(tmp_path / "out")]
+    assert cli.main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_quick_results_of_one_task(tmp_path, capsys) -> None:
+    try:
+        check_rendering()
+    except RenderError as error:
+        pytest.skip(str(error))
+    output = tmp_path / "results"
+    arguments = ["results", "--config", str(CONFIG), "--quick", "--task", "wall"]
+    arguments += ["--processes", "1", "--output", str(output)]
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    content = json.loads((output / "results.json").read_text())
+    rows = content["rows"]
+    assert [(row["mode"], row["planner"]) for row in rows] == [
+        ("open-loop", "gbp"),
+        ("open-loop", "cem"),
+        ("mpc", "gbp"),
+        ("mpc", "cem"),
+    ]
+    targets = Problems.load(output / "targets-wall.npz", "wall")
+    assert {row["targets"] for row in rows} == {targets.sha256()}
+    ratio = rows[2]["plan_seconds_p50"] / rows[3]["plan_seconds_p50"]
+    assert rows[2]["against_reference"]["time_ratio"] == pytest.approx(ratio)
+    assert rows[3]["against_reference"]["p_value"] == 1.0
+    assert (output / "results.md").read_text() == shown and shown.count("\n") == 6
+    # Everything is taken from disk: even the times are the same.
+    assert cli.main(arguments) == 0
+    assert json.loads((output / "results.json").read_text())["rows"] == rows
+    # Another grid in the same place is refused.
+    with pytest.raises(ConfigError, match="planner.num_iterations 2, this one has 60"):
+        run_grid(replace(from_yaml(Grid, CONFIG), episodes=1), output, 1)

@@ -1,0 +1,161 @@
+"""Paired statistics by hand, and problems that are worth asking."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from wm_planner.cli import main as cli
+from wm_planner.data.recorded import StoreDataset
+from wm_planner.data.store import write_store
+from wm_planner.errors import ConfigError, DatasetError, TaskError
+from wm_planner.evaluation.goals import dataset_problems, image_problems, sample_problems
+from wm_planner.evaluation.problems import Problems
+from wm_planner.evaluation.stats import mcnemar_p, paired_difference
+from wm_planner.evaluation.summary import compare, read_result
+
+from .dot_world import DotEnv, picture
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p"),
+    [(0, 0, 1.0), (3, 3, 1.0), (0, 5, 2 / 32), (5, 0, 2 / 32), (9, 1, 2 * 11 / 1024)],
+)
+def test_mcnemar_by_hand(only_a: int, only_b: int, p: float) -> None:
+    assert mcnemar_p(only_a, only_b) == pytest.approx(p)
+
+
+def test_paired_difference_by_hand() -> None:
+    """(8 + 1) and (2 + 1) of 52: 6/52 +- 1.96 sqrt((12/52 - (6/52)^2) / 52)."""
+    difference, low, high = paired_difference(8, 2, 50)
+    assert difference == 0.12
+    assert (low, high) == (pytest.approx(-0.01134, abs=1e-4), pytest.approx(0.24211, abs=1e-4))
+    assert paired_difference(2, 8, 50) == pytest.approx((-difference, -high, -low))
+    assert paired_difference(0, 30, 30)[1] == -1.0
+
+
+@pytest.mark.parametrize("counts", [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])
+def test_impossible_counts_are_refused(counts) -> None:
+    with pytest.raises(ValueError):
+        paired_difference(*counts)
+
+
+def result(outcomes: str, targets: str = "t", seconds: float = 1.0) -> dict:
+    rate = outcomes.count("1") / len(outcomes)
+    return dict(
+        task="wall",
+        seed=0,
+        episodes=len(outcomes),
+        success_rate=rate,
+        plan_seconds_p50=seconds,
+        targets=targets,
+        outcomes=outcomes,
+    )
+
+
+def test_comparison_counts_what_only_one_solved() -> None:
+    pair = compare(result("111100", seconds=0.1), result("100010", seconds=2.0))
+    assert (pair["only_a"], pair["only_b"]) == (3, 1)
+    assert pair["difference"] == pytest.approx(2 / 6) and pair["time_ratio"] == pytest.approx(0.05)
+    assert pair["p_value"] == pytest.approx(2 * 5 / 16)
+
+
+@pytest.mark.parametrize("other", [result("11", "u"), result("111")])
+def test_different_problems_are_not_compared(other) -> None:
+    with pytest.raises(ConfigError, match="different targets"):
+        compare(result("11"), other)
+
+
+def test_compare_command(tmp_path, capsys) -> None:
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file, outcomes in zip(files, ("1111100", "0000001"), strict=True):
+        file.write_text(json.dumps(result(outcomes)))
+    assert cli.main(["eval", "--compare", *map(str, files)]) == 0
+    shown = capsys.readouterr().out
+    assert "A alone 5, B alone 1" in shown and "p = 0.219" in shown
+    files[1].write_text("{}")
+    assert cli.main(["eval", "--compare", *map(str, files)]) == 2
+    assert "b.json: no result of 'wm-planner eval': key 'task'" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_result(tmp_path / "none.json")
+
+
+def test_solved_problems_are_drawn_again_and_counted() -> None:
+    class Once(DotEnv):
+        calls = 0
+
+        def sample_problem(self, rng):
+            self.calls += 1
+            start, goal = super().sample_problem(rng)
+            return start, start + 1.0 if self.calls == 2 else goal
+
+    drawn = sample_problems(Once(), 0, 3)
+    assert drawn.dropped == 1 and len(drawn) == 3
+    usual = sample_problems(DotEnv(), 0, 3)
+    np.testing.assert_array_equal(drawn.starts[[0, 2]], usual.starts[[0, 2]])
+    assert not np.array_equal(drawn.starts[1], usual.starts[1])
+
+    class Always(DotEnv):
+        def sample_problem(self, rng):
+            return np.ones(2), np.ones(2)
+
+    with pytest.raises(TaskError, match="all 100 draws of problem 0 start solved"):
+        sample_problems(Always(), 0, 1)
+
+
+def test_solved_problems_of_a_file_are_dropped_and_counted(tmp_path) -> None:
+    starts, goals = np.zeros((3, 2)), np.array([[9.0, 0], [1.0, 0], [0, 9.0]])
+    kept = Problems("wall", starts, goals, dropped=4).without_solved()
+    assert (len(kept), kept.dropped) == (2, 5)
+    np.testing.assert_array_equal(kept.goals, goals[[0, 2]])
+    kept.save(tmp_path / "t.npz")
+    read = Problems.load(tmp_path / "t.npz", "wall")
+    assert read.dropped == 5 and read.sha256() == kept.sha256() != kept.part(slice(1)).sha256()
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two trajectories of the dot; the second one hardly moves."""
+    steps = np.arange(6.0)
+    tracks = [np.stack([10 + 3 * steps, 10 + 0 * steps], 1), np.stack([30 + 0.1 * steps] * 2, 1)]
+    trajectories = [
+        {
+            "images": np.zeros((6, 4, 4, 3), np.uint8),
+            "proprio": track.astype(np.float32),
+            "actions": np.zeros((5, 10), np.float32),
+            "states": track,
+        }
+        for track in tracks
+    ]
+    write_store(tmp_path / "data", 2, trajectories, {"task": "wall", "frame_skip": 5})
+    return StoreDataset(tmp_path / "data")
+
+
+def test_goals_from_data_are_futures_that_are_not_reached_yet(data) -> None:
+    drawn = dataset_problems(data, "wall", 4, seed=0, count=8)
+    np.testing.assert_allclose(drawn.goals - drawn.starts, np.tile([12.0, 0.0], (8, 1)))
+    assert set(drawn.starts[:, 0]) == {10.0, 13.0} and drawn.dropped > 0
+    again = dataset_problems(data, "wall", 4, seed=0, count=3)
+    np.testing.assert_array_equal(again.starts, drawn.starts[:3])
+
+
+@pytest.mark.parametrize(
+    ("task", "horizon", "message"),
+    [
+        ("pusht", 4, "holds task 'wall', not 'pusht'"),
+        ("wall", 6, "needs 7 frames, the longest trajectory has 6"),
+        ("wall", 1, "start solved"),
+    ],
+)
+def test_data_that_make_no_goals(data, task: str, horizon: int, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        dataset_problems(data, task, horizon, seed=0, count=1)
+
+
+def test_one_image_is_the_goal_of_all() -> None:
+    drawn = image_problems(DotEnv(), picture([50, 50]), np.array([50.0, 50.0]), seed=0, count=3)
+    np.testing.assert_array_equal(drawn.goals, np.full((3, 2), 50.0))
+    np.testing.assert_array_equal(drawn.starts, sample_problems(DotEnv(), 0, 3).starts)
+    assert drawn.goal_images.shape == (3, 4, 4, 3)

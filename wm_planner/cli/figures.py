@@ -1,0 +1,71 @@
+"""The figures of `wm-planner plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+PANEL = 4.2  # inches
+GAMMA = 0.6  # of the landscape's colours: the basin is where the small differences are
+
+
+def draw_landscape(path: Path, data: dict[str, Any]) -> None:
+    """A panel for each model: loss in colour, the expert's actions and both plans as marks."""
+    names = list(data["losses"])
+    figure = Figure((PANEL * len(names) + 0.6, PANEL), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(names)))
+    for axis, name in zip(axes, names, strict=True):
+        loss, side = np.array(data["losses"][name]), data["coordinates"]
+        low, high = loss.min(), loss.max()
+        shown = ((loss - low) / max(high - low, 1e-12)) ** GAMMA
+        axis.contourf(side, side, shown, 40, cmap="viridis")
+        axis.contour(side, side, shown, 20, colors="white", linewidths=0.3)
+        for x, y, label in ((0, 0, "expert"), (1, 0, data["axes"][0]), (0, 1, data["axes"][1])):
+            axis.plot(x, y, "o", color="red", markeredgecolor="white")
+            axis.annotate(label, (x, y), xytext=(5, 5), textcoords="offset points", color="white")
+        axis.set_title(f"{name}: loss {low:.3g} to {high:.3g}")
+        axis.set_xlabel(f"towards {data['axes'][0]}")
+        axis.set_ylabel(f"towards {data['axes'][1]}")
+    figure.savefig(path, dpi=120)
+
+
+def draw_efficiency(path: Path, data: dict[str, Any]) -> None:
+    """A line for each planner: success, with its interval, against seconds."""
+    figure = Figure((1.5 * PANEL, PANEL), layout="constrained")
+    axis = figure.subplots()
+    for planner in dict.fromkeys(point["planner"] for point in data["points"]):
+        points = [point for point in data["points"] if point["planner"] == planner]
+        seconds = [point["seconds"] for point in points]
+        rate = np.array([point["success_rate"] for point in points])
+        ends = [[point[f"interval_{end}"] for point in points] for end in ("low", "high")]
+        reach = np.abs(np.array(ends) - rate)
+        axis.errorbar(seconds, rate, reach, marker="o", capsize=3, label=planner)
+        for point in points:
+            place = (point["seconds"], point["success_rate"])
+            axis.annotate(point["num_iterations"], place, xytext=(4, 4), textcoords="offset points")
+    axis.set_xscale("log")
+    axis.set_ylim(-0.03, 1.03)
+    axis.set_xlabel("planning time of an episode, s (marks: iterations of a plan)")
+    axis.set_ylabel("success rate, 95 % interval")
+    axis.legend()
+    figure.savefig(path, dpi=120)
+
+
+def draw_model_error(path: Path, data: dict[str, Any]) -> None:
+    """A panel for each checkpoint: error by step, on the expert's actions and on plans."""
+    results = data["checkpoints"]
+    figure = Figure((PANEL * len(results), PANEL), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(results)))
+    for axis, (name, result) in zip(axes, results.items(), strict=True):
+        for kind in ("expert", "planned"):
+            axis.plot(range(1, len(result[kind]) + 1), result[kind], marker="o", label=kind)
+        interval = f"{result['gap_low']:.3g} to {result['gap_high']:.3g}"
+        axis.set_title(f"{name}: gap {result['gap']:.3g} ({interval})")
+        axis.set_xlabel("model step")
+        axis.set_ylabel("latent model error")
+        axis.set_ylim(bottom=0)
+        axis.legend()
+    figure.savefig(path, dpi=120)

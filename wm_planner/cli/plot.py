@@ -1,0 +1,180 @@
+"""`wm-planner plot landscape|efficiency|model-error`: a figure, and its numbers as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wm_planner.cli.eval import make_job
+from wm_planner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wm_planner.evaluation.job import Job
+    from wm_planner.planning import Planner
+
+logger = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("plot", help="loss landscape, efficiency or model error")
+    figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
+    helps = {
+        "landscape": "planning loss over the plane of the expert's actions and two plans: of two "
+        "checkpoints, or of gbp and cem with one",
+        "efficiency": "success against planning time as the planners' budgets grow",
+        "model-error": "latent model error on expert against on planned trajectories",
+    }
+    for name, text in helps.items():
+        figure = figures.add_parser(name, help=text)
+        figure.add_argument("--task", required=True, help="wall, point_maze or pusht")
+        figure.add_argument(
+            "--checkpoint",
+            action="append",
+            help="variant (default base), shipped name, or directory; may be repeated",
+        )
+        figure.add_argument(
+            "--output",
+            type=Path,
+            required=True,
+            metavar="FILE.png",
+            help="figure to write; its numbers go beside it, into FILE.json",
+        )
+        figure.add_argument("--seed", type=int, default=0, help="of problems and planner")
+        figure.add_argument("--horizon", type=int, help="model steps planned ahead")
+        figure.add_argument("--set", action="append", default=[], dest="settings", metavar="K=V")
+        figure.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+        figure.add_argument("--device", default="cpu", help="torch device: cpu (default) or cuda")
+        _ARGUMENTS[name](figure)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compute, then write FILE.png and FILE.json.
+
+    Raises:
+        WmPlannerError: something cannot be used; the message names it.
+    """
+    from wm_planner.cli import figures
+    from wm_planner.evaluation.run import write_json
+    from wm_planner.tasks import get_task
+
+    get_task(args.task)
+    if args.output.suffix != ".png" or not args.output.resolve().parent.is_dir():
+        raise ConfigError(f"--output {args.output}: expected FILE.png in an existing directory")
+    for name in ("episodes", "size", "batch_size", "processes", "threads"):
+        if getattr(args, name, 1) < 1:
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option} must be at least 1, got {getattr(args, name)}")
+    args.checkpoint = list(dict.fromkeys(args.checkpoint or ["base"]))
+    data = _COMPUTE[args.figure](args)
+    write_json(args.output.with_suffix(".json"), {"task": args.task, "seed": args.seed, **data})
+    getattr(figures, f"draw_{args.figure.replace('-', '_')}")(args.output, data)
+    return 0
+
+
+def _add_landscape(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=int, default=41, help="points on a side (default 41)")
+
+
+def _add_efficiency(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--planner", action="append", help="default gbp and cem; may be repeated")
+    parser.add_argument("--mode", choices=("open-loop", "mpc"), default="mpc")
+    parser.add_argument("--budgets", type=int, nargs="+", default=[1, 3, 10, 30, 100])
+    parser.add_argument("--episodes", type=int, default=20, help="default 20")
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="1 (default): the time is that of one robot"
+    )
+    parser.add_argument("--processes", type=int, default=1, help="more disturb each other's time")
+
+
+def _add_model_error(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--episodes", type=int, default=50, help="expert runs (default 50)")
+
+
+def _landscape(args: argparse.Namespace) -> dict[str, Any]:
+    from wm_planner.evaluation.expert import expert_runs
+    from wm_planner.evaluation.landscape import landscape
+
+    if len(args.checkpoint) > 2:
+        raise ConfigError(f"--checkpoint: a plane has two axes, got {len(args.checkpoint)} plans")
+    first, second = args.checkpoint[0], args.checkpoint[-1]
+    job, one = _planner(args, first, "gbp")
+    if first == second:
+        axes = ("gbp", "cem")
+        planners = {"gbp": one, "cem": _planner(args, first, "cem")[1]}
+    else:
+        axes = (first, second)
+        planners = {first: one, second: _planner(args, second, "gbp")[1]}
+    env = job.make_env()(True)
+    try:
+        runs = expert_runs(env, args.seed, 1, job.planner.horizon)
+        data = landscape(planners, axes, env, runs, args.size)
+    finally:
+        env.close()
+    if first == second:  # one model: both planners look at the same surface
+        data["losses"] = {first: data["losses"]["gbp"]}
+    return data
+
+
+def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
+    from wm_planner.evaluation.efficiency import efficiency
+    from wm_planner.evaluation.goals import sample_problems
+
+    if len(args.checkpoint) > 1:
+        raise ConfigError("--checkpoint: efficiency is of one checkpoint")
+    if min(args.budgets) < 1:
+        raise ConfigError(f"--budgets must be at least 1, got {min(args.budgets)}")
+    names = dict.fromkeys(args.planner or ("gbp", "cem"))
+    jobs = {name: _job(args, args.checkpoint[0], name)[0] for name in names}
+    env = next(iter(jobs.values())).make_env()(True)
+    try:
+        problems = sample_problems(env, args.seed, args.episodes)
+    finally:
+        env.close()
+    runs = args.output.with_suffix(".runs")
+    points = efficiency(jobs, problems, args.budgets, runs, args.processes, logger.info)
+    return {"checkpoint": args.checkpoint[0], "mode": args.mode, "points": points}
+
+
+def _model_error(args: argparse.Namespace) -> dict[str, Any]:
+    from wm_planner.evaluation.expert import expert_runs
+    from wm_planner.evaluation.model_error import model_error
+
+    results = {}
+    for checkpoint in args.checkpoint:
+        job, planner = _planner(args, checkpoint, "gbp")
+        env = job.make_env()(True)
+        try:
+            runs = expert_runs(env, args.seed, args.episodes, job.planner.horizon)
+            results[checkpoint] = model_error(planner, env, runs)
+        finally:
+            env.close()
+    return {"checkpoints": results}
+
+
+def _job(args: argparse.Namespace, checkpoint: str, planner: str) -> tuple[Job, Any]:
+    """The job of `wm-planner eval` with these arguments, and its checkpoint."""
+    plain: dict[str, Any] = {"shifts": [], "latency": None, "mode": "mpc", "batch_size": 1}
+    chosen = {"checkpoint": checkpoint, "planner": planner}
+    return make_job(argparse.Namespace(**{**plain, **vars(args), **chosen}))
+
+
+def _planner(args: argparse.Namespace, checkpoint: str, planner: str) -> tuple[Job, Planner]:
+    import torch
+
+    from wm_planner.planning import Planner
+
+    job, bundle = _job(args, checkpoint, planner)
+    torch.set_num_threads(job.threads)
+    return job, Planner(bundle, job.planner)
+
+
+_ARGUMENTS = {
+    "landscape": _add_landscape,
+    "efficiency": _add_efficiency,
+    "model-error": _add_model_error,
+}
+_COMPUTE = {"landscape": _landscape, "efficiency": _efficiency, "model-error": _model_error}

@@ -1,0 +1,109 @@
+"""Which problems `wm-planner eval` runs: from a file, or drawn as the command line says."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from wm_planner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wm_planner.evaluation.job import Job
+    from wm_planner.evaluation.problems import Problems
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what the problems are."""
+    parser.add_argument(
+        "--targets", type=Path, help="file of problems: read when it exists, else written"
+    )
+    parser.add_argument(
+        "--goals",
+        choices=("random", "dataset", "image"),
+        default="random",
+        help="random states (default); a data set's state HORIZON model steps after the start; "
+        "or one image, which is all that the planner is shown",
+    )
+    parser.add_argument("--data", type=Path, help="data set with states, for --goals dataset")
+    parser.add_argument("--goal-image", type=Path, metavar="FILE", help="for --goals image")
+    parser.add_argument(
+        "--goal-state",
+        metavar="[X, Y, ...]",
+        help="full state that the goal image shows, for the test of success",
+    )
+
+
+def find_problems(args: argparse.Namespace, job: Job) -> Problems:
+    """The file's problems, without those that start solved; or new ones, written to the file.
+
+    Raises:
+        WmPlannerError: the file, data set or image cannot be used.
+    """
+    from wm_planner.evaluation.problems import Problems
+
+    if args.targets is None or not args.targets.exists():
+        _check_goals(args)
+        problems = _draw(args, job)
+        if args.targets is not None:
+            problems.save(args.targets)
+        return problems
+    problems = Problems.load(args.targets, args.task)
+    if len(problems) < args.episodes:
+        raise ConfigError(
+            f"--targets {args.targets}: holds {len(problems)} problems, "
+            f"--episodes asks for {args.episodes}"
+        )
+    kept = problems.part(slice(args.episodes)).without_solved()
+    if len(kept) < args.episodes:
+        left_out = args.episodes - len(kept)
+        logger.warning("%s: %d of the targets start solved: dropped", args.targets, left_out)
+    if not len(kept):
+        raise ConfigError(f"--targets {args.targets}: every target starts solved")
+    return kept
+
+
+def _draw(args: argparse.Namespace, job: Job) -> Problems:
+    from wm_planner.evaluation import goals
+    from wm_planner.evaluation.job import EnvMaker
+
+    if args.goals == "dataset":
+        from wm_planner.data.layouts import open_dataset
+
+        dataset = open_dataset(args.data)
+        horizon = job.planner.horizon
+        return goals.dataset_problems(dataset, args.task, horizon, args.seed, args.episodes)
+    # Of the unshifted world, so that the problems of all shifts are the same. The first
+    # environment must draw: MuJoCo chooses its GL library only once.
+    env = EnvMaker(job.task, job.image_size)(True)
+    try:
+        if args.goals == "random":
+            return goals.sample_problems(env, args.seed, args.episodes)
+        image, state = _read_image(args.goal_image), yaml.safe_load(args.goal_state)
+        return goals.image_problems(env, image, state, args.seed, args.episodes)
+    finally:
+        env.close()
+
+
+def _read_image(file: Path) -> Any:
+    import imageio.v3 as imageio
+
+    try:
+        return imageio.imread(file, mode="RGB")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--goal-image {file}: no readable image: {error}") from error
+
+
+def _check_goals(args: argparse.Namespace) -> None:
+    needs = {"dataset": ("data",), "image": ("goal_image", "goal_state")}
+    for goals, names in needs.items():
+        for name in names:
+            given, option = getattr(args, name) is not None, f"--{name.replace('_', '-')}"
+            if given != (args.goals == goals):
+                how = "is for" if given else "is needed by"
+                raise ConfigError(f"{option} {how} --goals {goals}")

@@ -1,0 +1,236 @@
+"""Closed- and open-loop episodes, many planned together.
+
+One environment per episode does the physics; one more draws all pictures, which are functions of
+the state. A plan does not depend on what is planned beside it, so neither do results on the batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wm_planner.evaluation.episodes import MEASURED, EpisodeResult, Evaluation, Loop
+from wm_planner.evaluation.problems import Problems
+from wm_planner.models.bundle import Bundle
+from wm_planner.models.world_model import Latent
+from wm_planner.planning import Planner
+from wm_planner.types import Goal, Observation
+
+
+class Arena:
+    """A planner and the environments that it is tried in; a context manager that closes them.
+
+    Args:
+        planner: its settings say how far ahead and how often to plan.
+        make_env: called with True for an environment that draws, False for physics alone.
+        size: most episodes planned together; more are faster, not different.
+        loop: how plans are executed.
+        clock: seconds, for the time that planning takes.
+
+    Raises:
+        ValueError: a measured latency with more than one episode at a time.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        make_env: Callable[[bool], Any],
+        size: int,
+        loop: Loop,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if loop.latency == MEASURED and size > 1:
+            raise ValueError(f"latency '{MEASURED}' needs a batch of 1, got {size}")
+        self.planner, self.loop, self.clock = planner, loop, clock
+        self._warm = False
+        # The first one must draw: MuJoCo chooses its GL library only once.
+        self.camera, self.robots = make_env(True), [make_env(False) for _ in range(size)]
+
+    def __enter__(self) -> Arena:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for env in (self.camera, *self.robots):
+            env.close()
+
+    def run(
+        self, problems: Problems, progress: Callable[[int], object] = lambda periods: None
+    ) -> Evaluation:
+        """Run at most `size` problems together.
+
+        Args:
+            problems: where to start and where to go.
+            progress: told the number of control periods that are done, or saved by a success.
+
+        Raises:
+            PlanningError: the model gives no finite plan.
+        """
+        batch = _Batch(self, problems)
+        if not self._warm:
+            batch.warm_up()
+            self._warm = True
+        return batch.run(progress)
+
+
+def draw(camera: Any, states: Sequence[np.ndarray]) -> Observation:
+    """Pictures and proprioception of states, as frames one after the other."""
+    images = np.stack([camera.render_state(state) for state in states])
+    return Observation(images, np.stack([camera.proprio_of(state) for state in states]), 0)
+
+
+def encode(bundle: Bundle, frames: Observation, length: int) -> Latent:
+    """(n, length, ...) latent of n * length frames, encoded in one go."""
+    latent = bundle.encode_observation(frames)
+    shape = (-1, length)
+    return Latent(latent.visual[0].unflatten(0, shape), latent.proprio[0].unflatten(0, shape))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Raw actions (n, R, a) of plans, the first row due at control period `start`."""
+
+    start: int
+    actions: np.ndarray
+
+    def due(self, period: int, rest: np.ndarray) -> np.ndarray:
+        """(n, a) for a control period, `rest` past the last row."""
+        row = period - self.start
+        if row < self.actions.shape[1]:
+            return self.actions[:, row]
+        return np.broadcast_to(rest, (len(self.actions), len(rest)))
+
+    def __getitem__(self, keep: list[int]) -> _Rows:
+        return _Rows(self.start, self.actions[keep])
+
+
+class _Batch:
+    """Episodes side by side. Time is counted in control periods."""
+
+    def __init__(self, arena: Arena, problems: Problems) -> None:
+        self._arena, self._planner, self._loop = arena, arena.planner, arena.loop
+        self._task = self._planner.task
+        self._robots = arena.robots[: len(problems)]
+        self._goals = []
+        for robot, start, goal in zip(self._robots, problems.starts, problems.goals, strict=True):
+            robot.set_state(goal)
+            self._goals.append(robot.get_state())
+            robot.set_state(start)
+        self._goal, self._alpha = self._encode_goals(problems.goal_images)
+        self._states = [[robot.get_state()] for robot in self._robots]
+        self._actions: list[list[np.ndarray]] = [[] for _ in self._robots]
+        self._results: dict[int, EpisodeResult] = {}
+        self._before = [self._distance(row) for row in range(len(self._robots))]
+        bounds = (np.array(x) for x in (self._task.action_low, self._task.action_high))
+        self._rest = np.clip(0.0, *bounds)
+
+    def warm_up(self) -> None:
+        """Plan briefly, for nothing: torch's preparations in its first call are not planning."""
+        brief = replace(self._planner.config, num_iterations=1)
+        planner = Planner(self._planner.bundle, brief)
+        seen, _, length = self._observe([0], 0)
+        now = encode(planner.bundle, seen, length)
+        planner.plan_latents(now, self._goal[[0]], None, 0, planner.generator())
+
+    def run(self, progress: Callable[[int], object]) -> Evaluation:
+        planner, config, skip = self._planner, self._planner.config, self._task.frame_skip
+        closed = self._loop.mode == "mpc"
+        last = skip * (self._task.max_model_steps if closed else config.horizon)
+        chunk = skip * (config.replan_steps if closed else config.horizon)
+        evaluation, generator = Evaluation(), planner.generator()
+        running, now, replan, warm = list(range(len(self._robots))), 0, 0, None
+        rows = _Rows(0, np.zeros((len(running), 0, self._task.action_size)))
+        while running:
+            seen, past, length = self._observe(running, now)
+            begin_s = self._arena.clock()
+            plan = planner.plan_latents(
+                encode(planner.bundle, seen, length),
+                self._goal[running],
+                warm,
+                replan,
+                generator,
+                past_actions=past,
+                alpha=self._alpha,
+            )
+            seconds = self._arena.clock() - begin_s
+            evaluation.plan_seconds += [seconds / len(running)] * len(running)
+            evaluation.plan_evaluations += [plan.num_evaluations] * len(running)
+            wait = self._loop.wait(seconds, self._task.control_dt_s)
+            old, rows = rows, _Rows(now, planner.raw_actions(plan.actions).cpu().numpy())
+            then = min(last, now + max(chunk, wait))
+            for period in range(now, then):
+                self._act(running, (rows if period - now >= wait else old).due(period, self._rest))
+                used_up = period + 1 == then
+                if used_up or (self._loop.latency is not None and (period + 1) % skip == 0):
+                    self._look(running, period + 1, last)
+            keep = [k for k, row in enumerate(running) if row not in self._results]
+            progress(len(running) * (then - now) + (len(running) - len(keep)) * (last - then))
+            running, rows = [running[k] for k in keep], rows[keep]
+            if config.warm_start and then - now < config.horizon * skip:
+                warm = planner.shift(plan.actions, then - now)[keep]
+            else:
+                warm = None
+            now, replan = then, replan + 1
+        evaluation.episodes = [self._results[row] for row in range(len(self._robots))]
+        return evaluation
+
+    def _observe(self, running: list[int], now: int) -> tuple[Observation, Tensor | None, int]:
+        """The T newest frames of each episode, one after the other, one per model step.
+
+        Returns:
+            (n * T) frames, the actions (n, T - 1, A) between them, and T.
+        """
+        planner, skip = self._planner, self._task.frame_skip
+        newest = max(0, now - self._loop.delayed_frames * skip)
+        length = planner.bundle.model.config.num_hist if planner.config.rollout == "history" else 1
+        length = min(length, 1 + newest // skip)
+        first = newest - (length - 1) * skip
+        frames = range(first, newest + 1, skip)
+        seen = draw(
+            self._arena.camera, [self._states[row][frame] for row in running for frame in frames]
+        )
+        if length == 1:
+            return seen, None, length
+        past = np.array([self._actions[row][first:newest] for row in running], np.float32)
+        past = past.reshape(len(running), length - 1, -1)
+        normalised = planner.bundle.preprocess.normalise_actions(past)
+        return seen, normalised.to(planner.bundle.device), length
+
+    def _act(self, running: list[int], actions: np.ndarray) -> None:
+        for row, action in zip(running, actions, strict=True):
+            if row not in self._results:
+                robot = self._robots[row]
+                robot.advance(action)
+                self._states[row].append(robot.get_state())
+                self._actions[row].append(action)
+
+    def _look(self, running: list[int], now: int, last: int) -> None:
+        """Note who has reached the goal, or may not go on."""
+        for row in running:
+            if row in self._results:
+                continue
+            success = self._task.is_success(self._states[row][-1], self._goals[row])
+            if success or now == last:
+                self._results[row] = EpisodeResult(
+                    bool(success),
+                    now // self._task.frame_skip,
+                    self._distance(row),
+                    self._before[row],
+                )
+
+    def _encode_goals(self, images: np.ndarray | None) -> tuple[Latent, float | None]:
+        """(n, 1, ...) goals, and the weight of proprioception: None for the usual one."""
+        if images is None:
+            frames = draw(self._arena.camera, self._goals)
+            return encode(self._planner.bundle, frames, 1), None
+        goals = [self._planner.bundle.encode_goal(Goal(image)) for image in images]
+        visual = torch.cat([goal.visual for goal in goals])
+        return Latent(visual, torch.cat([goal.proprio for goal in goals])), 0.0
+
+    def _distance(self, row: int) -> float:
+        return self._task.distance(self._states[row][-1], self._goals[row])

@@ -1,0 +1,229 @@
+"""Tasks x checkpoints x planners x modes: the results that the documents quote, from one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from wm_planner.config import from_dict, suggest
+from wm_planner.evaluation.episodes import MODES, Loop
+from wm_planner.evaluation.goals import sample_problems
+from wm_planner.evaluation.job import Job, default_batch
+from wm_planner.evaluation.problems import Problems
+from wm_planner.evaluation.run import RunDirectory, run_job
+from wm_planner.evaluation.shifts import Shifts
+from wm_planner.evaluation.summary import compare, result_of
+from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+from wm_planner.planning import SOLVERS, planner_config
+from wm_planner.tasks import get_task
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Quick:
+    """What is different in a quick run, which shows that everything works, and nothing else.
+
+    Attributes:
+        episodes, timing_episodes: as in `Grid`.
+        settings: planner settings, added to every planner's.
+    """
+
+    episodes: int = 2
+    timing_episodes: int = 1
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What to run.
+
+    Attributes:
+        checkpoints: names or directories of each task's checkpoints.
+        planners: settings of each planner, changing those that the checkpoint recommends. The key
+            is a solver's name, or any name when 'solver' is among the settings.
+        modes: 'open-loop', 'mpc', or both.
+        reference: planner that the others are compared with, on the same targets.
+        shifts: differences from the trained world, by a name of your own.
+        episodes: problems of each cell, the same for all of a task.
+        timing_episodes: problems on which the seconds per plan are measured: one at a time, with
+            nothing beside, because a batch's time is no robot's.
+        seed: of problems and planners.
+        quick: see `Quick`.
+    """
+
+    checkpoints: dict
+    planners: dict
+    modes: tuple[str, ...] = MODES
+    reference: str = "cem"
+    shifts: dict = field(default_factory=lambda: {"none": {}})
+    episodes: int = 50
+    timing_episodes: int = 3
+    seed: int = 0
+    quick: Quick = field(default_factory=Quick)
+
+    def __post_init__(self) -> None:
+        for task, names in self.checkpoints.items():
+            get_task(task)
+            if not isinstance(names, list) or not names:
+                raise ValueError(f"checkpoints: {task}: expected a list of names, got {names!r}")
+        for name, settings in self.planners.items():
+            solver = (settings or {}).get("solver", name)
+            if solver not in SOLVERS:
+                raise ValueError(f"planners: {name}: unknown solver.{suggest(solver, SOLVERS)}")
+        for mode in self.modes:
+            if mode not in MODES:
+                raise ValueError(f"modes: unknown mode '{mode}'.{suggest(mode, MODES)}")
+        if self.reference not in self.planners:
+            raise ValueError(
+                f"reference: '{self.reference}' is none of the planners."
+                f"{suggest(self.reference, self.planners)}"
+            )
+        for name, changes in self.shifts.items():
+            from_dict(Shifts, changes or {}, f"shifts: {name}")
+        for name in ("episodes", "timing_episodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def quickly(self) -> Grid:
+        """The grid of a quick run."""
+        planners = {
+            name: {**(settings or {}), **self.quick.settings}
+            for name, settings in self.planners.items()
+        }
+        quick = self.quick
+        return replace(
+            self,
+            planners=planners,
+            episodes=quick.episodes,
+            timing_episodes=quick.timing_episodes,
+        )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the table."""
+
+    name: str
+    planner: str
+    shift: str
+    job: Job
+
+
+def cells(grid: Grid, device: str) -> list[Cell]:
+    """Everything that the grid runs; checkpoints and settings are checked, weights not loaded.
+
+    Raises:
+        WmPlannerError: a checkpoint is missing, or a setting cannot be used.
+    """
+    return [
+        _cell(grid, device, task, str(checkpoint), mode, planner, shift)
+        for task, checkpoints in grid.checkpoints.items()
+        for shift in grid.shifts
+        for checkpoint in checkpoints
+        for mode in grid.modes
+        for planner in grid.planners
+    ]
+
+
+def run_grid(
+    grid: Grid,
+    output: Path,
+    processes: int,
+    device: str = "cpu",
+    origin: dict[str, str] | None = None,
+    starts: Callable[[str], object] = lambda name: None,
+) -> list[Row]:
+    """Run what `output` does not hold yet.
+
+    Args:
+        grid: what to run.
+        output: directory, with a run directory for every cell and its timing.
+        processes: see `run_job`; timing always has the machine to itself.
+        device: torch device.
+        origin: command and commit, written down.
+        starts: told the name of each cell and timing before it begins.
+
+    Returns:
+        A row for each cell: its result, seconds per plan measured alone, and the paired comparison
+        with the reference planner.
+
+    Raises:
+        WmPlannerError: a cell cannot be run; `output` keeps the others.
+    """
+    todo = cells(grid, device)
+    problems = {task: _problems(grid, task, todo, output) for task in grid.checkpoints}
+    rows, timings = {}, {}
+    for cell in todo:
+        starts(cell.name)
+        which = problems[cell.job.task]
+        record = RunDirectory(output / "cells" / cell.name, cell.job, origin)
+        evaluation = run_job(cell.job, which, record, processes)
+        rows[cell.name] = result_of(cell.job, grid.seed, which, evaluation)
+    for cell in todo:
+        starts(f"{cell.name}, timing")
+        job = replace(cell.job, batch_size=1)
+        which = problems[job.task].part(slice(grid.timing_episodes))
+        record = RunDirectory(output / "timing" / cell.name, job, origin)
+        timings[cell.name] = result_of(job, grid.seed, which, run_job(job, which, record))
+    return list(_joined(grid, todo, rows, timings))
+
+
+def _cell(
+    grid: Grid, device: str, task: str, checkpoint: str, mode: str, planner: str, shift: str
+) -> Cell:
+    card = read_card(resolve_checkpoint(checkpoint, task) / CARD)
+    changes = {"solver": planner, "seed": grid.seed, **(grid.planners[planner] or {})}
+    settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    config = planner_config(card["planner"], settings, f"planners: {planner}")
+    shifts = from_dict(Shifts, grid.shifts[shift] or {}, f"shifts: {shift}")
+    loop = Loop(mode, delayed_frames=shifts.delayed_frames)
+    job = Job(
+        task=task,
+        checkpoint=checkpoint,
+        weights_sha256=card["sha256"],
+        image_size=card["preprocess"]["image_size"],
+        planner=config,
+        loop=loop,
+        shifts=shifts,
+        batch_size=default_batch(config, loop),
+        device=device,
+    )
+    name = "-".join([task, Path(checkpoint).name, mode, planner, shift])
+    return Cell(name, planner, shift, job)
+
+
+def _problems(grid: Grid, task: str, todo: list[Cell], output: Path) -> Problems:
+    """The task's problems, of the unshifted world; written down, to be evaluated elsewhere."""
+    job = next(cell.job for cell in todo if cell.job.task == task)
+    env = replace(job, shifts=Shifts()).make_env()(True)
+    try:
+        problems = sample_problems(env, grid.seed, grid.episodes)
+    finally:
+        env.close()
+    output.mkdir(parents=True, exist_ok=True)
+    problems.save(output / f"targets-{task}.npz")
+    return problems
+
+
+def _joined(
+    grid: Grid, todo: list[Cell], rows: dict[str, Row], timings: dict[str, Row]
+) -> Iterator[Row]:
+    for cell in todo:
+        row = rows[cell.name] | {"planner": cell.planner, "shift": cell.shift}
+        for key in ("plan_seconds_p50", "plan_seconds_p99"):
+            row[key] = timings[cell.name][key]
+        rows[cell.name] = row
+    for cell in todo:
+        row, job = rows[cell.name], cell.job
+        reference = next(
+            other
+            for other in todo
+            if other.planner == grid.reference
+            and (other.shift, other.job.task, other.job.checkpoint, other.job.loop)
+            == (cell.shift, job.task, job.checkpoint, job.loop)
+        )
+        yield row | {"against_reference": compare(row, rows[reference.name])}

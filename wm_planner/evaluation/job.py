@@ -1,0 +1,117 @@
+"""One evaluation, described so that another process can do a part of it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from wm_planner.evaluation.arena import Arena
+from wm_planner.evaluation.episodes import MEASURED, Evaluation, Loop
+from wm_planner.evaluation.problems import Problems
+from wm_planner.evaluation.shifts import Shifts
+from wm_planner.models import checkpoint
+from wm_planner.models.bundle import Bundle
+from wm_planner.planning import Planner, PlannerConfig
+from wm_planner.tasks import get_task
+
+MAX_ROLLOUTS = 512  # candidates that are rolled out together
+MAX_BATCH = 25  # episodes planned together: more gain nothing on a CPU, and cannot be shared out
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class EnvMaker:
+    """Makes environments of a task: called with True for one that draws, False for physics."""
+
+    task: str
+    image_size: int
+    shifts: Shifts = field(default_factory=Shifts)
+
+    def __call__(self, render: bool) -> Any:
+        import gymnasium
+        from gymnasium.envs.registration import load_env_creator
+
+        name = f"sim_bridge:{get_task(self.task).env_id}"
+        env = gymnasium.make(name, image_size=self.image_size, render=render).unwrapped
+        shifted = self.shifts.of_simulator()
+        if not shifted:
+            return env
+        wrapper: Any = load_env_creator("sim_bridge.envs.shifts:ShiftedEnv")
+        return wrapper(env, **shifted)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that results depend on, but the problems.
+
+    Attributes:
+        task: task name.
+        checkpoint: shipped name, variant or directory.
+        weights_sha256: of the checkpoint's weights, as its card says.
+        image_size: side of the pictures, pixels.
+        planner: settings.
+        loop: how plans are executed.
+        shifts: how the world differs from the trained one.
+        batch_size: episodes planned together.
+        device: torch device.
+        threads: CPU threads of torch, in each process.
+    """
+
+    task: str
+    checkpoint: str
+    weights_sha256: str
+    image_size: int
+    planner: PlannerConfig
+    loop: Loop
+    shifts: Shifts = field(default_factory=Shifts)
+    batch_size: int = 1
+    device: str = "cpu"
+    threads: int = 1
+
+    def make_env(self) -> EnvMaker:
+        """The job's environments."""
+        return EnvMaker(self.task, self.image_size, self.shifts)
+
+    def arena(self, size: int, bundle: Bundle | None = None) -> Arena:
+        """Planner and environments.
+
+        Args:
+            size: most episodes planned together.
+            bundle: the checkpoint, where it is loaded already.
+
+        Raises:
+            WmPlannerError: the checkpoint or the settings cannot be used.
+        """
+        torch.set_num_threads(self.threads)
+        if bundle is None:
+            bundle = checkpoint.load_bundle(self.checkpoint, self.device, self.task)
+        return Arena(Planner(bundle, self.planner), self.make_env(), size, self.loop)
+
+
+def default_batch(config: PlannerConfig, loop: Loop) -> int:
+    """Episodes that may be planned together: one when it is the latency that is measured."""
+    if loop.latency == MEASURED:
+        return 1
+    candidates = config.num_restarts if config.descends else config.num_samples
+    return min(MAX_BATCH, max(1, MAX_ROLLOUTS // candidates))
+
+
+def run_part(
+    arena: Arena, problems: Problems, progress: Callable[[int], object] = lambda periods: None
+) -> Evaluation:
+    """`Arena.run`, with the memory that this process has used at most."""
+    device = arena.planner.bundle.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    evaluation = arena.run(problems, progress)
+    if device.type == "cuda":
+        evaluation.memory_mib = torch.cuda.max_memory_allocated(device) / MIB
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        evaluation.memory_mib = peak / MIB if sys.platform == "darwin" else peak / 1024
+    return evaluation

@@ -1,0 +1,82 @@
+"""How wrong the model is where data came from, and where plans lead (the paper's Figure 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wm_planner.evaluation.arena import draw, encode
+from wm_planner.evaluation.expert import ExpertRuns, execute
+from wm_planner.evaluation.stats import Z_95
+from wm_planner.models.bundle import Bundle
+from wm_planner.models.world_model import Latent
+from wm_planner.planning import Planner
+
+BATCH = 25  # runs planned and encoded together
+
+
+def model_error(planner: Planner, env: Any, runs: ExpertRuns) -> dict[str, Any]:
+    """Latent error of the model on expert actions, and on plans towards the experts' ends.
+
+    The error of a step is the mean squared difference between the visual tokens that the model
+    imagined, from the first frame on, and those of the simulator's frame after the same actions.
+
+    Args:
+        planner: plans without a warm start; its horizon is the runs'.
+        env: environment that draws.
+        runs: what the expert did.
+
+    Returns:
+        'expert' and 'planned': mean error of each step 1 .. H; 'gap': planned minus expert, over
+        steps and runs, with its 95 % interval over runs ('gap_low', 'gap_high').
+    """
+    expert, planned = [], []
+    for first in range(0, len(runs.states), BATCH):
+        states, actions = (x[first : first + BATCH] for x in (runs.states, runs.actions))
+        real = encode_runs(planner.bundle, env, states)
+        expert.append(_errors(planner, real, actions))
+        plans = plan_between(planner, real)
+        passed = np.array([execute(env, s[0], a) for s, a in zip(states, plans, strict=True)])
+        planned.append(_errors(planner, encode_runs(planner.bundle, env, passed), plans))
+    errors = {"expert": np.concatenate(expert), "planned": np.concatenate(planned)}
+    gaps = (errors["planned"] - errors["expert"]).mean(axis=1)
+    margin = Z_95 * gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else float("inf")
+    return {
+        "runs": len(gaps),
+        **{name: values.mean(axis=0).tolist() for name, values in errors.items()},
+        "gap": float(gaps.mean()),
+        "gap_low": float(gaps.mean() - margin),
+        "gap_high": float(gaps.mean() + margin),
+    }
+
+
+def plan_between(planner: Planner, ends: Latent) -> np.ndarray:
+    """Raw actions (N, H * frame_skip, a) planned from the first to the last frame of each run."""
+    now, goal = ends.frames(slice(0, 1)), ends.frames(slice(-1, None))
+    result = planner.plan_latents(now, goal, None, 0, planner.generator())
+    return planner.raw_actions(result.actions).cpu().numpy()
+
+
+def model_actions(bundle: Bundle, raw: np.ndarray) -> Tensor:
+    """Raw actions (N, H * frame_skip, a) -> standardised model actions (N, H, A)."""
+    grouped = raw.reshape(len(raw), -1, bundle.preprocess.action_dim)
+    return bundle.preprocess.normalise_actions(grouped).to(bundle.device)
+
+
+def _errors(planner: Planner, real: Latent, raw: np.ndarray) -> np.ndarray:
+    """(N, H) error of each step."""
+    actions = model_actions(planner.bundle, raw)
+    with torch.no_grad():
+        imagined = planner.bundle.model.rollout(
+            real.frames(slice(0, 1)), actions, None, planner.config.rollout
+        )
+    difference = (imagined.visual - real.visual)[:, 1:]
+    return difference.square().mean(dim=(-2, -1)).cpu().numpy()
+
+
+def encode_runs(bundle: Bundle, env: Any, states: np.ndarray) -> Latent:
+    """(N, T, ...) latent of states (N, T, S)."""
+    return encode(bundle, draw(env, list(states.reshape(-1, states.shape[-1]))), states.shape[1])
