@@ -25,6 +25,10 @@ class DatasetError(WmPlannerError):
     """A data set or bag is missing, truncated or inconsistent."""
 
 
+class TrainingError(WmPlannerError):
+    """Training cannot go on."""
+
+
 class PlanningError(WmPlannerError):
     """A planner found no finite plan."""
 

@@ -2,70 +2,35 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from wm_planner.errors import CheckpointError, DatasetError
+from wm_planner.errors import CheckpointError, ConfigError, DatasetError
 from wm_planner.models.bundle import build_model
-from wm_planner.models.predictor import PredictorConfig
+from wm_planner.models.checkpoint import load_bundle, save_bundle
 from wm_planner.models.world_model import Latent, ModelConfig
 from wm_planner.training.encoder import (
     EncoderTraining,
+    _frames,
     covariance_penalty,
+    curvature,
     std_hinge,
     train_encoder,
 )
 from wm_planner.training.geometry import rank_correlation
 from wm_planner.training.latents import LatentTrajectories
-from wm_planner.training.trainer import (
-    ModelTraining,
-    build_untrained,
-    evaluate,
-    rollout_loss,
-    train_model,
-)
+from wm_planner.training.losses import evaluate, rollout_loss
+from wm_planner.training.trainer import ModelTraining, build_untrained, train_model
 
-TINY = PredictorConfig(depth=1, heads=2, dim_head=16, mlp_dim=64, width=32, residual=True)
-
-
-def dot_store(tmp_path, count=128, steps=8, size=32, seed=0):
-    """Trajectories of a 4-pixel dot whose five raw actions add up to its displacement."""
-    rng = np.random.default_rng(seed)
-    actions = rng.uniform(-1.5, 1.5, (count, steps, 10)).astype(np.float32)
-    position = np.zeros((count, steps + 1, 2))
-    position[:, 0] = rng.uniform(8, size - 8, (count, 2))
-    for t in range(steps):
-        moved = position[:, t] + actions[:, t].reshape(count, 5, 2).sum(1)
-        position[:, t + 1] = np.clip(moved, 3, size - 3)
-    images = np.full((count, steps + 1, size, size, 3), 255, np.uint8)
-    for i, t in np.ndindex(count, steps + 1):
-        x, y = position[i, t].astype(int)
-        images[i, t, y - 3 : y + 3, x - 3 : x + 3] = (255, 0, 0)
-    proprio = position.astype(np.float32)
-    return SimpleNamespace(
-        images=images,
-        proprio=proprio,
-        actions=actions,
-        states=position,
-        directory=tmp_path,
-        meta={"task": "wall"},
-        stats=lambda: {
-            "action_mean": (0.0, 0.0),
-            "action_std": (0.87, 0.87),
-            "proprio_mean": (16.0, 16.0),
-            "proprio_std": (5.0, 5.0),
-        },
-    )
+from .training_world import TINY, dot_store, metrics
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """An encoder and a model trained for a few seconds."""
     directory = tmp_path_factory.mktemp("runs")
-    store = dot_store(directory)
+    store = dot_store(directory / "data")
     encoder = EncoderTraining(channels=32, depth=1, dim=8, num_updates=80, batch_pairs=16)
     train_encoder(store, encoder, directory / "encoder")
     config = ModelTraining(predictor=TINY, num_updates=300, batch_size=16, rollout_steps=3)
@@ -101,7 +66,7 @@ def test_same_seed_same_weights(trained, tmp_path):
 
 def test_short_trajectories_are_refused(trained, tmp_path):
     _, encoder, config, file, _, _ = trained
-    short = dot_store(tmp_path, steps=2)
+    short = dot_store(tmp_path / "data", count=8, steps=2)
     with pytest.raises(DatasetError, match="rollout_steps 3"):
         train_model(short, build_untrained(short, encoder, file, config), config, tmp_path / "r")
 
@@ -116,6 +81,27 @@ def test_encoder_file_of_other_sizes_is_refused(trained):
     store, _, config, file = trained[:4]
     with pytest.raises(CheckpointError, match="does not fit the recipe"):
         build_untrained(store, EncoderTraining(channels=64, dim=8), file, config)
+
+
+def test_dinov2_is_used_as_it_is(tmp_path):
+    """A toy of 16 entries: 32 pixels give four patches; its weights come out as they went in."""
+    dinov2 = pytest.importorskip("wm_planner.models.dinov2")
+    source = dinov2.DinoV2Encoder(32, variant=(16, 1, 2))
+    file = tmp_path / "dinov2.pth"
+    torch.save(source.backbone.state_dict(), file)
+    encoder = EncoderTraining(kind="dinov2", variant=(16, 1, 2), weights=str(file))
+    store = dot_store(tmp_path / "data", count=8, steps=3)
+    config = ModelTraining(predictor=TINY, num_updates=2, batch_size=4, rollout_steps=2)
+    bundle = train_model(
+        store, build_untrained(store, encoder, None, config), config, tmp_path / "run"
+    )
+    assert (bundle.model.config.num_patches, bundle.model.config.visual_dim) == (4, 16)
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(bundle.model.encoder(images), source(images))
+    loaded = load_bundle(save_bundle(bundle, tmp_path / "checkpoint"))
+    assert torch.equal(loaded.model.encoder(images), source(images))
+    with pytest.raises(ConfigError, match="dinov2 is used as it is"):
+        train_encoder(store, encoder, tmp_path / "encoder")
 
 
 def test_rollout_loss_is_zero_for_a_perfect_model():
@@ -152,6 +138,39 @@ def test_variance_and_covariance_terms_on_known_samples():
     tied = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
     # covariance matrix [[2, 2], [2, 2]]: off-diagonal squares 8 over 2 entries
     assert float(covariance_penalty(tied)) == pytest.approx(4.0)
+
+
+def test_curvature_is_one_minus_the_cosine_of_the_turn():
+    path = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    second = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    third = torch.tensor([[3.0, 0.0], [1.0, 2.0], [0.5, 0.0]])  # straight on, a right angle, back
+    each = [float(curvature(path[[i]], second[[i]], third[[i]])) for i in range(3)]
+    assert each == pytest.approx([0.0, 1.0, 2.0])
+    assert float(curvature(path, second, third)) == pytest.approx(1.0)
+
+
+def test_curvature_weight_straightens_the_paths_through_three_equally_distant_frames(tmp_path):
+    store = dot_store(tmp_path / "data", count=64, steps=4, straight=True)
+    weights = {f"{name}_weight": 0.0 for name in ("reconstruction", "invariance", "std")}
+    config = EncoderTraining(
+        dim=8, channels=16, depth=1, num_updates=40, batch_pairs=16, max_gap=2,
+        covariance_weight=0.0, curvature_weight=0.5, **weights,
+    )  # fmt: skip
+    train_encoder(store, config, tmp_path / "run")
+    first, last = metrics(tmp_path / "run")
+    assert first["curvature"] == pytest.approx(first["loss"]) and first["curvature"] > 0.3
+    assert last["curvature"] < 0.8 * first["curvature"]
+    frames = np.broadcast_to(
+        np.arange(5, dtype=np.uint8)[None, :, None, None, None], (9, 5, 2, 2, 3)
+    )
+    drawn = _frames(frames, config, np.random.default_rng(0))[:, 0, 0, 0].reshape(3, 16)
+    times = ((drawn + 1) * 127.5).round().long()
+    gaps = times.diff(dim=0)
+    assert torch.equal(gaps[0], gaps[1]) and gaps.unique().tolist() == [1, 2]
+    with pytest.raises(DatasetError, match="max_gap 4 and curvature_weight 1.0 need 9"):
+        train_encoder(
+            store, EncoderTraining(max_gap=4, curvature_weight=1.0), tmp_path / "too_short"
+        )
 
 
 def test_rank_correlation_of_a_monotone_map_is_one():

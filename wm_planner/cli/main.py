@@ -24,6 +24,7 @@ COMMANDS = {
     "collect": "wm_planner.cli.collect",
     "dataset": "wm_planner.cli.dataset",
     "train": "wm_planner.cli.train",
+    "finetune": "wm_planner.cli.finetune",
     "import": "wm_planner.cli.import_",
     "info": "wm_planner.cli.info",
 }

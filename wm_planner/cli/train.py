@@ -5,6 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wm_planner.cli.training_options import add_training_options, is_finished, training_machine
+from wm_planner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wm_planner.data.store import TrajectoryStore
+    from wm_planner.models.bundle import Bundle
+    from wm_planner.training.machine import Machine
+    from wm_planner.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -19,24 +29,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", type=Path, required=True, help="directory of 'collect'")
     parser.add_argument("--encoder", type=Path, help="run directory of 'train encoder'")
     parser.add_argument("--checkpoint", help="that 'train init' adds an initialisation network to")
-    parser.add_argument("--output", type=Path, required=True, help="run directory to write")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    add_training_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; the checkpoint of 'model' and 'init' is OUTPUT/checkpoint."""
-    import torch
+    """Train; the checkpoint of 'model' and 'init' is OUTPUT/checkpoint.
 
+    Raises:
+        WmPlannerError: something cannot be used; the message names it.
+    """
     from wm_planner.config import from_yaml
     from wm_planner.data.store import TrajectoryStore
-    from wm_planner.errors import ConfigError
+    from wm_planner.models.checkpoint import save_bundle
     from wm_planner.training.encoder import train_encoder
-    from wm_planner.training.init_network import train_init_network
     from wm_planner.training.recipe import Recipe
-    from wm_planner.training.trainer import build_untrained, train_model
 
-    torch.set_num_threads(args.threads)
+    result = args.output / ("encoder.safetensors" if args.part == "encoder" else "checkpoint")
+    if is_finished(args, result):
+        return 0
     recipe = from_yaml(Recipe, args.recipe)
     store = TrajectoryStore.open(args.data)
     if store.meta["task"] != recipe.task:
@@ -44,24 +55,43 @@ def run(args: argparse.Namespace) -> int:
             f"--data {args.data} holds task '{store.meta['task']}', the recipe is for "
             f"'{recipe.task}'"
         )
-    if args.part == "encoder":
-        train_encoder(store, recipe.encoder, args.output)
-        logger.info("encoder written to %s", args.output / "encoder.safetensors")
-        return 0
-    from wm_planner.models.checkpoint import load_bundle, save_bundle
-
-    if args.part == "init":
-        if args.checkpoint is None:
-            raise ConfigError("train init needs --checkpoint, whose encoder makes the latents")
-        bundle = load_bundle(args.checkpoint, task=recipe.task)
-        bundle = train_init_network(store, bundle, recipe.init_network, args.output)
-    else:
-        if args.encoder is None:
-            raise ConfigError("train model needs --encoder, the run directory of 'train encoder'")
-        file = args.encoder / "encoder.safetensors"
-        bundle = build_untrained(store, recipe.encoder, file, recipe.model)
-        bundle = train_model(store, bundle, recipe.model, args.output)
-        bundle.planner = recipe.planner
-    save_bundle(bundle, args.output / "checkpoint")
-    logger.info("checkpoint written to %s", args.output / "checkpoint")
+    with training_machine(args) as machine:
+        if args.part == "encoder":
+            train_encoder(store, recipe.encoder, args.output, machine)
+        else:
+            part = _train_init if args.part == "init" else _train_model
+            bundle = part(args, recipe, store, machine)
+            if machine.writes:
+                save_bundle(bundle, result)
+        if machine.writes:
+            logger.info("written: %s", result)
     return 0
+
+
+def _train_init(
+    args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
+) -> Bundle:
+    from wm_planner.models.checkpoint import load_bundle
+    from wm_planner.training.init_network import train_init_network
+
+    if args.checkpoint is None:
+        raise ConfigError("train init needs --checkpoint, whose encoder makes the latents")
+    bundle = load_bundle(args.checkpoint, task=recipe.task)
+    return train_init_network(store, bundle, recipe.init_network, args.output, machine)
+
+
+def _train_model(
+    args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
+) -> Bundle:
+    from wm_planner.training.trainer import build_untrained, train_model
+
+    if (args.encoder is None) != (recipe.encoder.kind == "dinov2"):
+        raise ConfigError(
+            "train model needs --encoder, the run directory of 'train encoder'; only a recipe with "
+            "encoder.kind dinov2 does without, and takes none"
+        )
+    file = None if args.encoder is None else args.encoder / "encoder.safetensors"
+    bundle = build_untrained(store, recipe.encoder, file, recipe.model)
+    bundle = train_model(store, bundle, recipe.model, args.output, machine=machine)
+    bundle.planner = recipe.planner
+    return bundle

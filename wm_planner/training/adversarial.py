@@ -1,18 +1,25 @@
 """Adversarial World Modeling: train where a planner will look (arXiv 2512.09929).
 
-Every update perturbs the model's inputs (latents and embedded actions) inside a box so that the
-prediction error grows most, one signed gradient step from a uniform start (FGSM with random
-start, arXiv 2001.03994), and trains on the perturbed inputs against the clean next latents.
+Every update perturbs the model's inputs inside a box so that the prediction error grows most, and
+trains on the perturbed inputs against the clean next latents. The perturbation takes one signed
+gradient step from a uniform start (FGSM with random start, arXiv 2001.03994), or several (PGD,
+arXiv 1706.06083).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wm_planner.models.world_model import Latent, WorldModel
+from wm_planner.training.distributed import Group
+from wm_planner.training.losses import rollout_loss
+
+SPACES = ("tokens", "inputs")
 
 
 @dataclass(frozen=True)
@@ -22,82 +29,186 @@ class Adversarial:
     Attributes:
         visual_factor, proprio_factor, action_factor: radius over standard deviation.
         step: length of the signed step in radii.
+        num_steps: signed steps; 1 is FGSM, more are PGD (with `step` well below 1).
         adaptive: measure the standard deviations in every batch instead of the first only.
+        space: 'tokens' perturbs the tokens that the predictor sees, the embeddings of
+            proprioception and action in every patch by themselves, as released; 'inputs' perturbs
+            latents and the standardised action itself, one perturbation per frame, as the paper
+            writes.
+        rollouts: perturb the updates on imagined rollouts, too; the paper has none.
     """
 
     visual_factor: float = 0.05
     proprio_factor: float = 0.02
     action_factor: float = 0.02
     step: float = 1.25
+    num_steps: int = 1
     adaptive: bool = False
+    space: str = "tokens"
+    rollouts: bool = True
 
     def __post_init__(self) -> None:
         factors = (self.visual_factor, self.proprio_factor, self.action_factor)
         if min(factors) < 0 or self.step <= 0:
             raise ValueError(f"factors must be >= 0 and step > 0, got {factors}, {self.step}")
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        if self.space not in SPACES:
+            raise ValueError(f"unknown space '{self.space}'; choices: {', '.join(SPACES)}")
 
 
-def radii(model: WorldModel, z: Tensor, config: Adversarial) -> Tensor:
-    """(D,) radius of every token entry.
+def modality_std(parts: list[Tensor]) -> Tensor:
+    """(M,) scale of each modality (B, ...): as in the released code, the mean over windows of the
+    (unbiased) standard deviation of all its entries.
+    """
+    return torch.stack([part.flatten(1).std(dim=1).mean() for part in parts])
 
-    A modality's scale is the mean over windows of the (unbiased) standard deviation of all its
-    entries, as in the released code.
+
+def ascend(
+    loss_fn: Callable[[list[Tensor]], Tensor],
+    radius: list[Tensor],
+    unit_noise: list[Tensor],
+    step: float,
+    num_steps: int,
+) -> list[Tensor]:
+    """Perturbations inside [-radius, radius] after signed gradient steps up the loss.
 
     Args:
-        z: (B, K, P, D) assembled inputs.
+        loss_fn: of the perturbations.
+        radius: of each, broadcastable.
+        unit_noise: the starts in [-1, 1], as fractions of the radius.
+        step: in radii.
+        num_steps: how many.
     """
-    sizes = [
-        model.config.visual_dim,
-        model.config.proprio_emb_dim,
-        model.config.action_emb_dim,
-    ]
-    factors = (config.visual_factor, config.proprio_factor, config.action_factor)
-    return torch.cat(
-        [
-            factor * part.flatten(1).std(dim=1).mean().expand(size)
-            for part, size, factor in zip(z.split(sizes, dim=-1), sizes, factors, strict=True)
+    deltas = [noise * r for noise, r in zip(unit_noise, radius, strict=True)]
+    for _ in range(num_steps):
+        deltas = [delta.detach().requires_grad_(True) for delta in deltas]
+        gradients = torch.autograd.grad(loss_fn(deltas), deltas)
+        deltas = [
+            torch.maximum(torch.minimum(delta.detach() + step * r * gradient.sign(), r), -r)
+            for delta, r, gradient in zip(deltas, radius, gradients, strict=True)
         ]
-    )
+    return deltas
 
 
-def perturb(
-    model: WorldModel,
-    visual: Tensor,
-    proprio: Tensor,
-    actions: Tensor,
-    radius: Tensor,
-    unit_noise: Tensor,
-    step: float = 1.25,
-) -> Tensor:
-    """The perturbation (B, K, P, D) after one signed step, inside [-radius, radius].
+class _Adversary(ABC):
+    """Makes a batch as hard as the box around its inputs allows.
 
-    Args:
-        visual: (B, K + 1, P, Dv), proprio: (B, K + 1, p), actions: (B, K + 1, A), standardised.
-        radius: (D,).
-        unit_noise: (B, K, P, D) in [-1, 1], the start as a fraction of the radius.
-        step: length of the signed step in radii.
+    Attributes:
+        scale: (3,) standard deviations of visual, proprioception and action inputs that the radii
+            are fractions of: those of the first batch, or of the last when adaptive.
     """
-    delta = (unit_noise * radius).detach().requires_grad_(True)
-    loss = model.latent_loss(visual, proprio, actions, perturbation=delta)["loss"]
-    (gradient,) = torch.autograd.grad(loss, delta)
-    moved = delta.detach() + step * radius * gradient.sign()
-    return torch.maximum(torch.minimum(moved, radius), -radius)
 
-
-class AdversarialLoss:
-    """The training loss of Adversarial World Modeling; keeps the radii of the first batch."""
-
-    def __init__(self, model: WorldModel, config: Adversarial, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        config: Adversarial,
+        generator: torch.Generator,
+        group: Group | None = None,
+    ) -> None:
         self.model, self.config, self.generator = model, config, generator
-        self.radius: Tensor | None = None
+        self.group = group or Group()
+        self.scale: Tensor | None = None
 
     def __call__(self, visual: Tensor, proprio: Tensor, actions: Tensor) -> dict[str, Tensor]:
-        """Loss terms on perturbed windows of K + 1 frames (see `WorldModel.latent_loss`)."""
+        """Loss terms on the perturbed batch."""
+        batch = (visual, proprio, actions)
         with torch.no_grad():
-            latent = Latent(visual, self.model.proprio_encoder(proprio))
-            z = self.model.assemble(latent, actions)[:, :-1]
-            if self.radius is None or self.config.adaptive:
-                self.radius = radii(self.model, z, self.config)
-            noise = torch.rand(z.shape, generator=self.generator) * 2 - 1
-        delta = perturb(self.model, visual, proprio, actions, self.radius, noise, self.config.step)
-        return self.model.latent_loss(visual, proprio, actions, perturbation=delta)
+            parts = self._parts(*batch)
+            radius = self._radius(parts)
+            noise = [self._noise(part) for part in parts]
+        config = self.config
+        deltas = ascend(
+            lambda deltas: self._terms(deltas, *batch)["loss"],
+            radius,
+            noise,
+            config.step,
+            config.num_steps,
+        )
+        return self._terms(deltas, *batch)
+
+    @abstractmethod
+    def _parts(self, visual: Tensor, proprio: Tensor, actions: Tensor) -> list[Tensor]:
+        """What is perturbed: visual, proprioception and action, or all tokens in one."""
+
+    @abstractmethod
+    def _terms(
+        self, deltas: list[Tensor], visual: Tensor, proprio: Tensor, actions: Tensor
+    ) -> dict[str, Tensor]:
+        """Loss terms of the batch under perturbations of the parts."""
+
+    def _radius(self, parts: list[Tensor]) -> list[Tensor]:
+        joined = len(parts) == 1
+        modalities = list(parts[0].split(_sizes(self.model), dim=-1)) if joined else parts
+        scale = self.scale
+        if scale is None or self.config.adaptive:
+            scale = self.group.mean(modality_std(modalities))
+            if scale.isfinite().all():  # a damaged batch must not fix the radii
+                self.scale = scale
+        radius = scale.to(parts[0]) * _factors(self.config, parts[0])
+        return [_per_entry(self.model, radius)] if joined else list(radius)
+
+    def _noise(self, part: Tensor) -> Tensor:
+        """Uniform in [-1, 1]: this process's share of what is drawn for the whole batch."""
+        count = len(part) * self.group.size
+        noise = torch.rand((count, *part.shape[1:]), generator=self.generator) * 2 - 1
+        return noise[self.group.share(count)].to(part.device)
+
+
+class AdversarialLoss(_Adversary):
+    """The published loss: one step ahead, from perturbed windows of K + 1 frames.
+
+    Batches are those of `WorldModel.latent_loss`.
+    """
+
+    def _parts(self, visual: Tensor, proprio: Tensor, actions: Tensor) -> list[Tensor]:
+        latent = Latent(visual, self.model.proprio_encoder(proprio))
+        if self.config.space == "inputs":
+            return [x[:, :-1] for x in (latent.visual, latent.proprio, actions)]
+        return [self.model.assemble(latent, actions)[:, :-1]]
+
+    def _terms(
+        self, deltas: list[Tensor], visual: Tensor, proprio: Tensor, actions: Tensor
+    ) -> dict[str, Tensor]:
+        added = self._tokens(deltas, actions)
+        return self.model.latent_loss(visual, proprio, actions, perturbation=added)
+
+    def _tokens(self, deltas: list[Tensor], actions: Tensor) -> Tensor:
+        """The change of the tokens (B, K, P, D) that perturbations of the parts make."""
+        if self.config.space == "tokens":
+            return deltas[0]
+        visual, proprio, action = deltas
+        taken = actions[:, :-1]
+        clean = self.model.assemble(Latent(0 * visual, 0 * proprio), taken)
+        return self.model.assemble(Latent(visual, proprio), taken + action) - clean
+
+
+class AdversarialRollout(_Adversary):
+    """The same for imagined rollouts: the latent that they start from and all their actions.
+
+    Not in the paper. Batches are those of `losses.rollout_loss`; the actions are perturbed before
+    they are embedded, as in the space 'inputs'.
+    """
+
+    def _parts(self, visual: Tensor, proprio: Tensor, actions: Tensor) -> list[Tensor]:
+        return [visual[:, :1], self.model.proprio_encoder(proprio[:, :1]), actions]
+
+    def _terms(
+        self, deltas: list[Tensor], visual: Tensor, proprio: Tensor, actions: Tensor
+    ) -> dict[str, Tensor]:
+        return rollout_loss(self.model, visual, proprio, actions, perturbation=deltas)
+
+
+def _sizes(model: WorldModel) -> list[int]:
+    config = model.config
+    return [config.visual_dim, config.proprio_emb_dim, config.action_emb_dim]
+
+
+def _factors(config: Adversarial, like: Tensor) -> Tensor:
+    return like.new_tensor([config.visual_factor, config.proprio_factor, config.action_factor])
+
+
+def _per_entry(model: WorldModel, values: Tensor) -> Tensor:
+    """(D,) of one value per modality."""
+    sizes = torch.tensor(_sizes(model), device=values.device)
+    return values.repeat_interleave(sizes)

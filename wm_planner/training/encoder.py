@@ -4,6 +4,8 @@ The loss asks for pictures that can be drawn again (foreground-weighted reconstr
 that change slowly in time (frames 1 to `max_gap` model steps apart agree), and against collapse
 for a standard deviation of at least one and decorrelated entries (VICReg, arXiv 2105.04906,
 section 4). Slowness makes latent distance rank true distance, which is what a planner descends.
+Temporal straightening (arXiv 2603.12231) is an option: a weight on the curvature of the latent path
+through three equally distant frames.
 """
 
 from __future__ import annotations
@@ -16,20 +18,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
+from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.models.bundle import build_decoder, build_encoder
-from wm_planner.training.run_log import RunLog
+from wm_planner.training.learner import Learner, Schedule
+from wm_planner.training.loop import fit
+from wm_planner.training.machine import Machine
+
+KINDS = ("small", "keypoint", "dinov2")
 
 
 @dataclass(frozen=True)
 class EncoderTraining:
     """Settings of one encoder run; sizes in pixels, tokens and frames.
 
-    `kind` is 'small' (patch tokens) or 'keypoint' (image coordinates); `depth` is for 'small'.
+    `kind` is 'small' (patch tokens), 'keypoint' (image coordinates), or 'dinov2', which is used as
+    it is: `variant` and `weights` are for that one (see `DinoV2Encoder`), `depth` is for 'small'.
+    `curvature_weight` above 0 straightens latent paths.
     """
 
     kind: str = "small"
@@ -47,21 +55,31 @@ class EncoderTraining:
     invariance_weight: float = 1.0
     std_weight: float = 2.0
     covariance_weight: float = 0.1
+    curvature_weight: float = 0.0
     bf16: bool = False
     seed: int = 0
+    variant: str = "s"
+    weights: str = "official"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("small", "keypoint"):
-            raise ValueError(f"unknown encoder kind '{self.kind}'; choices: small, keypoint")
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown encoder kind '{self.kind}'; choices: {', '.join(KINDS)}")
         if self.num_updates < 1 or self.batch_pairs < 2 or self.max_gap < 1:
             raise ValueError(
                 f"num_updates >= 1, batch_pairs >= 2 and max_gap >= 1 are needed, got "
                 f"{self.num_updates}, {self.batch_pairs}, {self.max_gap}"
             )
 
+    @property
+    def num_frames(self) -> int:
+        """Frames of each place in a batch."""
+        return 3 if self.curvature_weight else 2
+
 
 def encoder_settings(config: EncoderTraining) -> dict:
     """The encoder entry of a ModelConfig."""
+    if config.kind == "dinov2":
+        return {"kind": config.kind, "variant": config.variant, "weights": config.weights}
     settings = {"kind": config.kind, "channels": config.channels}
     return settings | ({"depth": config.depth} if config.kind == "small" else {})
 
@@ -79,52 +97,92 @@ def covariance_penalty(z_BN: Tensor) -> Tensor:
     return off_diagonal / z_BN.shape[1]
 
 
-def train_encoder(store: TrajectoryStore, config: EncoderTraining, output: Path) -> torch.nn.Module:
+def curvature(first_BN: Tensor, second_BN: Tensor, third_BN: Tensor) -> Tensor:
+    """1 - cos of the angle between successive changes (arXiv 2603.12231, L_curv), the mean."""
+    return (1 - F.cosine_similarity(second_BN - first_BN, third_BN - second_BN)).mean()
+
+
+class EncoderLearner(Learner):
+    """Encoder and decoder, on pairs (or triples, for the curvature) of a store's images."""
+
+    name = "encoder"
+    log_every = 50
+
+    def __init__(self, images: np.ndarray, config: EncoderTraining, machine: Machine) -> None:
+        torch.manual_seed(config.seed)
+        self.rng = np.random.default_rng(config.seed)
+        self.images, self.config = images, config
+        self.schedule = Schedule(config.num_updates, config.learning_rate, config.weight_decay)
+        sizes = (images.shape[2], config.num_patches, config.dim)
+        self.encoder: Any = build_encoder(encoder_settings(config), *sizes)
+        self.decoder: Any = build_decoder(config.kind, *sizes)
+        parts: dict[str, Any] = {"encoder": self.encoder, "decoder": self.decoder}
+        self.module = nn.ModuleDict(parts).to(machine.device)
+        sample = images[self.rng.choice(len(images), 64), 0]
+        self._background = _to_input(np.median(sample, axis=0)[None]).to(machine.device)
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """Images (nB, 3, S, S) of n frames, a few model steps apart, of B places."""
+        return (_frames(self.images, self.config, self.rng),)
+
+    def loss(self, step: int, *batch: Tensor) -> dict[str, Tensor]:
+        """See the module."""
+        (x,) = batch
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
+            z = self.encoder(x)
+            drawn = self.decoder(z)
+        terms = _loss_terms(z.float(), drawn.float(), x, self._background, self.config)
+        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
+
+    def state(self) -> dict[str, Any]:
+        """The source of the batches."""
+        return {"rng": self.rng.bit_generator.state}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `state`."""
+        self.rng.bit_generator.state = state["rng"]
+
+
+def train_encoder(
+    store: TrajectoryStore, config: EncoderTraining, output: Path, machine: Machine | None = None
+) -> torch.nn.Module:
     """Train on the store's images and write ``encoder.safetensors`` (encoder and decoder).
 
     Args:
         store: trajectories; images are used as they are (their size is the encoder's).
         config: settings.
-        output: run directory, must not hold a run.
+        output: run directory.
+        machine: device, and whether to resume; one CPU by default.
+
+    Raises:
+        ConfigError: DINOv2, or several processes: variance and covariance are the whole batch's.
+        DatasetError: trajectories are too short.
+        TrainingError: a loss is not finite.
     """
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
-    images = store.images
-    size = images.shape[2]
-    log = RunLog(output, {"encoder": to_dict(config), "data": str(store.meta)})
-    encoder: Any = build_encoder(encoder_settings(config), size, config.num_patches, config.dim)
-    decoder: Any = build_decoder(config.kind, size, config.num_patches, config.dim)
-    parameters = [*encoder.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.num_updates, pct_start=0.05
-    )
-    background = _to_input(np.median(images[rng.choice(len(images), 64), 0], axis=0)[None])
-    progress = tqdm(range(config.num_updates), desc="encoder", unit="update")
-    for step in progress:
-        x = _pairs(images, config, rng)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            z = encoder(x)
-            drawn = decoder(z)
-        terms = _loss_terms(z.float(), drawn.float(), x, background, config)
-        loss = torch.stack(list(terms.values())).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 50 == 0 or step == config.num_updates - 1:
-            values = {name: float(value.detach()) for name, value in terms.items()}
-            log.write(step, **values)
-            progress.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
-    encoder.eval()
-    _standardise(encoder, decoder, images, rng)
+    machine = machine or Machine()
+    if config.kind == "dinov2":
+        raise ConfigError(
+            "encoder.kind dinov2 is used as it is; go on with 'wm-planner train model', without "
+            "--encoder"
+        )
+    if machine.group.size > 1:
+        raise ConfigError(
+            "train encoder runs in one process: its variance and covariance terms need the whole "
+            "batch; start it without torchrun"
+        )
+    needed = (config.num_frames - 1) * config.max_gap
+    if store.images.shape[1] <= needed:
+        raise DatasetError(
+            f"{store.directory}: trajectories have {store.images.shape[1]} frames, max_gap "
+            f"{config.max_gap} and curvature_weight {config.curvature_weight} need {needed + 1}"
+        )
+    learner = EncoderLearner(store.images, config, machine)
+    fit(learner, {"encoder": to_dict(config), "data": str(store.meta)}, output, machine)
+    encoder, decoder = learner.encoder.eval(), learner.decoder
+    _standardise(encoder, decoder, store.images, learner.rng, machine)
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"decoder.{k}": v for k, v in decoder.state_dict().items()}
-    save_file({k: v.contiguous() for k, v in state.items()}, output / "encoder.safetensors")
-    log.close()
+    save_file({k: v.contiguous().cpu() for k, v in state.items()}, output / "encoder.safetensors")
     return encoder
 
 
@@ -133,13 +191,14 @@ def _to_input(images: np.ndarray) -> Tensor:
     return x / 127.5 - 1.0
 
 
-def _pairs(images: np.ndarray, config: EncoderTraining, rng: np.random.Generator) -> Tensor:
-    """(2B, 3, S, S): frames and, in the second half, what followed a few model steps later."""
+def _frames(images: np.ndarray, config: EncoderTraining, rng: np.random.Generator) -> Tensor:
+    """(nB, 3, S, S): frames, then what followed a few model steps later, then as much later."""
     count, frames = images.shape[:2]
     gap = rng.integers(1, config.max_gap + 1, config.batch_pairs)
     row = rng.integers(0, count, config.batch_pairs)
-    start = rng.integers(0, frames - gap)
-    rows, times = np.concatenate([row, row]), np.concatenate([start, start + gap])
+    start = rng.integers(0, frames - (config.num_frames - 1) * gap)
+    rows = np.tile(row, config.num_frames)
+    times = np.concatenate([start + i * gap for i in range(config.num_frames)])
     return _to_input(images[rows, times])
 
 
@@ -148,8 +207,8 @@ def _loss_terms(
 ) -> dict[str, Tensor]:
     weight = 1 + config.foreground_weight * (x - background).abs().mean(1, keepdim=True)
     reconstruction = (weight * (drawn - x).square()).mean() / weight.mean()
-    now, later = z.flatten(1).chunk(2)
-    return {
+    now, later, *after = z.flatten(1).chunk(config.num_frames)
+    terms = {
         "reconstruction": config.reconstruction_weight * reconstruction,
         "invariance": config.invariance_weight * F.mse_loss(now, later),
         "std": config.std_weight * (std_hinge(now) + std_hinge(later)) / 2,
@@ -157,13 +216,19 @@ def _loss_terms(
         * (covariance_penalty(now) + covariance_penalty(later))
         / 2,
     }
+    if after:
+        terms["curvature"] = config.curvature_weight * curvature(now, later, after[0])
+    return terms
 
 
 @torch.no_grad()
-def _standardise(encoder: Any, decoder: Any, images: np.ndarray, rng: np.random.Generator) -> None:
+def _standardise(
+    encoder: Any, decoder: Any, images: np.ndarray, rng: np.random.Generator, machine: Machine
+) -> None:
     rows = rng.integers(0, len(images), 2048)
     times = rng.integers(0, images.shape[1], 2048)
-    z = torch.cat([encoder(_to_input(part)) for part in np.array_split(images[rows, times], 16)])
+    parts = np.array_split(images[rows, times], 16)
+    z = torch.cat([encoder(_to_input(part).to(machine.device)) for part in parts])
     for module in (encoder, decoder):
         module.token_mean.copy_(z.mean(dim=0))
         module.token_std.copy_((z - z.mean(dim=0)).std())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
@@ -17,7 +17,9 @@ from wm_planner.models.bundle import Bundle
 from wm_planner.models.init_network import InitNetwork
 from wm_planner.models.world_model import Latent, WorldModel
 from wm_planner.training.latents import LatentTrajectories, encode_store
-from wm_planner.training.run_log import RunLog
+from wm_planner.training.learner import Learner, Schedule
+from wm_planner.training.loop import fit
+from wm_planner.training.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,55 @@ class InitTraining:
             raise ValueError(f"held_out must be in (0, 1), got {self.held_out}")
 
 
+class InitLearner(Learner):
+    """A fresh initialisation network, on segments of encoded trajectories."""
+
+    name = "init"
+
+    def __init__(
+        self, model: WorldModel, data: LatentTrajectories, config: InitTraining, machine: Machine
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.model, self.config, self.group = model, config, machine.group
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.network = InitNetwork.for_model(model.config, config.horizon).to(machine.device)
+        self.module = self.network
+        self.train, self.held_out = data.split(config.held_out, config.seed)
+        self.schedule = Schedule(config.num_updates, config.learning_rate, config.weight_decay)
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """Frames, goals and the actions between, see `_segments`."""
+        config, share = self.config, self.group.share(self.config.batch_size)
+        now, goal, actions = _segments(
+            self.model, self.train, config.batch_size, config.horizon, self.generator, share
+        )
+        return now.visual, now.proprio, goal.visual, goal.proprio, actions
+
+    def loss(self, step: int, *batch: Tensor) -> dict[str, Tensor]:
+        """Squared error of the actions."""
+        *latents, actions = batch
+        now, goal = Latent(*latents[:2]), Latent(*latents[2:])
+        return {"loss": F.mse_loss(self.network(now, goal), actions)}
+
+    def evaluate(self) -> dict[str, float]:
+        """See `evaluate`."""
+        return evaluate(self.network, self.model, self.held_out)
+
+    def state(self) -> dict[str, Any]:
+        """The source of the batches."""
+        return {"generator": self.generator.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `state`."""
+        self.generator.set_state(state["generator"])
+
+
 def train_init_network(
-    store: TrajectoryStore, bundle: Bundle, config: InitTraining, output: Path
+    store: TrajectoryStore,
+    bundle: Bundle,
+    config: InitTraining,
+    output: Path,
+    machine: Machine | None = None,
 ) -> Bundle:
     """Train a fresh network on the latents of `bundle` and put it there; log to `output`.
 
@@ -56,44 +105,21 @@ def train_init_network(
 
     Raises:
         DatasetError: trajectories shorter than the horizon.
+        TrainingError: a loss is not finite.
     """
+    machine = machine or Machine()
     if store.actions.shape[1] < config.horizon:
         raise DatasetError(
             f"{store.directory}: trajectories have {store.actions.shape[1]} model steps, "
             f"horizon {config.horizon} needs at least as many"
         )
-    torch.manual_seed(config.seed)
-    generator = torch.Generator().manual_seed(config.seed)
-    model = bundle.model
-    network = InitNetwork.for_model(model.config, config.horizon)
-    train, held_out = encode_store(store, model, bundle.preprocess).split(
-        config.held_out, config.seed
-    )
-    log = RunLog(output, {"init_network": to_dict(config), "data": store.meta})
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.num_updates, pct_start=0.05
-    )
-    progress = tqdm(range(config.num_updates), desc="init", unit="update")
-    for step in progress:
-        now, goal, actions = _segments(model, train, config.batch_size, config.horizon, generator)
-        loss = F.mse_loss(network(now, goal), actions)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 250 == 0 or step == config.num_updates - 1:
-            values = {"loss": float(loss.detach()), **evaluate(network, model, held_out)}
-            log.write(step, **values)
-            progress.set_postfix({name: f"{value:.4f}" for name, value in values.items()})
-    bundle.init_network = network.eval().requires_grad_(False)
-    run = {**log.provenance, "minutes": round(log.minutes, 1), "data": store.meta}
-    run["held_out"] = evaluate(network, model, held_out)
+    model = bundle.model.to(machine.device)
+    data = encode_store(store, model, bundle.preprocess, machine)
+    learner = InitLearner(model, data, config, machine)
+    run = fit(learner, {"init_network": to_dict(config), "data": store.meta}, output, machine)
+    bundle.init_network = learner.network.eval().requires_grad_(False)
+    run |= {"data": store.meta, "held_out": learner.evaluate()}
     bundle.info = {**bundle.info, "init_network": run}
-    log.close()
     return bundle
 
 
@@ -115,14 +141,17 @@ def _segments(
     batch_size: int,
     horizon: int,
     generator: torch.Generator,
+    share: slice = slice(None),
 ) -> tuple[Latent, Latent, Tensor]:
     """Random first frames, goals `horizon` steps later and the (B, H, A) actions between.
 
     Every second goal comes without proprioception, that is with its mean (`Bundle.encode_goal`):
     a goal may be no more than a picture, and the mean must not then be taken for the place to go.
     """
-    visual, proprio, actions = data.windows(batch_size, horizon, generator)
-    unknown = torch.arange(batch_size) % 2 == 1
+    device = model.predictor.pos_embedding.device
+    windows = data.windows(batch_size, horizon, generator, share)
+    visual, proprio, actions = (x.to(device) for x in windows)
+    unknown = (torch.arange(batch_size)[share] % 2 == 1).to(device)
     aim = torch.where(unknown[:, None], 0.0, proprio[:, -1])
     now = Latent(visual[:, :1], model.proprio_encoder(proprio[:, :1]))
     return now, Latent(visual[:, -1:], model.proprio_encoder(aim[:, None])), actions

@@ -2,73 +2,105 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import WorldModel
+from wm_planner.training.feature_cache import cached_latents, chunks_of, encode_chunk
+from wm_planner.training.machine import Machine
+
+_ALL = slice(None)
 
 
 @dataclass(frozen=True)
 class LatentTrajectories:
-    """N trajectories of T model steps.
+    """Trajectories of T model steps.
 
     Attributes:
-        visual: (N, T + 1, P, Dv) float16 tokens.
-        proprio: (N, T + 1, p) float32, standardised.
-        actions: (N, T, A) float32, standardised.
+        visual: (M, T + 1, P, Dv) float16 or float32 tokens, in memory or mapped from a file.
+        proprio: (M, T + 1, p) float32, standardised.
+        actions: (M, T, A) float32, standardised.
+        rows: (N,) which of the M belong to this part; None for all.
     """
 
     visual: Tensor
     proprio: Tensor
     actions: Tensor
+    rows: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.visual) if self.rows is None else len(self.rows)
 
     def split(self, fraction: float, seed: int) -> tuple[LatentTrajectories, LatentTrajectories]:
-        """Split whole trajectories into (1 - fraction, fraction)."""
-        count = len(self.visual)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-        held_out = max(1, int(count * fraction))
-        return self._take(order[held_out:]), self._take(order[:held_out])
+        """Split whole trajectories into (1 - fraction, fraction); nothing is read or copied."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        held_out = max(1, int(len(self) * fraction))
+        if self.rows is not None:
+            order = self.rows[order]
+        return replace(self, rows=order[held_out:]), replace(self, rows=order[:held_out])
 
     def windows(
-        self, batch_size: int, length: int, generator: torch.Generator
+        self, batch_size: int, length: int, generator: torch.Generator, share: slice = _ALL
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Random windows: visual (B, L + 1, P, Dv), proprio (B, L + 1, p), actions (B, L, A)."""
-        rows = torch.randint(len(self.visual), (batch_size,), generator=generator)
+        """Random windows: visual (B, L + 1, P, Dv), proprio (B, L + 1, p), actions (B, L, A).
+
+        All B are drawn, those of `share` are read and returned.
+        """
+        rows = torch.randint(len(self), (batch_size,), generator=generator)
         last = self.actions.shape[1] - length
-        starts = torch.randint(last + 1, (batch_size,), generator=generator)
+        starts = torch.randint(last + 1, (batch_size,), generator=generator)[share]
+        if self.rows is not None:
+            rows = self.rows[rows]
         times = starts[:, None] + torch.arange(length + 1)
-        rows = rows[:, None]
+        rows = rows[share, None]
         return (
             self.visual[rows, times].float(),
             self.proprio[rows, times],
             self.actions[rows, times[:, :-1]],
         )
 
-    def _take(self, rows: Tensor) -> LatentTrajectories:
-        return LatentTrajectories(self.visual[rows], self.proprio[rows], self.actions[rows])
+
+def joined(parts: list[LatentTrajectories], newest: int | None = None) -> LatentTrajectories:
+    """All trajectories of `parts`, or the last `newest` of them."""
+    columns = zip(*((p.visual, p.proprio, p.actions) for p in parts), strict=True)
+    keep = slice(None if newest is None else -newest, None)
+    return LatentTrajectories(*(torch.cat(column)[keep] for column in columns))
 
 
-@torch.no_grad()
 def encode_store(
-    store: TrajectoryStore, model: WorldModel, preprocess: Preprocess, batch: int = 512
+    store: TrajectoryStore,
+    model: WorldModel,
+    preprocess: Preprocess,
+    machine: Machine | None = None,
 ) -> LatentTrajectories:
-    """Encode every frame of the store once."""
-    count, frames = store.images.shape[:2]
-    flat = store.images.reshape(count * frames, *store.images.shape[2:])
-    tokens = [
-        model.encode_images(preprocess.images(np.ascontiguousarray(flat[i : i + batch]))[None])[
-            0
-        ].to(torch.float16)
-        for i in tqdm(range(0, len(flat), batch), desc="encode", unit="batch")
-    ]
+    """Every frame of the store, encoded once; from the machine's cache where it has one.
+
+    Raises:
+        DatasetError: the cache cannot be written.
+    """
+    machine = machine or Machine()
+    if machine.cache is None:
+        visual = _encode_in_memory(store, model, preprocess, machine)
+    else:
+        visual = cached_latents(store, model, preprocess, machine)
     return LatentTrajectories(
-        torch.cat(tokens).unflatten(0, (count, frames)),
+        visual,
         preprocess.normalise_proprio(np.array(store.proprio)),
         preprocess.normalise_actions(np.array(store.actions)),
     )
+
+
+def _encode_in_memory(
+    store: TrajectoryStore, model: WorldModel, preprocess: Preprocess, machine: Machine
+) -> Tensor:
+    count, frames = store.images.shape[:2]
+    flat = store.images.reshape(count * frames, *store.images.shape[2:])
+    tokens = [
+        encode_chunk(flat[part], model, preprocess, machine) for part in chunks_of(flat, machine)
+    ]
+    return torch.cat(tokens).unflatten(0, (count, frames))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wm_planner.training.encoder import EncoderTraining
+from wm_planner.training.finetune import Finetuning
 from wm_planner.training.init_network import InitTraining
 from wm_planner.training.trainer import ModelTraining
 
@@ -21,11 +22,12 @@ class Collection:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Data, encoder, transition model, what starts plans, and the planner settings."""
+    """Data, encoder, transition model, what starts plans, finetuning, and planner settings."""
 
     task: str
     collect: Collection
     encoder: EncoderTraining = field(default_factory=EncoderTraining)
     model: ModelTraining = field(default_factory=ModelTraining)
     init_network: InitTraining = field(default_factory=InitTraining)
+    finetune: Finetuning = field(default_factory=Finetuning)
     planner: dict = field(default_factory=dict)

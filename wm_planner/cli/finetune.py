@@ -1,0 +1,153 @@
+"""`wm-planner finetune`: a checkpoint, trained further on what a planner makes of it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from wm_planner.cli.training_options import add_training_options, is_finished, training_machine
+from wm_planner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wm_planner.models.bundle import Bundle
+    from wm_planner.training.finetune import Corrections, Finetuning
+
+logger = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("finetune", help="train a checkpoint's world model further")
+    parser.add_argument(
+        "--method",
+        choices=("base", "adversarial", "online"),
+        required=True,
+        help="adversarial: on perturbed inputs; online: on what happens when its plans are "
+        "executed; base: as from scratch, for comparison",
+    )
+    parser.add_argument(
+        "--checkpoint", required=True, help="directory, shipped name, or variant with --task"
+    )
+    parser.add_argument("--task", help="the checkpoint's task")
+    parser.add_argument("--data", type=Path, required=True, help="directory of 'collect'")
+    parser.add_argument(
+        "--corrections",
+        type=Path,
+        help="directory of recorded trajectories that online learns from, instead of a simulator",
+    )
+    parser.add_argument("--recipe", type=Path, help="YAML, see config/train; its key 'finetune'")
+    parser.add_argument("--num-updates", type=int, help="optimizer steps")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="another setting, for example adversarial.visual_factor=0.1; may be repeated",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="simulators side by side (default 1: in process)"
+    )
+    add_training_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Finetune; the new checkpoint is OUTPUT/checkpoint.
+
+    Raises:
+        WmPlannerError: something cannot be used; the message names it.
+    """
+    from wm_planner.data.store import TrajectoryStore
+    from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+    from wm_planner.models.checkpoint import load_bundle, save_bundle
+    from wm_planner.training.finetune import finetune
+
+    result = args.output / "checkpoint"
+    if is_finished(args, result):
+        return 0
+    if args.workers < 1:
+        raise ConfigError(f"--workers must be at least 1, got {args.workers}")
+    if args.corrections is not None and args.method != "online":
+        raise ConfigError(f"--corrections is for --method online, not for '{args.method}'")
+    config = finetuning_of(args)
+    bundle = load_bundle(args.checkpoint, task=args.task)
+    card = read_card(resolve_checkpoint(args.checkpoint, args.task) / CARD)
+    parent = {"checkpoint": str(args.checkpoint), "sha256": card["sha256"], "info": card["info"]}
+    store = TrajectoryStore.open(args.data)
+    with training_machine(args) as machine:
+        corrections = _corrections(args, bundle)
+        bundle = finetune(
+            store, bundle, args.method, config, args.output, parent, machine, corrections
+        )
+        if machine.writes:
+            save_bundle(bundle, result)
+            before, after = bundle.info["held_out_before"], bundle.info["held_out"]
+            logger.info(
+                "written: %s (held-out error of the last rollout step %.4g, before %.4g)",
+                result,
+                after["val_last"],
+                before["val_last"],
+            )
+    return 0
+
+
+def finetuning_of(args: argparse.Namespace) -> Finetuning:
+    """The recipe's settings, changed by the command line.
+
+    Raises:
+        ConfigError: an unknown key or a value that cannot be used.
+    """
+    from wm_planner.config import from_dict, from_yaml, to_dict
+    from wm_planner.training.finetune import Finetuning
+    from wm_planner.training.recipe import Recipe
+
+    base = Finetuning() if args.recipe is None else from_yaml(Recipe, args.recipe).finetune
+    values = to_dict(base)
+    changes = list(args.settings)
+    if args.num_updates is not None:
+        changes.append(f"num_updates={args.num_updates}")
+    for change in changes:
+        _put(values, change)
+    return from_dict(Finetuning, values, "--set")
+
+
+def _put(values: dict[str, Any], change: str) -> None:
+    """Set 'a.b=value' in nested settings."""
+    path, separator, text = change.partition("=")
+    if not separator:
+        raise ConfigError(f"--set: '{change}' is not of the form key=value")
+    *groups, key = path.strip().split(".")
+    for group in groups:
+        if not isinstance(values.get(group), dict):
+            raise ConfigError(f"--set: '{path}': '{group}' has no settings of its own")
+        values = values[group]
+    try:
+        values[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set: '{change}': the value is not valid YAML") from error
+
+
+def _corrections(args: argparse.Namespace, bundle: Bundle) -> Corrections:
+    """Recorded trajectories, or the simulated task."""
+    from wm_planner.data.store import TrajectoryStore
+    from wm_planner.tasks import get_task
+    from wm_planner.training.finetune import Corrections
+
+    if args.method != "online":
+        return Corrections()
+    if args.corrections is not None:
+        return Corrections(recorded=TrajectoryStore.open(args.corrections))
+    env_id, image_size = get_task(bundle.task).env_id, bundle.preprocess.image_size
+
+    def make_env(render: bool) -> Any:
+        import gymnasium
+
+        name = f"sim_bridge:{env_id}"
+        return gymnasium.make(name, image_size=image_size, render=render).unwrapped
+
+    return Corrections(make_env=make_env, workers=args.workers)

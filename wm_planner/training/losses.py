@@ -1,0 +1,70 @@
+"""What the transition model is trained on, and what it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wm_planner.models.world_model import Latent, WorldModel
+from wm_planner.training.latents import LatentTrajectories
+
+
+def rollout_loss(
+    model: WorldModel,
+    visual: Tensor,
+    proprio: Tensor,
+    actions: Tensor,
+    perturbation: Sequence[Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Error of every step of an imagined rollout, joint mean as in `WorldModel.latent_loss`.
+
+    Args:
+        visual: (B, L + 1, P, Dv), proprio: (B, L + 1, p), actions: (B, L, A).
+        perturbation: added to the first frame's tokens (B, 1, P, Dv), to its embedded
+            proprioception (B, 1, Dp) and to the actions (B, L, A), never to the targets.
+    """
+    embedded = model.proprio_encoder(proprio)
+    now = Latent(visual[:, :1], embedded[:, :1])
+    if perturbation is not None:
+        by_visual, by_proprio, by_action = perturbation
+        now = Latent(now.visual + by_visual, now.proprio + by_proprio)
+        actions = actions + by_action
+    predicted = model.rollout(now, actions, mode=_mode(model))
+    error_visual = (predicted.visual[:, 1:] - visual[:, 1:]).square().mean()
+    error_proprio = (predicted.proprio[:, 1:] - embedded[:, 1:].detach()).square().mean()
+    dv, dp = model.config.visual_dim, model.config.proprio_emb_dim
+    loss = (dv * error_visual + dp * error_proprio) / (dv + dp)
+    return {"loss": loss, "visual": error_visual, "proprio": error_proprio}
+
+
+def history_windows(
+    model: WorldModel, visual: Tensor, proprio: Tensor, actions: Tensor
+) -> list[Tensor]:
+    """Every window of K + 1 frames in the segments, as `WorldModel.latent_loss` takes them."""
+    length = model.config.num_hist + 1
+    # The last frame's action is never used.
+    actions = torch.cat([actions, torch.zeros_like(actions[:, :1])], dim=1)
+    return [x.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1) for x in (visual, proprio, actions)]
+
+
+@torch.no_grad()
+def evaluate(model: WorldModel, data: LatentTrajectories, steps: int) -> dict[str, float]:
+    """Error of the last step of a rollout, and that of assuming nothing moves."""
+    was_training = model.predictor.training
+    model.predictor.eval()
+    generator = torch.Generator().manual_seed(0)
+    device = model.predictor.pos_embedding.device
+    visual, proprio, actions = (x.to(device) for x in data.windows(256, steps, generator))
+    now = Latent(visual[:, :1], model.proprio_encoder(proprio[:, :1]))
+    last = model.rollout(now, actions, mode=_mode(model)).visual[:, -1]
+    model.predictor.train(was_training)
+    return {
+        "val_last": float((last - visual[:, -1]).square().mean()),
+        "val_copy": float((visual[:, 0] - visual[:, -1]).square().mean()),
+    }
+
+
+def _mode(model: WorldModel) -> str:
+    return "markov" if model.config.num_hist == 1 else "history"

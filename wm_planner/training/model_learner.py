@@ -1,0 +1,160 @@
+"""What trains the transition model: batches, losses and settings, from scratch or further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wm_planner.data.store import TrajectoryStore
+from wm_planner.errors import DatasetError
+from wm_planner.models.world_model import WorldModel
+from wm_planner.training.adversarial import Adversarial, AdversarialLoss, AdversarialRollout
+from wm_planner.training.latents import LatentTrajectories
+from wm_planner.training.learner import SCHEDULES, Learner, Schedule
+from wm_planner.training.losses import evaluate, history_windows, rollout_loss
+from wm_planner.training.machine import Machine
+
+
+@dataclass(frozen=True)
+class Updates:
+    """How a transition model is trained, from scratch or further.
+
+    Attributes:
+        num_updates: optimizer steps in all.
+        rollout_fraction: share of the updates, at the end, that train on rollouts.
+        rollout_steps: length of those rollouts, model steps.
+        batch_size: windows per update, of all processes together; each gives `rollout_steps`
+            predictions.
+        learning_rate, weight_decay: AdamW.
+        embedding_learning_rate: of the action embedding; None for `learning_rate`.
+        schedule: 'one-cycle' (cosine) or 'constant'.
+        held_out: share of trajectories kept for validation; the seed says which.
+    """
+
+    num_updates: int = 6000
+    rollout_fraction: float = 0.5
+    rollout_steps: int = 5
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    embedding_learning_rate: float | None = None
+    schedule: str = "one-cycle"
+    held_out: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_updates < 1 or self.batch_size < 1 or self.rollout_steps < 1:
+            raise ValueError("num_updates, batch_size and rollout_steps must be at least 1")
+        if not 0 <= self.rollout_fraction <= 1 or not 0 < self.held_out < 1:
+            raise ValueError(
+                f"rollout_fraction must be in [0, 1] and held_out in (0, 1), got "
+                f"{self.rollout_fraction}, {self.held_out}"
+            )
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule '{self.schedule}'; choices: {', '.join(SCHEDULES)}")
+
+
+class ModelLearner(Learner):
+    """Predictor and action embedding, on windows of encoded trajectories.
+
+    The proprioception embedding stays as drawn: it fixes the scale that the planning objective's
+    alpha refers to, and training it lets the loss shrink its own target.
+
+    Args:
+        model: on the machine's device; is put into training mode.
+        data: whole set; its held-out part is only evaluated on.
+        config: settings.
+        machine: processes and precision.
+        adversarial: makes the teacher-forcing updates train on perturbed inputs.
+    """
+
+    name = "model"
+
+    def __init__(
+        self,
+        model: WorldModel,
+        data: LatentTrajectories,
+        config: Updates,
+        machine: Machine,
+        adversarial: Adversarial | None = None,
+    ) -> None:
+        torch.manual_seed(config.seed + machine.group.rank)
+        self.model, self.config, self.group = model, config, machine.group
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.train, self.held_out = data.split(config.held_out, config.seed)
+        self.schedule = Schedule(
+            config.num_updates, config.learning_rate, config.weight_decay, config.schedule
+        )
+        parts = (model.predictor, model.action_encoder, model.proprio_encoder)
+        self.module = nn.ModuleList(parts)
+        for part in parts[:2]:
+            part.requires_grad_(True)
+        model.predictor.train()
+        if machine.compile:
+            model.predictor.compile()
+        self._one_step: Callable[..., dict[str, Tensor]] = model.latent_loss
+        self._rollout: Callable[..., dict[str, Tensor]] = partial(rollout_loss, model)
+        self._adversaries: list[AdversarialLoss | AdversarialRollout] = []
+        if adversarial is not None:
+            given = (model, adversarial, self.generator, self.group)
+            self._one_step = AdversarialLoss(*given)
+            self._adversaries.append(self._one_step)
+            if adversarial.rollouts:
+                self._rollout = AdversarialRollout(*given)
+                self._adversaries.append(self._rollout)
+        self._rollouts_from = int(config.num_updates * (1 - config.rollout_fraction))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Predictor and action embedding, in two groups if their rates differ."""
+        predictor = list(self.model.predictor.parameters())
+        embedding = list(self.model.action_encoder.parameters())
+        rate = self.config.embedding_learning_rate
+        if rate is None:
+            return [{"params": [*predictor, *embedding]}]
+        return [{"params": predictor}, {"params": embedding, "lr": rate}]
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """Windows of `rollout_steps` model steps."""
+        return self.windows(self.train, self.config.batch_size)
+
+    def windows(self, data: LatentTrajectories, count: int) -> tuple[Tensor, ...]:
+        """This process's share of `count` random windows of `data`."""
+        steps, share = self.config.rollout_steps, self.group.share(count)
+        return data.windows(count, steps, self.generator, share)
+
+    def loss(self, step: int, *batch: Tensor) -> dict[str, Tensor]:
+        """Teacher forcing first, rollouts in the end."""
+        if step < self._rollouts_from:
+            return self._one_step(*history_windows(self.model, *batch))
+        return self._rollout(*batch)
+
+    def evaluate(self) -> dict[str, float]:
+        """See `losses.evaluate`."""
+        return evaluate(self.model, self.held_out, self.config.rollout_steps)
+
+    def state(self) -> dict[str, Any]:
+        """The source of the batches, and what adversaries keep from the first of them."""
+        scales = [adversary.scale for adversary in self._adversaries]
+        return {"generator": self.generator.get_state(), "scales": scales}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `state`."""
+        self.generator.set_state(state["generator"])
+        for adversary, scale in zip(self._adversaries, state["scales"], strict=True):
+            adversary.scale = scale
+
+
+def check_length(store: TrajectoryStore, steps: int) -> None:
+    """Raises:
+    DatasetError: trajectories have fewer than `steps` model steps.
+    """
+    if store.actions.shape[1] < steps:
+        raise DatasetError(
+            f"{store.directory}: trajectories have {store.actions.shape[1]} model steps, "
+            f"rollout_steps {steps} needs at least as many"
+        )
