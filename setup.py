@@ -25,7 +25,7 @@ EXTRAS = {
     "sim": ["mujoco", "gymnasium"],
     "record": ["rosbags", "mcap"],
     "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
-    "train": ["tensorboard", "h5py"],
+    "train": ["tensorboard", "h5py", "pyarrow"],
     "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy"],
 }
 

@@ -18,7 +18,7 @@ from wm_planner.data.bags import (  # noqa: E402
     read_messages,
     stamp_ns,
 )
-from wm_planner.data.build import build_store, export_hdf5  # noqa: E402
+from wm_planner.data.build import build_store  # noqa: E402
 from wm_planner.data.frames import FrameAssembler, replay  # noqa: E402
 from wm_planner.data.layouts import open_dataset  # noqa: E402
 from wm_planner.data.store import TrajectoryStore  # noqa: E402
@@ -91,6 +91,8 @@ def test_the_command_cuts_several_bags_and_says_what_it_left(tmp_path, caplog):
 
 def test_hdf5_holds_the_same(tmp_path):
     h5py = pytest.importorskip("h5py", reason="needs the 'train' extra")
+    from wm_planner.data.hdf5 import export_hdf5
+
     store = build_store(open_dataset(record(tmp_path / "bag")), tmp_path / "store", 2, 5, {})
     export_hdf5(store, tmp_path / "data.hdf5")
     with h5py.File(tmp_path / "data.hdf5") as file:

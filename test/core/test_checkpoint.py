@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
-from wm_planner.errors import CheckpointError  # noqa: E402
+from wm_planner.errors import CheckpointError, ConfigError  # noqa: E402
 from wm_planner.models import catalog  # noqa: E402
 from wm_planner.models.bundle import Bundle, build_model  # noqa: E402
 from wm_planner.models.checkpoint import load_bundle, publish, save_bundle  # noqa: E402
@@ -92,6 +92,19 @@ def test_names_resolve(saved, tmp_path, monkeypatch):
         catalog.resolve_checkpoint("wall-bas")
     with pytest.raises(CheckpointError, match="not a checkpoint directory"):
         catalog.resolve_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("tpu", "'tpu' is unknown; choices: auto, cpu, cuda"),
+        ("meta", "'meta' is not supported"),
+        (f"cuda:{torch.cuda.device_count()}", "this machine has"),
+    ],
+)
+def test_devices_that_are_not_there_are_named(saved, device, message):
+    with pytest.raises(ConfigError, match=message):
+        load_bundle(saved, device)
 
 
 def test_other_task_is_refused(saved):

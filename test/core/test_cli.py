@@ -48,6 +48,7 @@ def test_exit_code_is_the_commands(command):
     [
         (ConfigError("a.yaml: bad"), 2, "wm-planner: error: a.yaml: bad\n"),
         (KeyboardInterrupt(), 130, ""),
+        (OSError(13, "Permission denied", "/a"), 2, "wm-planner: error: /a: Permission denied\n"),
     ],
 )
 def test_errors_become_exit_codes(command, capsys, error, code, message):
@@ -63,11 +64,20 @@ def test_missing_library_is_named(command, capsys):
     assert err.count("\n") == 1 and "'probe' needs the Python module 'torch.nn'" in err
 
 
-@pytest.mark.parametrize("error", [ModuleNotFoundError("x", name="wm_planner.x"), KeyError("x")])
+@pytest.mark.parametrize("error", [ModuleNotFoundError("x", name="wm_planner.x"), OSError("x")])
 def test_bugs_keep_their_traceback(command, error):
     command(raising(error))
     with pytest.raises(type(error)):
         cli.main(["probe"])
+
+
+def test_a_reader_that_leaves_is_no_error():
+    code = "from wm_planner.cli.main import main; raise SystemExit(main(['info', 'wall-base']))"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    child.stdout.close()
+    assert (child.stderr.read(), child.wait()) == ("", 1)
 
 
 def test_unknown_command_is_one_line_with_a_suggestion(capsys):
@@ -108,8 +118,12 @@ def test_bad_value_is_one_line_and_exit_2(capsys, tmp_path):
     assert cli.main(["collect", "--task", "wal", *arguments]) == 2
     err = capsys.readouterr().err
     assert err.startswith("wm-planner: error: unknown task 'wal'. Did you mean 'wall'?")
-    assert cli.main(["collect", "--task", "wall", "--steps", "0", *arguments]) == 2
-    assert "--steps" in capsys.readouterr().err
+    for option, value in (("--steps", "0"), ("--seed", "-1")):
+        assert cli.main(["collect", "--task", "wall", option, value, *arguments]) == 2
+        assert option in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    assert cli.main(["collect", "--task", "wall", *arguments]) == 2
+    assert "out: exists already" in capsys.readouterr().err
 
 
 def test_info_lists_and_describes(capsys, tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from wm_planner.cli import main as cli
+from wm_planner.cli import targets
+from wm_planner.errors import ConfigError
 from wm_planner.evaluation.problems import Problems
 from wm_planner.models import checkpoint
 
@@ -110,6 +112,13 @@ def test_command_names_what_is_wrong(world, capsys, arguments: str, message: str
     assert message in capsys.readouterr().err
 
 
+def test_a_goal_state_must_be_numbers() -> None:
+    assert targets._read_state("[1, 2.5]").tolist() == [1.0, 2.5]
+    for text in ("[10, a]", "[1, [2]]", "{", "x"):
+        with pytest.raises(ConfigError, match="--goal-state .*: expected a list of numbers"):
+            targets._read_state(text)
+
+
 def test_command_goes_on_where_it_was_left(world, tmp_path, capsys) -> None:
     output = tmp_path / "run"
     arguments = ["eval", "--task", "wall", "--batch-size", "1", "--output", str(output)]
@@ -126,9 +135,9 @@ def test_command_goes_on_where_it_was_left(world, tmp_path, capsys) -> None:
 
 def test_command_drops_targets_that_start_solved(world, tmp_path, capsys, caplog) -> None:
     starts, goals = np.zeros((3, 2)) + 10.0, np.array([[11.0, 10.0], [30.0, 30.0], [20.0, 30.0]])
-    targets, file = tmp_path / "t.npz", tmp_path / "r.json"
-    Problems("wall", starts, goals).save(targets)
-    arguments = ["eval", "--task", "wall", "--targets", str(targets), "--json", str(file)]
+    saved, file = tmp_path / "t.npz", tmp_path / "r.json"
+    Problems("wall", starts, goals).save(saved)
+    arguments = ["eval", "--task", "wall", "--targets", str(saved), "--json", str(file)]
     assert cli.main([*arguments, "--episodes", "3"]) == 0
     result = json.loads(file.read_text())
     assert (result["episodes"], result["dropped"]) == (2, 1)

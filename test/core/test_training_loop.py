@@ -22,6 +22,7 @@ from wm_planner.errors import CheckpointError, ConfigError, TrainingError  # noq
 from wm_planner.training import loop  # noqa: E402
 from wm_planner.training.distributed import Group, joined  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining, train_encoder  # noqa: E402
+from wm_planner.training.learner import Schedule  # noqa: E402
 from wm_planner.training.machine import Machine  # noqa: E402
 from wm_planner.training.model_learner import ModelLearner  # noqa: E402
 from wm_planner.training.run_log import RunLog  # noqa: E402
@@ -153,6 +154,26 @@ def _finetune(world: Path, run: Path) -> None:
 
     args = build_parser(["finetune"]).parse_args(command(world, run))
     args.run(args)
+
+
+def test_a_directory_in_use_is_refused_before_frames_are_encoded(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("wm_planner.training.finetune.encode_store", None)
+    RunLog(tmp_path, {}).close()
+    with pytest.raises(ConfigError, match="holds a run already"):
+        _finetune(world, tmp_path)
+
+
+@pytest.mark.parametrize("num_updates", [1, 2, 19, 20, 21, 40])
+def test_runs_of_any_length_end_with_a_rate_of_nothing(num_updates):
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer, schedule = Schedule(num_updates, 0.5, 0.0).build([{"params": [weight]}])
+    rates = []
+    for _ in range(num_updates):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step() if len(rates) < num_updates else None
+    assert max(rates) <= 0.5 and (rates[-1] < 1e-3 or num_updates == 1)
+    assert num_updates < 21 or rates[0] < max(rates)
 
 
 def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path):

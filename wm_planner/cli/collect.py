@@ -38,8 +38,12 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.tasks import get_task
 
     task = get_task(args.task)
-    if args.num_trajectories < 1 or args.steps < 1 or args.workers < 1:
-        raise ConfigError("--num-trajectories, --steps and --workers must be at least 1")
+    if min(args.num_trajectories, args.steps, args.workers) < 1 or args.seed < 0:
+        raise ConfigError(
+            "--num-trajectories, --steps and --workers must be at least 1, --seed at least 0"
+        )
+    if args.output.exists():
+        raise ConfigError(f"--output {args.output}: exists already; choose another directory")
     job = functools.partial(
         collect_trajectory, args.task, steps=args.steps, size=args.image_size, seed=args.seed
     )

@@ -6,6 +6,7 @@ import argparse
 import functools
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ import yaml
 
 if TYPE_CHECKING:
     from wm_planner.data.dataset import Dataset
+    from wm_planner.data.store import TrajectoryStore
 
 logger = logging.getLogger(__name__)
 
 SHEET_ROWS, SHEET_COLUMNS = 6, 6  # trajectories, and frames of each
+EXPORTS = {"hdf5": "data.hdf5", "lerobot": "lerobot"}  # what is written below --output
 MANY = 16  # entries up to which each one's mean and standard deviation is shown
 
 
@@ -44,7 +47,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     build.add_argument(
         "--frame-skip", type=int, help="control periods per model step (default: the task's)"
     )
-    build.add_argument("--export", choices=("hdf5",), help="write data.hdf5 beside it, too")
+    build.add_argument(
+        "--export",
+        choices=tuple(EXPORTS),
+        help="for other tools, too: OUTPUT/data.hdf5 (robomimic), or the directory OUTPUT/lerobot",
+    )
     build.set_defaults(action_run=run_build)
     parser.set_defaults(run=run)
 
@@ -70,25 +77,38 @@ def run_build(args: argparse.Namespace) -> int:
     """Write a store, and say how much of what was recorded it holds."""
     from tqdm import tqdm
 
-    from wm_planner.data.build import build_store, export_hdf5
+    from wm_planner.data.build import build_store
     from wm_planner.data.layouts import open_dataset
     from wm_planner.errors import ConfigError
-    from wm_planner.tasks import get_task
+    from wm_planner.tasks import TASKS
 
     if args.steps < 1:
         raise ConfigError(f"--steps must be at least 1, got {args.steps}")
+    export = None if args.export is None else _exporter(args.export)
     dataset = open_dataset(args.path)
-    frame_skip = args.frame_skip or get_task(dataset.task).frame_skip
+    task = TASKS.get(dataset.task, dataset)  # the published rope and granular sets have none
+    frame_skip = args.frame_skip or task.frame_skip
     bar = functools.partial(tqdm, desc="build", unit="trajectory")
     meta = {"command": "wm-planner " + " ".join(sys.argv[1:])}
     store = build_store(dataset, args.output, args.steps, frame_skip, meta, bar)
-    if args.export == "hdf5":
-        export_hdf5(store, args.output / "data.hdf5")
+    if export is not None:
+        export(store, args.output / EXPORTS[args.export])
     used, there = store.meta["model_steps_used"], store.meta["model_steps_there"]
     logger.info(
         "%s: %d trajectories, %d of %d model steps", args.output, len(store.images), used, there
     )
     return 0
+
+
+def _exporter(kind: str) -> Callable[[TrajectoryStore, Path], None]:
+    """Looked for before anything is built: each needs a library of its own."""
+    if kind == "hdf5":
+        from wm_planner.data.hdf5 import export_hdf5
+
+        return export_hdf5
+    from wm_planner.data.lerobot import export_lerobot
+
+    return export_lerobot
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

@@ -135,19 +135,12 @@ def _put(values: dict[str, Any], change: str) -> None:
 def _corrections(args: argparse.Namespace, bundle: Bundle) -> Corrections:
     """Recorded trajectories, or the simulated task."""
     from wm_planner.data.store import TrajectoryStore
-    from wm_planner.tasks import get_task
+    from wm_planner.evaluation.job import EnvMaker
     from wm_planner.training.finetune import Corrections
 
     if args.method != "online":
         return Corrections()
     if args.corrections is not None:
         return Corrections(recorded=TrajectoryStore.open(args.corrections))
-    env_id, image_size = get_task(bundle.task).env_id, bundle.preprocess.image_size
-
-    def make_env(render: bool) -> Any:
-        import gymnasium
-
-        name = f"sim_bridge:{env_id}"
-        return gymnasium.make(name, image_size=image_size, render=render).unwrapped
-
+    make_env = EnvMaker(bundle.task, bundle.preprocess.image_size)
     return Corrections(make_env=make_env, workers=args.workers)

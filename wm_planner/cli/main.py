@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("OpenGL").setLevel(logging.WARNING)  # it tells of what it does without
     name = argv[0] if argv else ""
     try:
         if name and not name.startswith("-") and name not in COMMANDS:
@@ -70,6 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"'{name}' needs the Python module '{error.name}', which is not installed; "
             "install wm_planner with its extras (see setup.py), or source ROS 2"
         )
+    except BrokenPipeError:  # the reader of our output, `head` for example, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         return 130
 

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     data = _COMPUTE[args.figure](args)
     write_json(args.output.with_suffix(".json"), {"task": args.task, "seed": args.seed, **data})
     getattr(figures, f"draw_{args.figure.replace('-', '_')}")(args.output, data)
+    logger.info("written: %s", args.output)
     return 0
 
 

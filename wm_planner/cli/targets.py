@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 from wm_planner.errors import ConfigError
@@ -84,7 +85,7 @@ def _draw(args: argparse.Namespace, job: Job) -> Problems:
     try:
         if args.goals == "random":
             return goals.sample_problems(env, args.seed, args.episodes)
-        image, state = _read_image(args.goal_image), yaml.safe_load(args.goal_state)
+        image, state = _read_image(args.goal_image), _read_state(args.goal_state)
         return goals.image_problems(env, image, state, args.seed, args.episodes)
     finally:
         env.close()
@@ -97,6 +98,13 @@ def _read_image(file: Path) -> Any:
         return imageio.imread(file, mode="RGB")
     except (OSError, ValueError) as error:
         raise ConfigError(f"--goal-image {file}: no readable image: {error}") from error
+
+
+def _read_state(text: str) -> np.ndarray:
+    try:
+        return np.array(yaml.safe_load(text), np.float64)
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise ConfigError(f"--goal-state {text}: expected a list of numbers") from error
 
 
 def _check_goals(args: argparse.Namespace) -> None:

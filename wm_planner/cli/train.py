@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wm_planner.cli.training_options import add_training_options, is_finished, training_machine
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.models.bundle import Bundle
     from wm_planner.training.machine import Machine
@@ -57,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         )
     with training_machine(args) as machine:
         if args.part == "encoder":
-            train_encoder(store, recipe.encoder, args.output, machine)
+            encoder = train_encoder(store, recipe.encoder, args.output, machine)
+            _measure(args, encoder, store, machine)
         else:
             part = _train_init if args.part == "init" else _train_model
             bundle = part(args, recipe, store, machine)
@@ -66,6 +70,38 @@ def run(args: argparse.Namespace) -> int:
         if machine.writes:
             logger.info("written: %s", result)
     return 0
+
+
+def _measure(
+    args: argparse.Namespace, encoder: Any, store: TrajectoryStore, machine: Machine
+) -> None:
+    """Write OUTPUT/geometry.json: whether the latent can be planned in, as far as one can know."""
+    from wm_planner.errors import RenderError
+    from wm_planner.evaluation.job import EnvMaker
+    from wm_planner.evaluation.run import write_json
+    from wm_planner.tasks import get_task
+    from wm_planner.training.encoder import encode_images
+    from wm_planner.training.geometry import distance_correlation, greedy_success
+
+    task, size = get_task(store.meta["task"]), store.images.shape[2]
+    if store.states.shape[-1] != len(task.state_names):
+        logger.info("no simulator states in %s: distances are not measured", args.data)
+        return
+
+    def encode(images: np.ndarray) -> Tensor:
+        return encode_images(encoder, images, machine)
+
+    measures = {"rank_correlation": distance_correlation(store, encode)}
+    try:
+        env = EnvMaker(task.name, size)(True)
+    except (ImportError, RenderError) as error:
+        logger.info("no simulator: greedy look-ahead is not measured: %s", error)
+    else:
+        logger.info("greedy look-ahead: the way to the goal by latent distance, in the simulator")
+        measures["greedy_success"] = greedy_success(env, encode)
+        env.close()
+    write_json(args.output / "geometry.json", measures)
+    logger.info("latent distance: %s", ", ".join(f"{k} {v:.2f}" for k, v in measures.items()))
 
 
 def _train_init(

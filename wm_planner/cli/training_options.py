@@ -77,8 +77,16 @@ def training_machine(args: argparse.Namespace) -> Iterator[Machine]:
 
 
 def is_finished(args: argparse.Namespace, result: Path) -> bool:
-    """Whether a run that is to be resumed has come to its end already."""
-    if args.resume and result.exists():
+    """Whether a run that is to be resumed has come to its end already.
+
+    Raises:
+        ConfigError: --output holds a run that is not to be resumed; said before frames are encoded.
+    """
+    from wm_planner.training.run_log import check_free
+
+    if not args.resume:
+        check_free(args.output)
+    elif result.exists():
         logging.getLogger(__name__).info("%s: the run has finished already", result)
         return True
     return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 
 from wm_planner.data.dataset import Dataset, Window, Windows
 from wm_planner.data.store import Trajectory, TrajectoryStore, write_store
-from wm_planner.errors import DatasetError
 
 
 def build_store(
@@ -69,33 +67,3 @@ def _pieces(windows: Windows, numbers: Iterable[int]) -> Iterator[Trajectory]:
 def _states(window: Window) -> np.ndarray:
     """The states; where nobody knows them, rows without entries."""
     return np.zeros((len(window.images), 0)) if window.states is None else window.states
-
-
-def export_hdf5(store: TrajectoryStore, file: Path | str) -> None:
-    """Write a store in the layout of robomimic, which other imitation learning tools read.
-
-    Groups ``data/demo_<i>`` with ``obs/image`` (T+1, S, S, 3) uint8, ``obs/proprio``, ``states``
-    (where known) and ``actions`` (T, f*a); attributes ``num_samples`` (T) and, at ``data``,
-    ``total`` and ``env_args``. Observations have one frame more than there are actions.
-
-    Raises:
-        DatasetError: the file exists, or cannot be written.
-    """
-    import h5py
-
-    try:
-        with h5py.File(file, "x") as out:
-            data = out.create_group("data")
-            steps = store.actions.shape[1]
-            for index in range(len(store.actions)):
-                demo = data.create_group(f"demo_{index}")
-                demo.attrs["num_samples"] = steps
-                demo["obs/image"] = store.images[index]
-                demo["obs/proprio"] = store.proprio[index]
-                demo["actions"] = store.actions[index]
-                if store.states.shape[-1]:
-                    demo["states"] = store.states[index]
-            data.attrs["total"] = steps * len(store.actions)
-            data.attrs["env_args"] = json.dumps({"env_name": store.meta["task"], **store.meta})
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be written: {error}") from error

@@ -51,7 +51,10 @@ class TrajectoryStore:
         directory = Path(directory)
         meta_file = directory / "meta.json"
         if not meta_file.is_file():
-            raise DatasetError(f"{directory}: no meta.json; 'wm-planner collect' writes a store")
+            raise DatasetError(
+                f"{directory}: no meta.json; 'wm-planner collect' writes a store, 'wm-planner "
+                "dataset build' makes one of any other data set"
+            )
         try:
             meta = json.loads(meta_file.read_text())
         except json.JSONDecodeError as error:

@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn import Module
@@ -68,14 +69,43 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
     return directory
 
 
-def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) -> Bundle:
-    """Load a checkpoint by directory or name (see `resolve_checkpoint`).
+def torch_device(name: str, index: int = 0) -> torch.device:
+    """The device of that name.
+
+    Args:
+        name: 'auto' (cuda where there is one), 'cpu', 'cuda' or 'cuda:N'.
+        index: which one 'cuda' is.
 
     Raises:
+        ConfigError: another name, or this machine does not have it.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device '{name}' is unknown; choices: auto, cpu, cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device '{name}' is not supported; choices: auto, cpu, cuda")
+    if device.type == "cuda":
+        index = index if device.index is None else device.index
+        if index >= torch.cuda.device_count():
+            raise ConfigError(
+                f"device '{name}' number {index}: this machine has {torch.cuda.device_count()}"
+            )
+        device = torch.device("cuda", index)
+    return device
+
+
+def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) -> Bundle:
+    """Load a checkpoint by directory or name (see `resolve_checkpoint`), onto a `torch_device`.
+
+    Raises:
+        ConfigError: no such device.
         CheckpointError: missing, truncated, of another schema, or of sizes that do not fit; the
             message names the file and the key.
     """
-    directory = resolve_checkpoint(name, task)
+    directory, place = resolve_checkpoint(name, task), torch_device(device)
     card = read_card(directory / CARD)
     if task is not None and card["task"] != task:
         raise CheckpointError(
@@ -96,10 +126,8 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
         raise CheckpointError(f"{weights}: does not fit {CARD}: {error}") from error
     network = _load_init_network(directory, card, config)
     if network is not None:
-        network.to(device)
-    return Bundle(
-        model.to(device), preprocess, card["task"], card["planner"], card["info"], network
-    )
+        network.to(place)
+    return Bundle(model.to(place), preprocess, card["task"], card["planner"], card["info"], network)
 
 
 def publish(bundle: Bundle, root: Path | str, name: str) -> Path:

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from wm_planner.errors import ConfigError
+from wm_planner.models.checkpoint import torch_device
 
 _PATIENCE = timedelta(hours=12)  # one process may simulate or encode while the others wait
 
@@ -81,7 +82,9 @@ def joined(device: str = "auto") -> Iterator[tuple[Group, torch.device]]:
         ConfigError: the device does not exist.
     """
     size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
-    chosen = _device(device, local)
+    chosen = torch_device(device, local)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
     if size == 1:
         yield Group(), chosen
         return
@@ -90,23 +93,3 @@ def joined(device: str = "auto") -> Iterator[tuple[Group, torch.device]]:
         yield Group(dist.get_rank(), size), chosen
     finally:
         dist.destroy_process_group()
-
-
-def _device(name: str, local_rank: int) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device '{name}' is unknown; choices: auto, cpu, cuda") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device '{name}' is not supported; choices: auto, cpu, cuda")
-    if device.type == "cuda":
-        index = local_rank if device.index is None else device.index
-        if index >= torch.cuda.device_count():
-            raise ConfigError(
-                f"device '{name}' number {index}: this machine has {torch.cuda.device_count()}"
-            )
-        device = torch.device("cuda", index)
-        torch.cuda.set_device(device)
-    return device

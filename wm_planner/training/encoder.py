@@ -186,6 +186,13 @@ def train_encoder(
     return encoder
 
 
+@torch.no_grad()
+def encode_images(encoder: Any, images: np.ndarray, machine: Machine) -> Tensor:
+    """(n, S, S, 3) uint8 -> (n, P, D) tokens, on the CPU, a few images at a time."""
+    parts = np.array_split(images, -(-len(images) // 128))
+    return torch.cat([encoder(_to_input(part).to(machine.device)).cpu() for part in parts])
+
+
 def _to_input(images: np.ndarray) -> Tensor:
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     return x / 127.5 - 1.0
@@ -221,14 +228,12 @@ def _loss_terms(
     return terms
 
 
-@torch.no_grad()
 def _standardise(
     encoder: Any, decoder: Any, images: np.ndarray, rng: np.random.Generator, machine: Machine
 ) -> None:
     rows = rng.integers(0, len(images), 2048)
     times = rng.integers(0, images.shape[1], 2048)
-    parts = np.array_split(images[rows, times], 16)
-    z = torch.cat([encoder(_to_input(part).to(machine.device)) for part in parts])
+    z = encode_images(encoder, images[rows, times], machine)
     for module in (encoder, decoder):
         module.token_mean.copy_(z.mean(dim=0))
         module.token_std.copy_((z - z.mean(dim=0)).std())

@@ -1,12 +1,22 @@
-"""Can a latent be planned in? Does latent distance rank true distance?"""
+"""Can a latent be planned in? Measures of its distances, taken before any model is trained.
+
+A planner descends the distance to the goal's latent. It can do so where latent distance ranks true
+distance, and where going to the nearest latent, one true step at a time, arrives.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.tasks import get_task
+
+Encode = Callable[[np.ndarray], Tensor]  # uint8 images (n, S, S, 3) -> (n, ...)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -15,15 +25,15 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-@torch.no_grad()
 def distance_correlation(
-    store: TrajectoryStore, encode, num_frames: int = 400, seed: int = 0
+    store: TrajectoryStore, encode: Encode, num_frames: int = 400, seed: int = 0
 ) -> float:
     """Rank correlation of latent and true distance over all pairs of random frames.
 
     Args:
-        store: trajectories with simulator states.
-        encode: uint8 images (N, S, S, 3) -> (N, ...) tensor.
+        store: trajectories with simulator states; true distance is that of the task's success
+            test, in a straight line.
+        encode: the latent, distances being Euclidean.
         num_frames: frames drawn.
         seed: of the draw.
     """
@@ -39,3 +49,42 @@ def distance_correlation(
         [task.distance(states[i], states[j]) for i, j in zip(first, second, strict=True)]
     )
     return rank_correlation(latent_distance, true)
+
+
+def greedy_success(
+    env: Any, encode: Encode, num_problems: int = 20, num_candidates: int = 16, seed: int = 0
+) -> float:
+    """Share of the task's problems that greedy look-ahead in the true simulator solves.
+
+    Each model step tries random actions, held for the whole step, and takes the one that ends
+    nearest to the goal's latent; an episode has as many steps as the task allows.
+
+    Args:
+        env: environment of the task, which draws.
+        encode: the latent, distances being Euclidean.
+        num_problems: problem i is drawn from (seed, i).
+        num_candidates: actions tried at each step.
+    """
+    task, solved = env.task, 0
+    for i in range(num_problems):
+        rng = np.random.default_rng([seed, i])
+        state, goal = env.sample_problem(rng)
+        aim = encode(env.render_state(goal)[None]).flatten(1)
+        for _ in range(task.max_model_steps):
+            shape = (num_candidates, task.action_size)
+            tried = rng.uniform(task.action_low, task.action_high, shape)
+            ends = [_held(env, state, action) for action in tried]
+            seen = encode(np.stack([env.render_state(end) for end in ends])).flatten(1)
+            state = ends[int((seen - aim).square().sum(dim=1).argmin())]
+            if task.is_success(state, goal):
+                solved += 1
+                break
+    return solved / num_problems
+
+
+def _held(env: Any, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+    """The state after a model step of the same raw action."""
+    env.set_state(state)
+    for _ in range(env.task.frame_skip):
+        env.advance(action)
+    return env.get_state()

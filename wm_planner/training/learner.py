@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 SCHEDULES = ("one-cycle", "constant")
+_WARM_UP = 0.05  # of the updates
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ class Schedule:
         if self.kind == "constant":
             return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0, 0)
         highest = [group["lr"] for group in optimizer.param_groups]
+        # Without a whole update of warm-up OneCycleLR may divide by zero.
+        warm_up = _WARM_UP if _WARM_UP * self.num_updates > 1 else 0.0
         return optimizer, torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, highest, total_steps=self.num_updates, pct_start=0.05
+            optimizer, highest, total_steps=self.num_updates, pct_start=warm_up
         )
 
 

@@ -34,6 +34,17 @@ def provenance() -> dict[str, str]:
     return {"command": " ".join(sys.argv), "commit": current_commit()}
 
 
+def check_free(directory: Path) -> None:
+    """Raises:
+    ConfigError: the directory holds a run.
+    """
+    if (directory / CONFIG).exists():
+        raise ConfigError(
+            f"{directory}: holds a run already; choose another --output, or go on with it by "
+            "--resume"
+        )
+
+
 class RunLog:
     """Writes ``config.json`` once and ``metrics.jsonl`` line by line into a run directory.
 
@@ -97,12 +108,9 @@ class RunLog:
     def _directory_config(self, config: dict[str, Any], resume: bool) -> None:
         file = self.directory / CONFIG
         content = json.loads(json.dumps({**config, **self.provenance}))
+        if not resume:
+            check_free(self.directory)
         if file.exists():
-            if not resume:
-                raise ConfigError(
-                    f"{self.directory}: holds a run already; choose another --output, or go on "
-                    "with it by --resume"
-                )
             before = json.loads(file.read_text())
             _check_same(before, content, self.directory)
             again = {key: content[key] for key in _OF_A_START if key in content}

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
-from wm_planner.errors import CheckpointError
+from wm_planner.errors import CheckpointError, DatasetError
 from wm_planner.models.bundle import Bundle, build_decoder, build_encoder
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
@@ -53,7 +54,7 @@ def build_untrained(
     encoder_file: Path | None,
     config: ModelTraining,
 ) -> Bundle:
-    """A bundle with the trained encoder and decoder and a fresh predictor.
+    """A bundle with the trained encoder and decoder and a fresh predictor, drawn by its seed.
 
     Args:
         store: gives image size and statistics.
@@ -63,18 +64,15 @@ def build_untrained(
 
     Raises:
         CheckpointError: the encoder file is missing or of other sizes.
+        DatasetError: an entry of actions or proprioception never changes.
     """
     task = get_task(store.meta["task"])
-    stats = store.stats()
-    preprocess = Preprocess(
-        image_size=store.images.shape[2],
-        frame_skip=task.frame_skip,
-        action_mean=stats["action_mean"],
-        action_std=stats["action_std"],
-        proprio_mean=stats["proprio_mean"],
-        proprio_std=stats["proprio_std"],
-    )
+    try:
+        preprocess = Preprocess(store.images.shape[2], task.frame_skip, **store.stats())
+    except ValueError as error:
+        raise DatasetError(f"{store.directory}: cannot be standardised: {error}") from error
     settings = encoder_settings(encoder)
+    torch.manual_seed(config.seed)
     sizes = (preprocess.image_size, encoder.num_patches, encoder.dim)
     built: Any = build_encoder(settings, *sizes)
     decoder = "none" if encoder.kind == "dinov2" else encoder.kind

@@ -1,0 +1,175 @@
+"""Export to LeRobotDataset v3.0, which LeRobot's policies and viewers read.
+
+``data/chunk-000/file-*.parquet`` holds a row per frame, its picture as PNG in it, so that nothing
+is lost to a video codec; ``meta`` holds what the library looks up before it reads those.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wm_planner.data.store import TrajectoryStore
+from wm_planner.errors import DatasetError
+from wm_planner.tasks import get_task
+
+EPISODES_PER_FILE = 500
+IMAGE, STATE, ACTION = "observation.image", "observation.state", "action"
+INDICES = ("frame_index", "episode_index", "index", "task_index")
+DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+EPISODES, TASKS = "meta/episodes/chunk-000/file-000.parquet", "meta/tasks.parquet"
+MAX_PICTURES = 1000  # that statistics are taken over
+
+
+def export_lerobot(store: TrajectoryStore, directory: Path | str) -> None:
+    """Write a store as a LeRobot data set of one frame per model step.
+
+    Args:
+        store: every trajectory becomes an episode of T frames: each has the action (f * a,) that
+            followed it, so the last frame, which none follows, is left out.
+        directory: must not exist. ``LeRobotDataset(repo_id, root=directory)`` opens it.
+
+    Raises:
+        DatasetError: the directory exists, or cannot be written.
+        TaskError: nobody knows how many frames a second the store's task has.
+    """
+    directory = Path(directory)
+    fps = 1 / (get_task(store.meta["task"]).control_dt_s * int(store.meta["frame_skip"]))
+    try:
+        directory.mkdir()
+        _write(store, directory, fps)
+    except OSError as error:
+        if not isinstance(error, FileExistsError):
+            shutil.rmtree(directory, ignore_errors=True)
+        raise DatasetError(f"{directory}: cannot be written: {error}") from error
+
+
+def _write(store: TrajectoryStore, directory: Path, fps: float) -> None:
+    count, steps = store.actions.shape[:2]
+    info = {
+        "codebase_version": "v3.0",
+        "robot_type": None,
+        "total_episodes": count,
+        "total_frames": count * steps,
+        "total_tasks": 1,
+        "chunks_size": 1000,
+        "data_files_size_in_mb": 100,
+        "video_files_size_in_mb": 200,
+        "fps": int(fps) if fps.is_integer() else fps,
+        "splits": {"train": f"0:{count}"},
+        "data_path": DATA,
+        "video_path": None,
+        "features": _features(store),
+    }
+    for path in (DATA.format(chunk_index=0, file_index=0), EPISODES):
+        (directory / path).parent.mkdir(parents=True)
+    for name, content in (("info", info), ("stats", _stats(store))):
+        (directory / f"meta/{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    pq.write_table(_episodes(store), directory / EPISODES)
+    pq.write_table(_tasks(store.meta["task"]), directory / TASKS)
+    for file, first in enumerate(range(0, count, EPISODES_PER_FILE)):
+        name = DATA.format(chunk_index=0, file_index=file)
+        with pq.ParquetWriter(directory / name, _schema(store)) as writer:
+            for episode in range(first, min(first + EPISODES_PER_FILE, count)):
+                writer.write_table(_frames(store, episode, fps))
+
+
+def _features(store: TrajectoryStore) -> dict[str, Any]:
+    def feature(dtype: str, shape: Any, names: Any = None) -> dict[str, Any]:
+        return {"dtype": dtype, "shape": list(shape), "names": names}
+
+    return {
+        IMAGE: feature("image", store.images.shape[2:], ["height", "width", "channels"]),
+        STATE: feature("float32", store.proprio.shape[2:]),
+        ACTION: feature("float32", store.actions.shape[2:]),
+        "timestamp": feature("float32", (1,)),
+        **{name: feature("int64", (1,)) for name in INDICES},
+    }
+
+
+def _schema(store: TrajectoryStore) -> pa.Schema:
+    return pa.schema(
+        {
+            IMAGE: pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+            STATE: pa.list_(pa.float32(), store.proprio.shape[2]),
+            ACTION: pa.list_(pa.float32(), store.actions.shape[2]),
+            "timestamp": pa.float32(),
+            **dict.fromkeys(INDICES, pa.int64()),
+        }
+    )
+
+
+def _frames(store: TrajectoryStore, episode: int, fps: float) -> pa.Table:
+    steps = store.actions.shape[1]
+    number = np.arange(steps)
+    columns = {
+        IMAGE: [{"bytes": _png(image), "path": None} for image in store.images[episode, :-1]],
+        STATE: list(store.proprio[episode, :-1]),
+        ACTION: list(store.actions[episode]),
+        "timestamp": np.float32(number / fps),
+        "frame_index": number,
+        "episode_index": np.full(steps, episode),
+        "index": episode * steps + number,
+        "task_index": np.zeros(steps, np.int64),
+    }
+    return pa.table(columns, _schema(store))
+
+
+def _png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes()
+
+
+def _episodes(store: TrajectoryStore) -> pa.Table:
+    count, steps = store.actions.shape[:2]
+    number, zeros = np.arange(count), np.zeros(count, np.int64)
+    columns = {
+        "episode_index": number,
+        "tasks": [[store.meta["task"]]] * count,
+        "length": np.full(count, steps),
+        "dataset_from_index": number * steps,
+        "dataset_to_index": (number + 1) * steps,
+        "data/chunk_index": zeros,
+        "data/file_index": number // EPISODES_PER_FILE,
+        "meta/episodes/chunk_index": zeros,
+        "meta/episodes/file_index": zeros,
+    }
+    return pa.table(columns)
+
+
+def _tasks(task: str) -> pa.Table:
+    """A pandas table whose index is the task's name, without pandas."""
+    kinds = {"task_index": ("int64", "int64"), "task": ("unicode", "object")}
+    columns = [
+        {"name": name, "field_name": name, "pandas_type": a, "numpy_type": b, "metadata": None}
+        for name, (a, b) in kinds.items()
+    ]
+    names = {"index_columns": ["task"], "column_indexes": [], "columns": columns}
+    table = pa.table({"task_index": [0], "task": [task]})
+    return table.replace_schema_metadata({"pandas": json.dumps(names)})
+
+
+def _stats(store: TrajectoryStore) -> dict[str, Any]:
+    """Over all frames, of pictures over some; these (3, 1, 1), in [0, 1], as they are loaded."""
+    rows = np.unique(np.linspace(0, len(store.images) - 1, MAX_PICTURES).astype(int))
+    values = {
+        IMAGE: (store.images[rows, 0].reshape(-1, 3) / 255.0, (3, 1, 1)),
+        STATE: (store.proprio[:, :-1].reshape(-1, store.proprio.shape[2]), (-1,)),
+        ACTION: (store.actions.reshape(-1, store.actions.shape[2]), (-1,)),
+    }
+    return {
+        name: {
+            "min": x.min(axis=0).reshape(shape).tolist(),
+            "max": x.max(axis=0).reshape(shape).tolist(),
+            "mean": x.mean(axis=0, dtype=np.float64).reshape(shape).tolist(),
+            "std": x.std(axis=0, dtype=np.float64).reshape(shape).tolist(),
+            "count": [len(x)],
+        }
+        for name, (x, shape) in values.items()
+    }
