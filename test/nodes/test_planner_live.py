@@ -18,6 +18,7 @@ from wm_planner.models.checkpoint import save_bundle  # noqa: E402
 from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import ModelConfig  # noqa: E402
+from wm_planner.nodes.planner_config import PlannerNodeConfig  # noqa: E402
 from wm_planner.nodes.planner_node import PlannerNode  # noqa: E402
 from wm_planner.ros.conversions import (  # noqa: E402
     image_message,
@@ -248,3 +249,14 @@ def test_failed_configure_can_be_tried_again(graph, checkpoint, tmp_path):
     cv2.imwrite(str(file), np.zeros((SIZE, SIZE, 3), np.uint8))
     node.trigger_configure()
     graph.until(lambda: node.count_publishers("plan") == 1, "the publisher")
+
+
+@pytest.mark.parametrize(
+    ("lockstep", "settings", "frozen"),
+    [(True, ("",), 0), (False, ("",), 1), (False, ("frozen_steps=2",), 2)],
+)
+def test_a_moving_robot_keeps_the_step_it_is_taking(checkpoint, lockstep, settings, frozen):
+    config = PlannerNodeConfig(
+        checkpoint=checkpoint, image_size=SIZE, lockstep=lockstep, settings=settings
+    )
+    assert config.goal_planner()._planner.config.frozen_steps == frozen

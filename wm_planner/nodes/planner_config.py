@@ -22,7 +22,9 @@ class PlannerNodeConfig:
     task: str = param("wall", "task the checkpoint was trained for")
     checkpoint: str = param("base", "shipped variant, shipped name, or directory")
     planner: str = param("gbp", "solver: gbp, cem, mppi, gradient-cem or lbfgs")
-    settings: tuple[str, ...] = param(("",), "planner settings, each 'key=value'; '' for none")
+    settings: tuple[str, ...] = param(
+        ("",), "planner settings, each 'key=value'; '' for none; frozen_steps=1 unless lockstep"
+    )
     device: str = param("cpu", "torch device: cpu or cuda")
     threads: int = param(1, "CPU threads of the planner; at these sizes more only contend", low=1)
     seed: int = param(0, "of the planner's random generator", low=0)
@@ -69,7 +71,9 @@ class PlannerNodeConfig:
             WmPlannerError: the checkpoint, the device or a setting cannot be used.
         """
         use_threads(self.threads)
-        settings = [setting for setting in self.settings if setting]
+        # While a plan is made, the robot goes on with the last one.
+        moving = [] if self.lockstep else ["frozen_steps=1"]
+        settings = [*moving, *filter(None, self.settings)]
         return GoalPlanner(
             self.checkpoint,
             self.task,
