@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test results lint clean gl .venv
+.PHONY: demo test results bench bench-quick lint clean gl .venv
 
 demo: gl $(STAMP)
 	$(BIN)/wm-planner sim --task wall --episodes 1 --seed 0 --output runs/demo
@@ -14,6 +14,12 @@ test: gl $(STAMP)
 # About 1.5 hours on two free cores; goes on where it was left.
 results: gl $(STAMP)
 	$(BIN)/wm-planner results --config config/results.yaml --output runs/results
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks --save
+
+bench-quick: $(STAMP)
+	$(BIN)/python -m benchmarks --quick
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ Parameter names are those of the released checkpoints.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -167,3 +167,31 @@ class ViTPredictor(nn.Module):
             mask = self.mask[: frames * patches, : frames * patches]
         x = self.proj_out(self.transformer(x, mask)).reshape(batch, frames, patches, -1)
         return z_BTPD + x if self.residual else x
+
+
+class Window(Protocol):
+    """The frames that a rollout predicts from."""
+
+    def begin(self, z_BTPD: Tensor) -> Tensor:
+        """Forget all, take T frames (the last K of them); predict the next, (B, 1, P, D)."""
+        ...
+
+    def append(self, z_B1PD: Tensor) -> Tensor:
+        """Take one more frame, drop what is older than K frames; predict the next."""
+        ...
+
+
+class PredictorWindow:
+    """A window that is predicted whole."""
+
+    def __init__(self, predictor: ViTPredictor) -> None:
+        self._predictor = predictor
+
+    def begin(self, z_BTPD: Tensor) -> Tensor:
+        """See `Window.begin`."""
+        self._frames = z_BTPD[:, -self._predictor.num_hist :]
+        return self._predictor(self._frames)[:, -1:]
+
+    def append(self, z_B1PD: Tensor) -> Tensor:
+        """See `Window.append`."""
+        return self.begin(torch.cat([self._frames, z_B1PD], dim=1))

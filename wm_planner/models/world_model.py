@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wm_planner.errors import CheckpointError
 from wm_planner.models.embeddings import StepEmbedding
-from wm_planner.models.predictor import PredictorConfig, ViTPredictor
+from wm_planner.models.predictor import PredictorConfig, PredictorWindow, ViTPredictor, Window
 
 ROLLOUT_MODES = ("markov", "history")
 
@@ -123,6 +123,7 @@ class WorldModel(nn.Module):
         actions: Tensor,
         past_actions: Tensor | None = None,
         mode: str = "markov",
+        window: Window | None = None,
     ) -> Latent:
         """Imagine what H actions do.
 
@@ -133,14 +134,16 @@ class WorldModel(nn.Module):
                 mode is 'history'.
             mode: 'markov' predicts every step from one frame, proprioception re-tiled;
                 'history' from a window that grows to num_hist and then slides.
+            window: what predicts; None for this model's predictor, as it trains.
 
         Returns:
             H + 1 frames: now as encoded, then the predictions.
         """
+        window = window or PredictorWindow(self.predictor)
         if mode == "markov":
-            return self._rollout_markov(latent.frames(slice(-1, None)), actions)
+            return self._rollout_markov(latent.frames(slice(-1, None)), actions, window)
         if mode == "history":
-            return self._rollout_history(latent, actions, past_actions)
+            return self._rollout_history(latent, actions, past_actions, window)
         raise ValueError(f"rollout mode '{mode}' is unknown; choices: {', '.join(ROLLOUT_MODES)}")
 
     def loss(self, images: Tensor, proprio: Tensor, actions: Tensor) -> dict[str, Tensor]:
@@ -194,18 +197,18 @@ class WorldModel(nn.Module):
         visual, proprio, _ = z.split(sizes, dim=-1)
         return visual, proprio
 
-    def _rollout_markov(self, now: Latent, actions: Tensor) -> Latent:
+    def _rollout_markov(self, now: Latent, actions: Tensor, window: Window) -> Latent:
         embedded = self.action_encoder(actions)
         visual, proprio = [now.visual], [now.proprio]
         for step in range(actions.shape[1]):
             z = self._join(visual[-1], self._tile(proprio[-1]), embedded[:, step : step + 1])
-            next_visual, next_proprio = self._split(self.predict(z))
+            next_visual, next_proprio = self._split(window.begin(z))
             visual.append(next_visual)
             proprio.append(next_proprio[:, :, 0])
         return Latent(torch.cat(visual, dim=1), torch.cat(proprio, dim=1))
 
     def _rollout_history(
-        self, latent: Latent, actions: Tensor, past_actions: Tensor | None
+        self, latent: Latent, actions: Tensor, past_actions: Tensor | None, window: Window
     ) -> Latent:
         frames = latent.visual.shape[1]
         if frames > 1:
@@ -214,15 +217,14 @@ class WorldModel(nn.Module):
                 raise ValueError(f"{frames} frames need {frames - 1} past actions, got {got}")
             actions = torch.cat([past_actions, actions], dim=1)
         embedded = self.action_encoder(actions)
-        window = self._join(latent.visual, self._tile(latent.proprio), embedded[:, :frames])
-        window = window[:, -self.config.num_hist :]
-        visual, proprio = [latent.visual[:, -1:]], [latent.proprio[:, -1:]]
-        for step in range(frames, actions.shape[1] + 1):
-            next_visual, next_proprio = self._split(self.predict(window)[:, -1:])
+        z = self._join(latent.visual, self._tile(latent.proprio), embedded[:, :frames])
+        next_visual, next_proprio = self._split(window.begin(z))
+        visual = [latent.visual[:, -1:], next_visual]
+        proprio = [latent.proprio[:, -1:], next_proprio[:, :, 0]]
+        for step in range(frames, actions.shape[1]):
+            # Proprioception stays as predicted per patch; only the action is known.
+            z = self._join(next_visual, next_proprio, embedded[:, step : step + 1])
+            next_visual, next_proprio = self._split(window.append(z))
             visual.append(next_visual)
             proprio.append(next_proprio[:, :, 0])
-            if step < actions.shape[1]:
-                # Proprioception stays as predicted per patch; only the action is known.
-                frame = self._join(next_visual, next_proprio, embedded[:, step : step + 1])
-                window = torch.cat([window, frame], dim=1)[:, -self.config.num_hist :]
         return Latent(torch.cat(visual, dim=1), torch.cat(proprio, dim=1))

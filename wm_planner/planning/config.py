@@ -21,6 +21,8 @@ _CHOICES = {
     "objective": ("last", "all", "staged"),
     "init": ("zero", "randn", "network"),
     "rollout": ("markov", "history"),
+    "execution": ("auto", "plain"),
+    "precision": ("float32", "bfloat16"),
 }
 _AT_LEAST = {
     "horizon": 1,
@@ -79,6 +81,9 @@ class PlannerConfig:
             are executed while the plan is made.
         warm_start: start from the last plan, shifted by the time that passed.
         rollout: 'markov' or 'history'.
+        execution: 'auto' rolls out by the fastest way known for the model and device, 'plain' by
+            the model as it trains; plans are equal to rounding.
+        precision: of the matrix products, 'float32' or 'bfloat16' (the rest stays in float32).
         seed: of the planner's own random generator.
     """
 
@@ -109,6 +114,8 @@ class PlannerConfig:
     frozen_steps: int = 0
     warm_start: bool = True
     rollout: str = "markov"
+    execution: str = "auto"
+    precision: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:

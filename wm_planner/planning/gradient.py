@@ -13,14 +13,19 @@ _MOMENTUM = 0.9
 _STALL_TOLERANCE = 1e-3  # relative improvement that counts as progress
 
 
-def make_optimizer(name: str, actions: Tensor, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimizer called `name`, with its usual settings, for one tensor of actions."""
+def make_optimizer(
+    name: str, actions: Tensor, learning_rate: float, capturable: bool = False
+) -> torch.optim.Optimizer:
+    """The optimizer called `name`, with its usual settings, for one tensor of actions.
+
+    `capturable` keeps its state on the GPU, so that a CUDA graph can hold a step.
+    """
     if name in ("sgd", "momentum"):
         momentum = _MOMENTUM if name == "momentum" else 0.0
         return torch.optim.SGD([actions], lr=learning_rate, momentum=momentum)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
     # One tensor: the grouped implementation only adds overhead.
-    return kind([actions], lr=learning_rate, foreach=False)
+    return kind([actions], lr=learning_rate, foreach=False, capturable=capturable)
 
 
 def descend(
@@ -76,7 +81,7 @@ class GradientSolver:
         """See `Solver.solve`."""
         actions = init.clamp(low, high).requires_grad_(True)
         optimizer = make_optimizer(self.optimizer, actions, self.learning_rate)
-        best, stall = Incumbent(init), _Stall(self.stall_iterations)
+        best, stall = Incumbent(init), Stall(self.stall_iterations)
         trace, initial_costs = [], torch.empty(0)
         for iteration in range(num_iterations):
             before = actions.detach().clone()
@@ -98,7 +103,7 @@ class GradientSolver:
         return SolverResult(*best.take(), initial_costs, evaluations, torch.stack(trace))
 
 
-class _Stall:
+class Stall:
     """Problems whose best cost has not improved for `patience` iterations; 0 watches nothing.
 
     A stalled problem takes no further candidate, as if it had stopped alone.
@@ -109,11 +114,13 @@ class _Stall:
         self._reference: Tensor | None = None
 
     def mask(self, costs: Tensor) -> Tensor:
+        """Costs (B, N), infinite where a problem has stalled."""
         if self._reference is None or self._patience == 0:
             return costs
         return torch.where((self._waited >= self._patience)[:, None], torch.inf, costs)
 
     def everywhere(self, best: Tensor) -> bool:
+        """Count an iteration whose best costs so far are (B,); True when all have stalled."""
         if self._patience == 0:
             return False
         if self._reference is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,9 +11,12 @@ from torch import Tensor
 from wm_planner.errors import PlanningError
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent
+from wm_planner.planning.captured import CapturedSolver
 from wm_planner.planning.config import PlannerConfig
+from wm_planner.planning.engine import Engine
+from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.init_network import starting_network
-from wm_planner.planning.objective import goal_cost
+from wm_planner.planning.problem import Problem
 from wm_planner.planning.registry import make_solver
 from wm_planner.planning.solver import CostFn, SolverResult, StopFn, solve_from
 from wm_planner.tasks import get_task
@@ -60,11 +64,15 @@ class Planner:
             self.task.objective_alpha if config.objective_alpha is None else config.objective_alpha
         )
         self._solver = make_solver(config)
+        self.engine = Engine(bundle.model, config)
         self._network = starting_network(bundle, config)
         low, high = bundle.preprocess.action_bounds(self.task.action_low, self.task.action_high)
         if not config.bounded:
             low, high = torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
         self._low, self._high = low.to(bundle.device), high.to(bundle.device)
+        self.captured: CapturedSolver | None = None
+        if self.engine.captures and isinstance(self._solver, GradientSolver):
+            self.captured = CapturedSolver(self._solver, self._costs, self._low, self._high)
         rest = torch.zeros(bundle.preprocess.action_dim)
         self._rest = bundle.preprocess.normalise_actions(rest).to(bundle.device)
         self.clear()
@@ -92,7 +100,8 @@ class Planner:
         Without proprioception only the images are compared.
         """
         self.clear()
-        self._goal = self.bundle.encode_goal(goal)
+        with self.engine.encoding():
+            self._goal = self.bundle.encode_goal(goal)
         self._alpha = self.alpha if goal.proprio is not None else 0.0
 
     def plan(self, observation: Observation, should_stop: StopFn | None = None) -> Plan:
@@ -112,7 +121,8 @@ class Planner:
         """
         if self._goal is None:
             raise PlanningError("no goal is set: send a goal image first")
-        now = self.bundle.encode_observation(observation)
+        with self.engine.encoding():
+            now = self.bundle.encode_observation(observation)
         past = None
         if observation.actions is not None:
             normalise = self.bundle.preprocess.normalise_actions
@@ -148,10 +158,8 @@ class Planner:
         if self.last is None:
             raise PlanningError("there is no plan to imagine yet")
         detail = self.last
-        with torch.no_grad():
-            return self.bundle.model.rollout(
-                detail.now, detail.actions, detail.past_actions, self.config.rollout
-            )
+        with torch.no_grad(), self.engine.products():
+            return self.engine.rollout(detail.now, detail.actions, detail.past_actions)
 
     def plan_latents(
         self,
@@ -175,50 +183,14 @@ class Planner:
             alpha: weight of the proprioception error; None takes the planner's.
             should_stop: see `Solver.solve`.
         """
-        config, model = self.config, self.bundle.model
-        weight = self.alpha if alpha is None else alpha
-        if config.rollout == "markov":
+        if self.config.rollout == "markov":
             now = now.frames(slice(-1, None))
-        aim = Latent(goal.visual[:, None], goal.proprio[:, None])  # shared by all candidates
-
-        def cost_fn(actions_BNHA: Tensor) -> Tensor:
-            lead = actions_BNHA.shape[:2]
-
-            def each(x: Tensor) -> Tensor:  # a view when B or N is 1
-                return x[:, None].expand(-1, lead[1], *x.shape[1:]).flatten(0, 1)
-
-            flat = model.rollout(
-                Latent(each(now.visual), each(now.proprio)),
-                actions_BNHA.flatten(0, 1),
-                None if past_actions is None else each(past_actions),
-                config.rollout,
-            )
-            imagined = Latent(flat.visual.unflatten(0, lead), flat.proprio.unflatten(0, lead))
-            return goal_cost(imagined, aim, config.objective, config.objective_base, weight, replan)
-
-        start = warm
-        if warm is None and self._network is not None:
-            with torch.no_grad():
-                start = self._network(now, goal)
-        init = self._starting_points(len(now.visual), start, generator)
-        screened = init.shape[1] - self._num_restarts
-        if screened:
-            init = self._least(cost_fn, init)
-        result = solve_from(
-            config.frozen_steps if warm is not None else 0,
-            self._solver,
-            cost_fn,
-            init,
-            self._low,
-            self._high,
-            generator,
-            config.iterations(warm is not None),
-            should_stop,
-        )
-        if screened:
-            made = result.num_evaluations + screened + self._num_restarts
-            result = replace(result, num_evaluations=made)
-        return result
+        weight = self.alpha if alpha is None else alpha
+        problem = Problem(now, goal, past_actions, weight, replan)
+        if self.engine.refresh() and self.captured is not None:
+            self.captured.forget()
+        with self.engine.products():
+            return self._solve(problem, warm, generator, should_stop)
 
     def raw_actions(self, actions: Tensor) -> Tensor:
         """(B, H, A) standardised -> (B, H * frame_skip, a) physical, inside the bounds."""
@@ -249,6 +221,40 @@ class Planner:
         if not 0 <= num_raw < self.config.horizon * self.bundle.preprocess.frame_skip:
             return None
         return self.shift(self.last.actions, num_raw)
+
+    def _costs(self, problem: Problem, actions_BNHA: Tensor) -> Tensor:
+        return problem.costs(self.engine, self.config, actions_BNHA)
+
+    def _solve(
+        self,
+        problem: Problem,
+        warm: Tensor | None,
+        generator: torch.Generator,
+        should_stop: StopFn | None,
+    ) -> SolverResult:
+        config = self.config
+        cost_fn = partial(self._costs, problem)
+        start = warm
+        if warm is None and self._network is not None:
+            with torch.no_grad():
+                start = self._network(problem.now, problem.goal)
+        init = self._starting_points(len(problem.now.visual), start, generator)
+        screened = init.shape[1] - self._num_restarts
+        if screened:
+            init = self._least(cost_fn, init)
+        frozen = config.frozen_steps if warm is not None else 0
+        budget, result = config.iterations(warm is not None), None
+        if self.captured is not None:
+            result = self.captured.solve(problem, init, frozen, generator, budget, should_stop)
+        if result is None:
+            low, high = self._low, self._high
+            result = solve_from(
+                frozen, self._solver, cost_fn, init, low, high, generator, budget, should_stop
+            )
+        if screened:
+            made = result.num_evaluations + screened + self._num_restarts
+            result = replace(result, num_evaluations=made)
+        return result
 
     @property
     def _num_restarts(self) -> int:

@@ -1,0 +1,254 @@
+"""The rows of the table: what is measured, on which model, against what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from benchmarks.released import cross_entropy
+from benchmarks.subjects import SHIPPED, Subject, full_size, shipped
+from wm_planner.models.products import has_bfloat16
+from wm_planner.types import Observation
+
+HORIZON = 5
+ROLLOUTS = ("markov", "history")
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison.
+
+    Attributes:
+        name: what is done.
+        subject: model.
+        sizes: of the work, for people.
+        alternatives: by name; the first is the released procedure.
+        rounds: times that each is run.
+        note: how the numbers are to be read.
+    """
+
+    name: str
+    subject: str
+    sizes: str
+    alternatives: dict[str, Run]
+    rounds: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is done: everything, or what fits two minutes on two cores."""
+
+    rounds: int = 9
+    full_rounds: int = 5
+    plan_iterations: int = 100
+    full_plan_iterations: int = 100
+    samples: int = 300
+    full_samples: int = 300
+    refits: int = 30
+    full_refits: int = 30
+    batch: int = 32
+    full_batch: int = 4
+    shipped: tuple[str, ...] = field(default=SHIPPED)
+
+
+FULL = Amount()
+# A CPU takes hours for the published amount; of CEM the time goes with samples and refits.
+CPU = Amount(full_plan_iterations=3, full_samples=4, full_refits=1, refits=1)
+QUICK = Amount(5, 2, 20, 1, 64, 2, 3, 1, 8, 1, ("wall",))
+
+
+def cases(amount: Amount, device: str, only: str = "") -> Iterator[Case]:
+    """All rows whose name or model contains `only`; models are built as they are needed."""
+    for name in ("full", *amount.shipped):
+        bundle = full_size(device=device) if name == "full" else shipped(name, device)
+        for case in _of(Subject.of(name, bundle), amount, bundle.device):
+            if only in case.name or only in case.subject:
+                yield case
+
+
+def _of(subject: Subject, amount: Amount, device: torch.device) -> Iterator[Case]:
+    full = subject.name == "full"
+    rounds = amount.full_rounds if full else amount.rounds
+    batch = amount.full_batch if full else amount.batch
+    precisions = ["float32"]
+    if full and has_bfloat16(device):
+        precisions.append("bfloat16")
+    make = _Make(subject, rounds, precisions)
+    yield make.encode()
+    yield make.predict()
+    for rollout in ROLLOUTS if subject.bundle.model.config.num_hist > 1 else ROLLOUTS[:1]:
+        yield make.iteration(rollout)
+    iterations = amount.full_plan_iterations if full else amount.plan_iterations
+    yield make.plan(iterations)
+    yield make.restarts(4 if full and device.type == "cpu" else 16, iterations)
+    if not full:
+        yield make.replan()
+        yield make.camera()
+    yield make.cem(
+        *((amount.full_samples, amount.full_refits) if full else (amount.samples, amount.refits))
+    )
+    yield make.training(batch)
+
+
+@dataclass(frozen=True)
+class _Make:
+    subject: Subject
+    rounds: int
+    precisions: list[str]
+
+    def _case(self, name: str, sizes: str, runs: dict[str, Run], note: str = "") -> Case:
+        return Case(name, self.subject.name, sizes, runs, self.rounds, note)
+
+    def encode(self) -> Case:
+        subject, (images, proprio) = self.subject, self.subject.images()
+        planner = subject.planner()
+
+        @torch.no_grad()
+        def plain() -> object:
+            return subject.plain.encode(images, proprio)
+
+        def ours() -> object:
+            with planner.engine.encoding():
+                return subject.bundle.model.encode_obs(images, proprio)
+
+        return self._case("encode", "1 image", {"released": plain, "float32": ours})
+
+    def predict(self) -> Case:
+        subject = self.subject
+        now = subject.bundle.encode_observation(subject.observation)
+        z = subject.bundle.model.assemble(now, subject.start(1)).detach()
+        runs: dict[str, Run] = {"released": torch.no_grad()(lambda: subject.plain.predictor(z))}
+        for precision in self.precisions:
+            engine = subject.planner(precision=precision).engine
+
+            @torch.no_grad()
+            def ours(engine=engine) -> object:  # type: ignore[no-untyped-def]
+                with engine.products():
+                    return engine.predict(z[:, 0])
+
+            runs[precision] = ours
+        return self._case("predict", "1 frame", runs)
+
+    def iteration(self, rollout: str) -> Case:
+        runs: dict[str, Run] = {"released": self.subject.plain_descent(HORIZON, rollout).step}
+        for precision in self.precisions:
+            descent = self.subject.descent(HORIZON, rollout=rollout, precision=precision)
+            runs[precision] = descent.step
+        plain = self.subject.descent(HORIZON, rollout=rollout, execution="plain")
+        runs["plain path"] = plain.step
+        return self._case(f"iteration, {rollout}", f"H={HORIZON}", runs)
+
+    def plan(self, iterations: int) -> Case:
+        subject = self.subject
+
+        def plain() -> None:
+            descent = subject.plain_descent(HORIZON, "markov")
+            for _ in range(iterations):
+                descent.step()
+
+        runs: dict[str, Run] = {"released": plain}
+        for precision in self.precisions:
+            planner = subject.planner(
+                num_iterations=iterations, horizon=HORIZON, precision=precision
+            )
+            runs[precision] = lambda planner=planner: planner.plan(subject.observation)
+        return self._case(f"plan of {iterations}", f"H={HORIZON}", runs, "with encoding")
+
+    def restarts(self, count: int, iterations: int) -> Case:
+        runs: dict[str, Run] = {}
+        for starts in (1, count):
+            planner = self.subject.planner(
+                num_restarts=starts, num_iterations=iterations, horizon=HORIZON
+            )
+            runs[f"{starts} starts"] = lambda planner=planner: planner.plan(
+                self.subject.observation
+            )
+        sizes = f"H={HORIZON}, {iterations} iterations"
+        return self._case("restarts", sizes, runs, "against 1 start")
+
+    def replan(self) -> Case:
+        return self._closed_loop("warm replan", None)
+
+    def camera(self) -> Case:
+        return self._closed_loop("camera to plan", (480, 640))
+
+    def _closed_loop(self, name: str, camera: tuple[int, int] | None) -> Case:
+        """Plans as the node makes them, each from the last."""
+        bundle = self.subject.bundle
+        subject = Subject.of(self.subject.name, bundle, camera)
+        planner = subject.planner(warm_start=True)
+        period_ns = planner.dt_ns * bundle.preprocess.frame_skip
+        count = planner.config.iterations(True)
+        seen, turn = subject.observation, [0]
+        planner.plan(seen)
+
+        def ours() -> None:
+            turn[0] += 1
+            planner.plan(Observation(seen.images, seen.proprio, turn[0] * period_ns))
+
+        def plain() -> None:
+            descent = subject.plain_descent(HORIZON, "markov")
+            for _ in range(count):
+                descent.step()
+
+        sizes = f"H={HORIZON}, {count} iterations"
+        return self._case(name, sizes, {"released": plain, "shipped": ours})
+
+    def cem(self, samples: int, refits: int) -> Case:
+        subject, elites = self.subject, max(2, samples // 10)
+
+        def plain() -> object:
+            images, start = subject.images(), subject.start(HORIZON)[0]
+            goal = subject.plain_goal()
+            return cross_entropy(
+                subject.plain, *images, goal, start, "markov", samples, elites, refits
+            )
+
+        runs: dict[str, Run] = {"released": plain}
+        for precision in self.precisions:
+            planner = subject.planner(
+                solver="cem",
+                num_samples=samples,
+                num_elites=elites,
+                num_iterations=refits,
+                horizon=HORIZON,
+                precision=precision,
+            )
+            runs[precision] = lambda planner=planner: planner.plan(subject.observation)
+        return self._case("CEM plan", f"{samples} x {refits}, H={HORIZON}", runs)
+
+    def training(self, batch: int) -> Case:
+        subject = self.subject
+        model, config = subject.bundle.model, subject.bundle.model.config
+        frames = config.num_hist + 1
+        images = torch.rand(batch, frames, 3, *(config.image_size,) * 2, device=subject.device)
+        proprio = torch.randn(batch, frames, config.proprio_dim, device=subject.device)
+        actions = torch.randn(batch, frames, config.action_dim, device=subject.device)
+        with torch.no_grad():
+            latents = model.encode_images(images)
+        trained = [
+            *model.predictor.parameters(),
+            *model.action_encoder.parameters(),
+            *model.proprio_encoder.parameters(),
+        ]
+
+        def plain() -> None:
+            subject.plain.training_loss(images, proprio, actions).backward()
+            subject.plain.zero_grad()
+
+        def ours() -> None:
+            for weight in trained:
+                weight.requires_grad_(True)
+            loss = model.latent_loss(latents, proprio, actions)["loss"]
+            torch.autograd.grad(loss, trained)
+            for weight in trained:
+                weight.requires_grad_(False)
+
+        note = "forward and backward; ours from stored encodings"
+        runs: dict[str, Run] = {"released": plain, "float32": ours}
+        return self._case("training step", f"batch {batch}", runs, note)

@@ -1,0 +1,32 @@
+"""How the cost of an iteration grows with horizon, starting points, patches and history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.cases import Case
+from benchmarks.subjects import Subject, full_size
+
+_ROUNDS = 3
+
+
+def growth_cases(device: str) -> Iterator[Case]:
+    """One row for each quantity; ratios are against its first, smallest value."""
+    full = Subject.of("full", full_size(device=device))
+    yield _case("horizon", "1 start", {f"H={h}": full.descent(h).step for h in (1, 2, 5, 10)})
+    starts = {f"{n} starts": full.descent(5, restarts=n).step for n in (1, 2, 4)}
+    yield _case("starting points", "H=5", starts)
+    by_patches = {}
+    for patches in (16, 49, 100, 196):
+        subject = Subject.of("full", full_size(num_patches=patches, device=device))
+        by_patches[f"P={patches}"] = subject.descent(5).step
+    yield _case("patches", "H=5", by_patches)
+    by_history = {}
+    for history in (1, 2, 3):
+        subject = Subject.of("full", full_size(num_hist=history, device=device))
+        by_history[f"K={history}"] = subject.descent(5, rollout="history").step
+    yield _case("history", "H=5, history rollout", by_history)
+
+
+def _case(name: str, sizes: str, alternatives: dict) -> Case:
+    return Case(f"growth, {name}", "full", sizes, alternatives, _ROUNDS)

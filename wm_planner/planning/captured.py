@@ -1,0 +1,206 @@
+"""Gradient descent whose iteration is recorded once and then replayed without Python.
+
+At batch 1 a GPU waits for its thousands of small launches; a CUDA graph issues them at once. An
+iteration is rollout, cost, derivative, optimizer step, noise, bounds and the best so far, on
+tensors that stay where they are; a plan only copies its problem into them. The random numbers are
+drawn outside, in the order of `GradientSolver`, whose results these are to rounding.
+
+Written against the documentation of CUDA graphs and tested on a CPU with a recorder that calls
+again; not measured on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from wm_planner.models.world_model import Latent
+from wm_planner.planning.gradient import GradientSolver, Stall, make_optimizer
+from wm_planner.planning.problem import Problem
+from wm_planner.planning.solver import Incumbent, SolverResult, StopFn
+
+CostsOf = Callable[[Problem, Tensor], Tensor]
+Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+_WARM_UP = 3  # iterations before the recording, for libraries that choose and allocate at first
+_KEPT = 4  # recordings
+
+
+def record_cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
+    """Record CUDA work; the result issues it again."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_WARM_UP):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+class CapturedSolver:
+    """`GradientSolver` by replay.
+
+    Args:
+        solver: whose settings are taken.
+        costs: (B, N) costs of (B, N, H, A) candidates of a problem.
+        low, high: (A,) bounds.
+        record: records work and returns what repeats it.
+    """
+
+    def __init__(
+        self,
+        solver: GradientSolver,
+        costs: CostsOf,
+        low: Tensor,
+        high: Tensor,
+        record: Recorder = record_cuda_graph,
+    ) -> None:
+        self._solver, self._costs, self._bounds = solver, costs, (low, high)
+        self._record = record
+        self._kept: dict[tuple, _Iteration] = {}
+        self.failed = False
+
+    def forget(self) -> None:
+        """Drop all recordings: the weights they read are no longer the model's."""
+        self._kept.clear()
+
+    def solve(
+        self,
+        problem: Problem,
+        init: Tensor,
+        frozen: int,
+        generator: torch.Generator,
+        num_iterations: int,
+        should_stop: StopFn | None = None,
+    ) -> SolverResult | None:
+        """As `solve_from` with a `GradientSolver`; None when nothing could be recorded."""
+        patience = self._solver.stall_iterations
+        if self.failed or (patience and len(init) > 1):  # each of a batch stalls by itself
+            return None
+        iteration = self._iteration(problem, init, frozen)
+        if iteration is None:
+            return None
+        iteration.begin(problem, init)
+        stall, stalled, trace = Stall(patience), False, []
+        initial_costs = torch.empty(0)
+        for index in range(num_iterations):
+            iteration.step(generator)
+            if index == 0:
+                initial_costs = iteration.costs[:, 0].clone()
+            trace.append(iteration.lowest.clone())
+            stalled = bool(patience) and stall.everywhere(iteration.best.costs.clone())
+            if stalled or (should_stop is not None and should_stop()):
+                break
+        if not stalled:
+            iteration.step(None)  # for the cost of the last iterate
+        best = iteration.best
+        if not self._solver.best_so_far:
+            best = Incumbent(init)
+            best.offer(iteration.before, iteration.costs)
+        actions, costs = (x.clone() for x in best.take())
+        evaluations = (len(trace) + 1) * init.shape[1]
+        return SolverResult(actions, costs, initial_costs, evaluations, torch.stack(trace))
+
+    def _iteration(self, problem: Problem, init: Tensor, frozen: int) -> _Iteration | None:
+        shapes = tuple(x.shape for x in _tensors(problem))
+        late = problem.replan >= init.shape[2]  # the two phases of a staged objective
+        key = (shapes, init.shape, frozen, problem.alpha, late)
+        if key not in self._kept:
+            if len(self._kept) == _KEPT:
+                self.forget()
+            try:
+                self._kept[key] = _Iteration(
+                    self._solver, self._costs, self._bounds, problem, init, frozen, self._record
+                )
+            except RuntimeError as error:
+                warnings.warn(
+                    f"an iteration could not be recorded ({error}); planning goes on without, "
+                    "more slowly",
+                    stacklevel=2,
+                )
+                self.failed = True
+                return None
+        return self._kept[key]
+
+
+class _Iteration:
+    """The tensors of one iteration, and what repeats it."""
+
+    def __init__(
+        self,
+        solver: GradientSolver,
+        costs: CostsOf,
+        bounds: tuple[Tensor, Tensor],
+        problem: Problem,
+        init: Tensor,
+        frozen: int,
+        record: Recorder,
+    ) -> None:
+        self._solver, self._costs, self._bounds, self._frozen = solver, costs, bounds, frozen
+        self._problem = _copy(problem)
+        self._init, self.before = init.clone(), init.clone()
+        self._rest = init[:, :, frozen:].clone().requires_grad_(True)
+        self._noise = torch.zeros_like(self._rest[0])
+        self._optimizer = make_optimizer(
+            solver.optimizer, self._rest, solver.learning_rate, capturable=init.is_cuda
+        )
+        self.best = Incumbent(init)
+        self.costs, self.lowest = init.new_zeros(init.shape[:2]), init.new_zeros(len(init))
+        self._repeat = record(self._work)
+
+    def begin(self, problem: Problem, init: Tensor) -> None:
+        """Take another problem and starting points."""
+        for own, new in zip(_tensors(self._problem), _tensors(problem), strict=True):
+            own.copy_(new)
+        with torch.no_grad():
+            self._init.copy_(init)
+            self._rest.copy_(init[:, :, self._frozen :].clamp(*self._bounds))
+            for state in self._optimizer.state[self._rest].values():
+                if isinstance(state, Tensor):
+                    state.zero_()
+        self.best.costs.fill_(torch.inf)
+
+    def step(self, generator: torch.Generator | None) -> None:
+        """One iteration, with noise of a generator or without."""
+        self._noise.zero_()
+        if generator is not None and self._solver.action_noise_std:
+            self._noise.normal_(generator=generator).mul_(self._solver.action_noise_std)
+        self._repeat()
+
+    def _work(self) -> None:
+        head = self._init[:, :1, : self._frozen].expand(-1, self._init.shape[1], -1, -1)
+        with torch.enable_grad():
+            whole = torch.cat([head, self._rest], dim=2) if self._frozen else self._rest
+            costs = self._costs(self._problem, whole)
+            (self._rest.grad,) = torch.autograd.grad(costs.sum(), self._rest)
+        self.costs.copy_(costs.detach())
+        self.before.copy_(whole.detach())
+        found = self.best.actions, self.best.costs
+        self.lowest.copy_(self.best.offer(self.before, self.costs))
+        for own, new in zip(found, (self.best.actions, self.best.costs), strict=True):
+            own.copy_(new)
+        self.best.actions, self.best.costs = found
+        self._optimizer.step()
+        with torch.no_grad():
+            self._rest.add_(self._noise).clamp_(*self._bounds)
+
+
+def _tensors(problem: Problem) -> list[Tensor]:
+    tensors = [problem.now.visual, problem.now.proprio, problem.goal.visual, problem.goal.proprio]
+    return tensors if problem.past_actions is None else [*tensors, problem.past_actions]
+
+
+def _copy(problem: Problem) -> Problem:
+    past = problem.past_actions
+    return replace(
+        problem,
+        now=Latent(problem.now.visual.clone(), problem.now.proprio.clone()),
+        goal=Latent(problem.goal.visual.clone(), problem.goal.proprio.clone()),
+        past_actions=None if past is None else past.clone(),
+    )
