@@ -1,0 +1,30 @@
+"""Every committed recipe is read, and the shipped checkpoints plan as their recipes say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the 'model' extra")
+
+from wm_planner.config import from_yaml  # noqa: E402
+from wm_planner.models.catalog import CARD, SHIPPED, read_card, shipped_checkpoints  # noqa: E402
+from wm_planner.planning.config import planner_config  # noqa: E402
+from wm_planner.tasks import get_task  # noqa: E402
+from wm_planner.training.recipe import Recipe  # noqa: E402
+
+RECIPES = Path(__file__).parents[2] / "config/train"
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_recipes_are_understood(file):
+    recipe = from_yaml(Recipe, file)
+    assert get_task(recipe.task).frame_skip == 5
+    assert planner_config(recipe.planner).horizon == 5
+
+
+@pytest.mark.parametrize("name", shipped_checkpoints())
+def test_shipped_checkpoints_plan_as_their_recipes_say(name):
+    recipe = from_yaml(Recipe, RECIPES / f"{name.removesuffix('-base')}.yaml")
+    assert read_card(SHIPPED / name / CARD)["planner"] == recipe.planner
