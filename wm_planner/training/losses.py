@@ -10,6 +10,8 @@ from torch import Tensor
 from wm_planner.models.world_model import Latent, WorldModel
 from wm_planner.training.latents import LatentTrajectories
 
+_CHUNK = 32  # windows evaluated together: 256 of the published size fill a small memory
+
 
 def rollout_loss(
     model: WorldModel,
@@ -58,10 +60,13 @@ def evaluate(model: WorldModel, data: LatentTrajectories, steps: int) -> dict[st
     device = model.predictor.pos_embedding.device
     visual, proprio, actions = (x.to(device) for x in data.windows(256, steps, generator))
     now = Latent(visual[:, :1], model.proprio_encoder(proprio[:, :1]))
-    last = model.rollout(now, actions, mode=_mode(model)).visual[:, -1]
+    errors = []
+    for rows in torch.arange(len(visual)).split(_CHUNK):
+        last = model.rollout(now[rows], actions[rows], mode=_mode(model)).visual[:, -1]
+        errors.append((last - visual[rows, -1]).square().mean().expand(len(rows)))
     model.predictor.train(was_training)
     return {
-        "val_last": float((last - visual[:, -1]).square().mean()),
+        "val_last": float(torch.cat(errors).mean()),
         "val_copy": float((visual[:, 0] - visual[:, -1]).square().mean()),
     }
 
