@@ -280,9 +280,7 @@ def test_bad_machine_settings_are_named(bad):
         Machine(**bad)
 
 
-def test_bf16_trains(world, tmp_path, caplog):
-    with caplog.at_level(logging.INFO):
-        assert main(command(world, tmp_path / "run", "--bf16")) == 0
-    assert "encoded frames found" in caplog.text
+def test_bf16_trains(world, tmp_path):
+    assert main(command(world, tmp_path / "run", "--bf16")) == 0
     losses = [line["loss"] for line in metrics(tmp_path / "run")]
     assert all(np.isfinite(losses))
