@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from wm_planner.tasks import TaskSpec, get_task
 Policy = Callable[[np.ndarray], np.ndarray]
 
 
-class PlanarEnv(gymnasium.Env):
+class PlanarEnv(gymnasium.Env, ABC):
     """A MuJoCo scene seen from above.
 
     Subclasses say how a state is written and read, how an action drives the scene, and which
@@ -60,29 +61,29 @@ class PlanarEnv(gymnasium.Env):
 
     # What a subclass says ------------------------------------------------------------------
 
+    @abstractmethod
     def get_state(self) -> np.ndarray:
         """(S,) float64 full state, in the order of the task's state names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _write_state(self, state: np.ndarray) -> None:
         """Put the scene into `state`; memory of earlier steps is cleared already."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _drive(self, action: np.ndarray) -> None:
         """Set controls for one control period."""
-        raise NotImplementedError
 
+    @abstractmethod
     def proprio_of(self, state: np.ndarray) -> np.ndarray:
         """(P,) float32 proprioception in `state`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """A random valid state, as training data starts from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A random (start state, goal state), as evaluation uses."""
-        raise NotImplementedError
 
     def expert(self, rng: np.random.Generator) -> Policy:
         """A policy that does what the task is about, for one episode: state -> raw action."""
