@@ -151,7 +151,7 @@ def test_a_batch_plans_each_problem_as_alone() -> None:
 
 def test_starting_points_hold_their_action_for_a_model_step() -> None:
     planner = make(init="zero", num_restarts=4)
-    points = planner._starting_points(2, None, planner.generator())
+    points = planner._starts.draw(2, None, planner.generator())
     assert points.shape == (2, 4, 5, 10)
     raw = planner.raw_actions(points[0]).unflatten(1, (5, 5))
     # Above rounding: the standardisation is undone in float32.
@@ -177,7 +177,7 @@ def test_screening_keeps_the_start_and_passes_over_what_is_not_finite() -> None:
     planner = make(init="zero", num_restarts=3, num_candidates=5)
     costs = torch.tensor([[9.0, 1.0, torch.nan, 3.0, 2.0], [1.0, torch.inf, 5.0, 4.0, 3.0]])
     points = torch.arange(5.0)[None, :, None, None].expand(2, 5, 5, 10) / 10
-    chosen = planner._least(lambda actions: costs, points)[:, :, 0, 0] * 10
+    chosen = planner._starts.keep_best(lambda actions: costs, points)[:, :, 0, 0] * 10
     torch.testing.assert_close(chosen, torch.tensor([[0.0, 1.0, 4.0], [0.0, 4.0, 3.0]]))
 
 

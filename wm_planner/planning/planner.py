@@ -18,7 +18,8 @@ from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.init_network import starting_network
 from wm_planner.planning.problem import Problem
 from wm_planner.planning.registry import make_solver
-from wm_planner.planning.solver import CostFn, SolverResult, StopFn, solve_from
+from wm_planner.planning.solver import SolverResult, StopFn, solve_from
+from wm_planner.planning.starting_points import StartingPoints
 from wm_planner.tasks import get_task
 from wm_planner.types import Goal, Observation, Plan
 
@@ -75,6 +76,7 @@ class Planner:
             self.captured = CapturedSolver(self._solver, self._costs, self._low, self._high)
         rest = torch.zeros(bundle.preprocess.action_dim)
         self._rest = bundle.preprocess.normalise_actions(rest).to(bundle.device)
+        self._starts = StartingPoints(config, self._rest, self.task.action_size)
         self.clear()
 
     @property
@@ -238,51 +240,18 @@ class Planner:
         if warm is None and self._network is not None:
             with torch.no_grad():
                 start = self._network(problem.now, problem.goal)
-        init = self._starting_points(len(problem.now.visual), start, generator)
-        screened = init.shape[1] - self._num_restarts
-        if screened:
-            init = self._least(cost_fn, init)
+        points = self._starts.draw(len(problem.now.visual), start, generator)
+        if screened := self._starts.num_screened:
+            points = self._starts.keep_best(cost_fn, points.clamp(self._low, self._high))
         frozen = config.frozen_steps if warm is not None else 0
         budget, result = config.iterations(warm is not None), None
         if self.captured is not None:
-            result = self.captured.solve(problem, init, frozen, generator, budget, should_stop)
+            result = self.captured.solve(problem, points, frozen, generator, budget, should_stop)
         if result is None:
             low, high = self._low, self._high
             result = solve_from(
-                frozen, self._solver, cost_fn, init, low, high, generator, budget, should_stop
+                frozen, self._solver, cost_fn, points, low, high, generator, budget, should_stop
             )
         if screened:
-            made = result.num_evaluations + screened + self._num_restarts
-            result = replace(result, num_evaluations=made)
+            result = replace(result, num_evaluations=result.num_evaluations + screened)
         return result
-
-    @property
-    def _num_restarts(self) -> int:
-        return self.config.num_restarts if self.config.descends else 1
-
-    def _starting_points(
-        self, batch: int, start: Tensor | None, generator: torch.Generator
-    ) -> Tensor:
-        """(B, N, H, A): `start` or the initialisation first, others spread around it."""
-        config = self.config
-        count = max(self._num_restarts, config.num_candidates if config.descends else 1)
-        shape = (count, config.horizon, len(self._rest))
-        if start is None and config.init == "randn" and config.descends:
-            noise = torch.randn(shape, generator=generator, device=self._rest.device)
-            return noise.expand(batch, *shape)
-        held = (*shape[:2], self.task.action_size)
-        noise = torch.randn(held, generator=generator, device=self._rest.device)
-        spread = config.restart_std * noise.repeat(1, 1, self.task.frame_skip)
-        spread[0] = 0
-        centre = self._rest.expand(batch, *shape[1:]) if start is None else start
-        return centre[:, None] + spread
-
-    def _least(self, cost_fn: CostFn, points: Tensor) -> Tensor:
-        """The first of (B, N, H, A) points and the others of least cost, as many as restarts."""
-        points = points.clamp(self._low, self._high)
-        with torch.no_grad():
-            costs = cost_fn(points)
-        costs = torch.where(costs.isfinite(), costs, torch.inf)
-        costs[:, 0] = -torch.inf
-        index = costs.topk(self._num_restarts, dim=1, largest=False).indices
-        return points[torch.arange(len(points))[:, None], index]

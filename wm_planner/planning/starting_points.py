@@ -1,0 +1,57 @@
+"""Where a descent begins: the last plan or the initialisation, others around it, the best of them.
+
+Shapes: B problems, N starting points, H model steps, A model action size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wm_planner.planning.config import PlannerConfig
+from wm_planner.planning.solver import CostFn
+
+
+class StartingPoints:
+    """Draws and screens starting points.
+
+    Args:
+        config: settings of the planner.
+        rest: (A,) the standardised action of a robot at rest.
+        action_size: entries of one raw action.
+    """
+
+    def __init__(self, config: PlannerConfig, rest: Tensor, action_size: int) -> None:
+        self._config, self._rest, self._action_size = config, rest, action_size
+        self._num_kept = config.num_restarts if config.descends else 1
+        self._num_drawn = max(self._num_kept, config.num_candidates if config.descends else 1)
+
+    @property
+    def num_screened(self) -> int:
+        """Rollouts that `keep_best` makes."""
+        return self._num_drawn if self._num_drawn > self._num_kept else 0
+
+    def draw(self, batch: int, start: Tensor | None, generator: torch.Generator) -> Tensor:
+        """(B, N, H, A): `start` (B, H, A) or the initialisation first, others spread around it."""
+        config = self._config
+        shape = (self._num_drawn, config.horizon, len(self._rest))
+        if start is None and config.init == "randn" and config.descends:
+            noise = torch.randn(shape, generator=generator, device=self._rest.device)
+            return noise.expand(batch, *shape)
+        held = (*shape[:2], self._action_size)
+        noise = torch.randn(held, generator=generator, device=self._rest.device)
+        spread = config.restart_std * noise.repeat(1, 1, len(self._rest) // self._action_size)
+        spread[0] = 0
+        centre = self._rest.expand(batch, *shape[1:]) if start is None else start
+        return centre[:, None] + spread
+
+    def keep_best(self, cost_fn: CostFn, points: Tensor) -> Tensor:
+        """The first of (B, N, H, A) points and the others of least cost, as many as restarts."""
+        if not self.num_screened:
+            return points
+        with torch.no_grad():
+            costs = cost_fn(points)
+        costs = torch.where(costs.isfinite(), costs, torch.inf)
+        costs[:, 0] = -torch.inf
+        index = costs.topk(self._num_kept, dim=1, largest=False).indices
+        return points[torch.arange(len(points))[:, None], index]
