@@ -21,6 +21,7 @@ COMMANDS = {
     "sim": "wm_planner.cli.sim",
     "eval": "wm_planner.cli.eval",
     "results": "wm_planner.cli.results",
+    "ablation": "wm_planner.cli.ablation",
     "plot": "wm_planner.cli.plot",
     "collect": "wm_planner.cli.collect",
     "dataset": "wm_planner.cli.dataset",

@@ -1,0 +1,166 @@
+"""`wm-planner ablation`: ways to train, side by side over seeds, from one file."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from wm_planner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wm_planner.evaluation.ablation import Ablation, Stage
+
+logger = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser(
+        "ablation", help="train and evaluate a recipe's variants over seeds into one table"
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML, see config/ablation.yaml")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="directory for ablation.json, ablation.md and every run; one that was begun is "
+        "finished",
+    )
+    parser.add_argument(
+        "--data", type=Path, help="directory of 'collect' (default: collected to OUTPUT/data)"
+    )
+    parser.add_argument("--row", action="append", help="only this one; may be repeated")
+    parser.add_argument("--seed", action="append", type=int, help="only this one; may be repeated")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    parser.add_argument(
+        "--quick", action="store_true", help="next to no training, two episodes: does it run?"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is missing; print the table.
+
+    Raises:
+        WmPlannerError: the file cannot be used, or a command failed.
+    """
+    from wm_planner.config import from_yaml, read_yaml, suggest, to_dict
+    from wm_planner.evaluation.ablation import (
+        Ablation,
+        ablation_table,
+        check_sections,
+        merged,
+        pooled,
+    )
+    from wm_planner.evaluation.run import write_json
+    from wm_planner.training.recipe import Recipe
+    from wm_planner.training.run_log import provenance
+
+    ablation = from_yaml(Ablation, args.config)
+    recipe = read_yaml(args.config.parent / ablation.recipe)
+    if args.quick:
+        recipe = merged(recipe, ablation.quick)
+        ablation = replace(ablation, episodes=2, seeds=ablation.seeds[:1])
+    if args.seed:
+        ablation = replace(ablation, seeds=tuple(args.seed))
+    for name in args.row or ():
+        if name not in ablation.rows:
+            raise ConfigError(f"--row {name}: not in {args.config}.{suggest(name, ablation.rows)}")
+    names = [n for n in ablation.rows if not args.row or n in [*args.row, ablation.reference]]
+    check_sections(recipe, Recipe, ablation.recipe)
+    for name in names:
+        for stage in _training(args, ablation, name, ablation.seeds[0], recipe):
+            check_sections(stage.recipe or {}, Recipe, f"{args.config}: rows: {name}")
+    if args.data is None:
+        args.data = args.output / "data"
+        if not args.data.exists():
+            _collect(recipe["task"], recipe["collect"], args.data)
+    results: dict[tuple[str, str], list[dict]] = {}
+    for seed in ablation.seeds:
+        for name in names:
+            for mode, result in zip(
+                ablation.modes, _one(args, ablation, name, seed, recipe), strict=True
+            ):
+                results.setdefault((name, mode), []).append(result)
+    rows = [
+        {
+            "row": name,
+            "mode": mode,
+            **pooled(results[name, mode], results[ablation.reference, mode]),
+        }
+        for mode in ablation.modes
+        for name in names
+    ]
+    content = {**provenance(), "ablation": to_dict(ablation), "recipe": recipe, "rows": rows}
+    write_json(args.output / "ablation.json", content)
+    table = ablation_table(rows, ablation.reference)
+    (args.output / "ablation.md").write_text(table)
+    print(table, end="")
+    return 0
+
+
+def _training(
+    args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
+) -> list[Stage]:
+    from wm_planner.evaluation.ablation import training_stages
+
+    data = args.data or args.output / "data"
+    return list(training_stages(ablation.row(name), recipe, seed, data, args.output))
+
+
+def _one(
+    args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
+) -> list[dict[str, Any]]:
+    """Results of a row and seed, in the order of the modes."""
+    from wm_planner.evaluation.ablation import evaluation_stages
+    from wm_planner.evaluation.summary import read_result
+
+    stages = _training(args, ablation, name, seed, recipe)
+    for stage in stages:
+        more = ["--resume", "--threads", str(args.threads), "--recipe", str(stage.recipe_file)]
+        _run(stage, more, f"{name}, seed {seed}")
+    results = []
+    checkpoint = stages[-1].done
+    for stage in evaluation_stages(ablation, name, seed, recipe["task"], checkpoint, args.output):
+        _run(stage, [], f"{name}, seed {seed}")
+        results.append(read_result(stage.done))
+    return results
+
+
+def _run(stage: Stage, more: list[str], what: str) -> None:
+    if stage.done.exists():
+        return
+    stage.output.parent.mkdir(parents=True, exist_ok=True)
+    if stage.recipe is not None:
+        stage.recipe_file.write_text(yaml.safe_dump(stage.recipe, sort_keys=False))
+    logger.info("%s: %s", what, shlex.join(["wm-planner", *stage.arguments, *more]))
+    _command([*stage.arguments, *more])
+
+
+def _collect(task: str, sizes: dict[str, Any], output: Path) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in sizes.items()]
+    _command(["collect", "--task", task, *options, "--output", str(output)])
+
+
+def _command(arguments: list[str]) -> None:
+    """A process of its own: nothing of one run lingers in the next."""
+    # Its table would be taken for this command's result.
+    code = subprocess.run(
+        [sys.executable, "-m", "wm_planner.cli.main", *arguments], stdout=sys.stderr
+    ).returncode
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise ConfigError(
+            f"'{shlex.join(['wm-planner', *arguments])}' failed with exit code {code}; mend what "
+            "it says and run the same command again, which goes on from there"
+        )

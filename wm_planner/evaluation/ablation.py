@@ -1,0 +1,226 @@
+"""Ways to train, side by side: which commands each takes, and the table that compares them.
+
+Every row changes a recipe. Rows that agree up to a stage share its run; every stage is a command
+of `wm-planner` with a recipe of its own, so that any of them can be repeated by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from wm_planner.config import from_dict, suggest
+from wm_planner.errors import ConfigError
+from wm_planner.evaluation.episodes import MODES
+from wm_planner.evaluation.stats import mcnemar_p, paired_difference, wilson_interval
+from wm_planner.evaluation.summary import compare, percent
+
+STAGES = ("encoder", "projector", "model", "finetune")
+_OPTIONAL = ("projector", "finetune")
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train; each entry changes the recipe's section of that name.
+
+    Attributes:
+        encoder, model: changes.
+        projector: changes, or None: the encoder's latents are used as they are.
+        finetune: changes and the key 'method', or None: not trained further.
+        planner: planner settings, changing those of the recipe.
+    """
+
+    encoder: dict = field(default_factory=dict)
+    projector: dict | None = None
+    model: dict = field(default_factory=dict)
+    finetune: dict | None = None
+    planner: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.finetune is not None and "method" not in self.finetune:
+            raise ValueError("finetune: key 'method' is missing")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What to compare.
+
+    Attributes:
+        recipe: file of the recipe that rows change, relative to this one.
+        rows: settings of each `Row` by a name of your own.
+        reference: row that the others are compared with, on the same targets.
+        seeds: of training; each is a run of its own, of encoder, model and finetuning.
+        modes: 'open-loop', 'mpc', or both.
+        episodes, eval_seed: problems of each cell.
+        quick: changes of the recipe's sections that show that everything runs, and nothing else.
+    """
+
+    recipe: str
+    rows: dict
+    reference: str
+    seeds: tuple[int, ...] = (0, 1, 2)
+    modes: tuple[str, ...] = MODES
+    episodes: int = 100
+    eval_seed: int = 7
+    quick: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.rows:
+            self.row(name)
+        if self.reference not in self.rows:
+            raise ValueError(
+                f"reference: '{self.reference}' is none of the rows."
+                f"{suggest(self.reference, self.rows)}"
+            )
+        for mode in self.modes:
+            if mode not in MODES:
+                raise ValueError(f"modes: unknown mode '{mode}'.{suggest(mode, MODES)}")
+        if self.episodes < 1 or not self.seeds:
+            raise ValueError("at least one episode and one seed are needed")
+
+    def row(self, name: str) -> Row:
+        """A row by its name."""
+        return from_dict(Row, self.rows[name] or {}, f"rows: {name}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command.
+
+    Attributes:
+        arguments: of `wm-planner`.
+        output: directory that it writes; `done` is there when it has finished.
+        recipe: what its recipe file holds, OUTPUT.yaml; None without one.
+    """
+
+    arguments: tuple[str, ...]
+    output: Path
+    done: Path
+    recipe: dict | None = None
+
+    @property
+    def recipe_file(self) -> Path:
+        """Beside the directory, which the command wants to find empty."""
+        return self.output.with_name(self.output.name + ".yaml")
+
+
+def merged(recipe: dict, changes: dict) -> dict:
+    """`recipe` with `changes`, mapping by mapping."""
+    result = dict(recipe)
+    for key, value in changes.items():
+        old = result.get(key)
+        both = isinstance(value, dict) and isinstance(old, dict)
+        result[key] = merged(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def training_stages(row: Row, recipe: dict, seed: int, data: Path, output: Path) -> Iterator[Stage]:
+    """The commands that train a row, in order; equal beginnings of two rows are equal."""
+    previous: Path | None = None
+    key = ""
+    for name in STAGES:
+        changes = getattr(row, name)
+        if changes is None or (name == "encoder" and _is_given(recipe)):
+            continue
+        changes = dict(changes)
+        method = changes.pop("method", None)
+        recipe = merged(recipe, {name: {**changes, "seed": seed}})
+        content = json.dumps([key, name, method, recipe.get(name)], sort_keys=True)
+        key = hashlib.sha256(content.encode()).hexdigest()[:8]
+        directory = output / f"seed-{seed}" / f"{name}-{key}"
+        arguments = ["finetune", "--method", method] if name == "finetune" else ["train", name]
+        if previous is not None:
+            if name == "finetune":
+                arguments += ["--checkpoint", str(previous / "checkpoint")]
+            else:
+                arguments += ["--encoder", str(previous)]
+        arguments += ["--data", str(data), "--output", str(directory)]
+        weights = "encoder.safetensors" if name in ("encoder", "projector") else "checkpoint"
+        yield Stage(tuple(map(str, arguments)), directory, directory / weights, recipe)
+        previous = directory
+
+
+def evaluation_stages(
+    ablation: Ablation, name: str, seed: int, task: str, checkpoint: Path, output: Path
+) -> Iterator[Stage]:
+    """The commands that evaluate a row's checkpoint, one for each mode."""
+    settings = ablation.row(name).planner
+    changes = [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
+    for mode in ablation.modes:
+        directory = output / f"seed-{seed}" / "results" / f"{_file_name(name)}-{mode}"
+        arguments = ["eval", "--task", task, "--checkpoint", str(checkpoint), "--mode", mode]
+        arguments += ["--episodes", str(ablation.episodes), "--seed", str(ablation.eval_seed)]
+        arguments += [*changes, "--output", str(directory)]
+        yield Stage(tuple(arguments), directory, directory / "result.json")
+
+
+def pooled(results: list[Result], references: list[Result]) -> dict[str, Any]:
+    """One row's results of all seeds, with the reference's of the same seeds and targets.
+
+    The interval and the test count every episode as one trial: they speak of these seeds' models,
+    not of all models that training may give. `rates` shows how far seeds differ.
+    """
+    trials = sum(result["episodes"] for result in results)
+    successes = sum(result["successes"] for result in results)
+    low, high = wilson_interval(successes, trials)
+    pairs = [compare(a, b) for a, b in zip(results, references, strict=True)]
+    only_a, only_b = (sum(pair[key] for pair in pairs) for key in ("only_a", "only_b"))
+    difference, *ends = paired_difference(only_a, only_b, trials)
+    return {
+        "episodes": trials,
+        "successes": successes,
+        "success_rate": successes / trials,
+        "interval_low": low,
+        "interval_high": high,
+        "rates": [result["success_rate"] for result in results],
+        "difference": difference,
+        "difference_low": ends[0],
+        "difference_high": ends[1],
+        "p_value": mcnemar_p(only_a, only_b),
+    }
+
+
+def ablation_table(rows: list[dict[str, Any]], reference: str) -> str:
+    """A Markdown table of `pooled` rows, each with 'row' and 'mode'."""
+    columns = f"row | mode | success | 95 % interval | each seed | - {reference} (95 %) | p"
+    lines = [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|"]
+    for row in rows:
+        ends = (percent(row[f"difference_{end}"]) for end in ("low", "high"))
+        cells = [
+            row["row"],
+            row["mode"],
+            f"{percent(row['success_rate'])} ({row['successes']}/{row['episodes']})",
+            f"{percent(row['interval_low'])} to {percent(row['interval_high'])}",
+            ", ".join(f"{100 * rate:.0f}" for rate in row["rates"]),
+            f"{percent(row['difference'])} ({' to '.join(ends)})",
+            f"{row['p_value']:.2g}",
+        ]
+        if row["row"] == reference:
+            cells[-2:] = ["", ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def check_sections(recipe: dict, known: type, source: str) -> None:
+    """Raises:
+    ConfigError: a section of a merged recipe is not understood.
+    """
+    sections = {item.name for item in fields(known)}
+    for key in recipe:
+        if key not in sections:
+            raise ConfigError(f"{source}: unknown section '{key}'.{suggest(key, sections)}")
+    from_dict(known, recipe, source)
+
+
+def _is_given(recipe: dict) -> bool:
+    """Whether the encoder comes trained."""
+    return (recipe.get("encoder") or {}).get("kind") == "dinov2"
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name.lower())
