@@ -21,6 +21,7 @@ from wm_planner.data.bags import (  # noqa: E402
 from wm_planner.data.build import build_store  # noqa: E402
 from wm_planner.data.frames import FrameAssembler, replay  # noqa: E402
 from wm_planner.data.layouts import open_dataset  # noqa: E402
+from wm_planner.data.prepare import prepare  # noqa: E402
 from wm_planner.data.store import TrajectoryStore  # noqa: E402
 from wm_planner.errors import DatasetError  # noqa: E402
 
@@ -89,6 +90,15 @@ def test_the_command_cuts_several_bags_and_says_what_it_left(tmp_path, caplog):
     assert main(words) == 2
 
 
+def test_images_become_what_the_camera_node_would_send(tmp_path):
+    bag = open_dataset(record(tmp_path / "bag"))
+    there = build_store(bag, tmp_path / "as_is", 4, 5, {}).images
+    size = there.shape[2] // 2
+    small = build_store(bag, tmp_path / "small", 4, 5, {}, image_size=size).images
+    assert small.shape == (*there.shape[:2], size, size, 3)
+    np.testing.assert_array_equal(small[0, 3], prepare(there[0, 3], None, size))
+
+
 def test_hdf5_holds_the_same(tmp_path):
     h5py = pytest.importorskip("h5py", reason="needs the 'train' extra")
     from wm_planner.data.hdf5 import export_hdf5
@@ -121,8 +131,9 @@ def test_what_does_not_fit_is_named(tmp_path, steps, frame_skip, message):
     assert not (tmp_path / "store").exists()
 
 
-def test_no_steps_are_refused(tmp_path, capsys):
+@pytest.mark.parametrize("option", ["--steps", "--image-size"])
+def test_nothing_of_size_zero_is_made(tmp_path, capsys, option):
     bag = record(tmp_path / "bag")
-    words = ["dataset", "build", str(bag), "--output", str(tmp_path / "store"), "--steps", "0"]
-    assert main(words) == 2 and "--steps must be at least 1, got 0" in capsys.readouterr().err
+    words = ["dataset", "build", str(bag), "--output", str(tmp_path / "store"), option, "0"]
+    assert main(words) == 2 and f"{option} must be at least 1, got 0" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()

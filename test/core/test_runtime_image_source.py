@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from wm_planner.data.prepare import prepare
 from wm_planner.errors import ImageSourceError
 from wm_planner.runtime import image_source
-from wm_planner.runtime.image_source import ImageSource, open_source, prepare
+from wm_planner.runtime.image_source import ImageSource, open_source
 
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]  # RGB
 

@@ -48,6 +48,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--frame-skip", type=int, help="control periods per model step (default: the task's)"
     )
     build.add_argument(
+        "--image-size", type=int, help="pixels; others are cut to a square and resized to it"
+    )
+    build.add_argument(
         "--export",
         choices=tuple(EXPORTS),
         help="for other tools, too: OUTPUT/data.hdf5 (robomimic), or the directory OUTPUT/lerobot",
@@ -82,15 +85,17 @@ def run_build(args: argparse.Namespace) -> int:
     from wm_planner.errors import ConfigError
     from wm_planner.tasks import TASKS
 
-    if args.steps < 1:
-        raise ConfigError(f"--steps must be at least 1, got {args.steps}")
+    for name in ("steps", "image_size"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     export = None if args.export is None else _exporter(args.export)
     dataset = open_dataset(args.path)
     task = TASKS.get(dataset.task, dataset)  # the published rope and granular sets have none
     frame_skip = args.frame_skip or task.frame_skip
     bar = functools.partial(tqdm, desc="build", unit="trajectory")
     meta = {"command": "wm-planner " + " ".join(sys.argv[1:])}
-    store = build_store(dataset, args.output, args.steps, frame_skip, meta, bar)
+    store = build_store(dataset, args.output, args.steps, frame_skip, meta, bar, args.image_size)
     if export is not None:
         export(store, args.output / EXPORTS[args.export])
     used, there = store.meta["model_steps_used"], store.meta["model_steps_there"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wm_planner.data.dataset import Dataset, Window, Windows
+from wm_planner.data.prepare import prepare
 from wm_planner.data.store import Trajectory, TrajectoryStore, write_store
 
 
@@ -19,6 +20,7 @@ def build_store(
     frame_skip: int,
     meta: dict[str, Any],
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    image_size: int | None = None,
 ) -> TrajectoryStore:
     """Cut every trajectory into pieces of `steps` model steps, end to end; a shorter rest is left.
 
@@ -29,6 +31,7 @@ def build_store(
         frame_skip: raw actions per model step, a multiple of the data set's.
         meta: said in the store, beside task, frame_skip, source and how much was used.
         progress: wraps the iteration over pieces.
+        image_size: side of the images, made as the camera node makes them; None for as they are.
 
     Raises:
         DatasetError: no trajectory is long enough, a value is not finite, images differ in size,
@@ -44,7 +47,7 @@ def build_store(
         "model_steps_there": int(((dataset.lengths - 1) // windows.stride).sum()),
         **meta,
     }
-    return write_store(output, len(numbers), _pieces(windows, progress(numbers)), meta)
+    return write_store(output, len(numbers), _pieces(windows, progress(numbers), image_size), meta)
 
 
 def _end_to_end(windows: Windows, steps: int) -> list[int]:
@@ -53,11 +56,16 @@ def _end_to_end(windows: Windows, steps: int) -> list[int]:
     return [n for n in range(len(windows)) if windows.locate(n)[1] % span == 0]
 
 
-def _pieces(windows: Windows, numbers: Iterable[int]) -> Iterator[Trajectory]:
+def _pieces(
+    windows: Windows, numbers: Iterable[int], image_size: int | None
+) -> Iterator[Trajectory]:
     for number in numbers:
         window = windows[number]
+        images = window.images
+        if image_size is not None:
+            images = np.stack([prepare(image, None, image_size) for image in images])
         yield {
-            "images": window.images,
+            "images": images,
             "proprio": window.proprio,
             "actions": window.actions,
             "states": _states(window),

@@ -11,13 +11,14 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
+from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, ImageSourceError
 from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import image_array, image_message, to_ns
 from wm_planner.ros.parameters import param, read_parameters
 from wm_planner.ros.qos import RELIABLE, sensor
 from wm_planner.ros.run import run_node
-from wm_planner.runtime.image_source import open_source, prepare
+from wm_planner.runtime.image_source import open_source
 
 
 @dataclass(frozen=True)
