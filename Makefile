@@ -35,7 +35,7 @@ clean:
 # A sourced ROS 2 is used as it is: no wheels of it, and the numpy that its messages are built for.
 $(STAMP): setup.py constraints.txt
 	@set -e; \
-	extras=model,sim,record,viz,train,dev; \
+	extras=model,sim,record,viz,train,controls,dev; \
 	if $(PYTHON) -c 'import rclpy' 2>/dev/null; then \
 	    echo "ROS 2 found ($${ROS_DISTRO:-unnamed}): using it"; \
 	    $(PYTHON) -m venv --system-site-packages .venv; \
@@ -47,7 +47,8 @@ $(STAMP): setup.py constraints.txt
 	    $(PYTHON) -m venv .venv; \
 	    cp constraints.txt .venv/constraints.txt; \
 	fi; \
-	$(BIN)/python -m pip install -c .venv/constraints.txt -e ".[$$extras]"
+	$(BIN)/python -m pip install -c .venv/constraints.txt -e ".[$$extras]"; \
+	$(BIN)/python -m pip install -c constraints.txt --no-deps gym-pusht
 	@touch $@
 
 # Offscreen rendering needs libEGL and a driver for it: Mesa's, or a graphics card's own.

@@ -26,6 +26,10 @@ EXTRAS = {
     "record": ["rosbags", "mcap"],
     "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
     "train": ["tensorboard", "h5py", "pyarrow"],
+    # All that gym-pusht needs but itself: it asks for opencv-python, whose files would replace
+    # those of opencv-python-headless and need a desktop's libraries. It goes beside this extra:
+    # pip install --no-deps gym-pusht
+    "controls": ["gymnasium-robotics", "pymunk<7", "pygame", "shapely", "opencv-python-headless"],
     "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy"],
 }
 

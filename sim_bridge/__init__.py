@@ -1,4 +1,4 @@
-"""Simulated robots: gymnasium environments over MuJoCo, and the bridge that puts them on ROS.
+"""Simulated robots: gymnasium environments, and the bridge that puts them on ROS.
 
 Importing this package registers the environments; it pulls in neither torch nor ROS.
 """
@@ -8,3 +8,5 @@ import gymnasium
 gymnasium.register("wm_planner/Wall-v0", "sim_bridge.envs.wall:WallEnv")
 gymnasium.register("wm_planner/PointMaze-v0", "sim_bridge.envs.point_maze:PointMazeEnv")
 gymnasium.register("wm_planner/PushT-v0", "sim_bridge.envs.pusht:PushTEnv")
+gymnasium.register("wm_planner/GymPointMaze-v0", "sim_bridge.envs.gym_point_maze:GymPointMazeEnv")
+gymnasium.register("wm_planner/GymPushT-v0", "sim_bridge.envs.gym_pusht:GymPushTEnv")

@@ -14,7 +14,13 @@ from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.tasks import get_task
 
 # What a simulated robot's commands are, by task.
-SIM_INTERFACE = {"wall": "velocity", "point_maze": "effort", "pusht": "velocity"}
+SIM_INTERFACE = {
+    "wall": "velocity",
+    "point_maze": "effort",
+    "pusht": "velocity",
+    "gym_point_maze": "effort",
+    "gym_pusht": "velocity",
+}
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Gymnasium environments over MuJoCo, one file per task."""
+"""Gymnasium environments, one file per task."""

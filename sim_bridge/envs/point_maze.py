@@ -2,58 +2,64 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from sim_bridge.envs.base import PlanarEnv, Policy
+from sim_bridge.envs.base import TaskEnv
+from sim_bridge.envs.mazes import MAZES, Maze
+from sim_bridge.envs.planar import PlanarEnv
+from sim_bridge.experts import Policy, roam_maze
+from wm_planner.config import suggest
+from wm_planner.errors import TaskError
 
 MAX_SPEED = 5.0  # metres per second, clipped before each control period
 START_SPEED = 5.2262554  # bound of the random start and goal velocities, as published
 CORNERS = np.array([[0.8, 0.8], [0.8, 2.8], [2.8, 2.8], [2.8, 0.8]])  # along the U
 
 
-class PointMazeEnv(PlanarEnv):
-    """State and proprioception: x, y in metres and their velocities in metres per second."""
+class PointMazeTask(TaskEnv):
+    """A ball in a maze, whoever simulates it.
 
-    task_name = "point_maze"
+    State and proprioception: x, y in metres and their velocities in metres per second.
+    """
 
-    def get_state(self) -> np.ndarray:
-        """x, y, vx, vy."""
-        return np.concatenate([self.data.qpos, self.data.qvel])
+    maze: Maze
 
     def proprio_of(self, state: np.ndarray) -> np.ndarray:
         """x, y, vx, vy."""
         return np.asarray(state, dtype=np.float32)
 
-    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
-        """Uniform over the U, uniform velocity."""
-        while True:
-            x, y = rng.uniform(0.5, 3.1, 2)
-            if x <= 1.1 or x >= 2.5 or y >= 2.5:
-                velocity = rng.uniform(-START_SPEED, START_SPEED, 2)
-                return np.array([x, y, *velocity])
+    def expert(self, rng: np.random.Generator) -> Policy:
+        """Waypoints through the maze under a noisy PD law, or stretches of random force."""
+        return roam_maze(rng, lambda: self.sample_state(rng)[:2], self._next_waypoint)
 
-    def sample_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_state(self, rng: np.random.Generator) -> np.ndarray:
+        """Uniform over the maze, uniform velocity."""
+        point = self.maze.sample(rng)
+        return np.array([*point, *rng.uniform(-START_SPEED, START_SPEED, 2)])
+
+    def _draw_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Independent random states."""
         return self.sample_state(rng), self.sample_state(rng)
 
-    def expert(self, rng: np.random.Generator) -> Policy:
-        """Waypoints along the U under a noisy PD law, or stretches of random force."""
+    def _next_waypoint(self, here: np.ndarray, target: np.ndarray) -> np.ndarray:
+        return self.maze.next_waypoint(here, target)
 
-        def draw(state: np.ndarray) -> Policy:
-            if rng.random() < 0.4:
-                force = rng.normal(0.0, 0.6, 2)
-                return lambda now: force + rng.normal(0.0, 0.2, 2)
-            target = self.sample_state(rng)[:2]
-            gain = rng.uniform(0.6, 2.0)
 
-            def pursue(now: np.ndarray) -> np.ndarray:
-                waypoint = self._next_waypoint(now[:2], target)
-                force = gain * (waypoint - now[:2]) - 0.25 * now[2:]
-                return force + rng.normal(0.0, 0.2, 2)
+class PointMazeEnv(PlanarEnv, PointMazeTask):
+    """The ball in this package's simulator.
 
-            return pursue
+    Layout key beside the common one: ``maze``, one of `MAZES`; the usual one is 'u'.
+    """
 
-        return self._hold(rng, 5, 30, draw)
+    task_name = "point_maze"
+    obstacle_radius, obstacle_gap = 0.15, 0.25
+    maze = MAZES["u"]
+
+    def get_state(self) -> np.ndarray:
+        """x, y, vx, vy."""
+        return np.concatenate([self.data.qpos, self.data.qvel])
 
     def _write_state(self, state: np.ndarray) -> None:
         self.data.qpos[:] = state[:2]
@@ -63,9 +69,23 @@ class PointMazeEnv(PlanarEnv):
         self.data.qvel[:] = np.clip(self.data.qvel, -MAX_SPEED, MAX_SPEED)
         self.data.ctrl[:] = action
 
-    @staticmethod
-    def _next_waypoint(here: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """The target, or the next corner of the U on the way to it."""
+    def _apply_layout(self, spec: Any) -> None:
+        name = self.layout.get("maze", "u")
+        if name not in MAZES:
+            raise TaskError(f"layout maze: there is no maze '{name}'.{suggest(str(name), MAZES)}")
+        self.maze = MAZES[name]
+        if self.maze is MAZES["u"]:
+            return
+        spec.delete(spec.geom("middle"))
+        for x, y in self.maze.cells("#").values():
+            spec.worldbody.add_geom(
+                spec.find_default("wall"), pos=[x, y, 0.0], size=[0.5, 0.5, 0.3]
+            )
+
+    def _next_waypoint(self, here: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """In the U, the corner rule that the shipped checkpoint's data were collected with."""
+        if self.maze is not MAZES["u"]:
+            return super()._next_waypoint(here, target)
 
         def segment(point: np.ndarray) -> int:
             if point[1] >= 2.3:

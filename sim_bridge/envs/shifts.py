@@ -9,8 +9,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from sim_bridge.envs.base import PlanarEnv
+from sim_bridge.envs.base import TaskEnv
+from sim_bridge.envs.planar import PlanarEnv
 from sim_bridge.rendering import load_mujoco
+from wm_planner.errors import TaskError
+from wm_planner.tasks.shifts import Shifts
 
 _IMAGE, _PROPRIO, _PROCESS = range(3)  # streams of noise
 
@@ -23,58 +26,32 @@ class ShiftedEnv(gymnasium.Wrapper):
     The goal is pictured by the same camera, under the same light, as everything else.
 
     Args:
-        env: a planar environment; its model is changed for good.
-        process_noise: standard deviation added to each raw action, action units.
-        image_noise: standard deviation added to each pixel and channel, grey levels of 255.
-        proprio_noise: standard deviation added to each entry, in its unit.
-        friction: factor of contact friction, joint friction loss and joint damping.
-        mass: factor of every mass and inertia.
-        gain: factor of what a raw action does.
-        camera_x, camera_y: move of the camera, in widths of its view.
-        camera_turn_deg: turn of the camera about its axis, degrees.
-        camera_zoom: factor of the size of things in the picture.
-        hue_deg: turn of all colours on the colour wheel, degrees.
-        brightness: factor of the light.
+        env: a task's environment; the model of a `PlanarEnv` is changed for good.
+        shifts: what differs, but for what the environment's layout and the loop do.
+
+    Raises:
+        TaskError: more than noise for an environment that is not one of this package's scenes.
     """
 
-    def __init__(
-        self,
-        env: gymnasium.Env,
-        *,
-        process_noise: float = 0.0,
-        image_noise: float = 0.0,
-        proprio_noise: float = 0.0,
-        friction: float = 1.0,
-        mass: float = 1.0,
-        gain: float = 1.0,
-        camera_x: float = 0.0,
-        camera_y: float = 0.0,
-        camera_turn_deg: float = 0.0,
-        camera_zoom: float = 1.0,
-        hue_deg: float = 0.0,
-        brightness: float = 1.0,
-    ) -> None:
+    def __init__(self, env: gymnasium.Env, shifts: Shifts) -> None:
         super().__init__(env)
         inner = env.unwrapped
-        assert isinstance(inner, PlanarEnv)
-        self._inner, self._gain = inner, gain
-        self._std = {_IMAGE: image_noise, _PROPRIO: proprio_noise, _PROCESS: process_noise}
+        assert isinstance(inner, TaskEnv)
+        self._inner, self._gain = inner, shifts.gain
+        self._std = {
+            _IMAGE: shifts.image_noise,
+            _PROPRIO: shifts.proprio_noise,
+            _PROCESS: shifts.process_noise,
+        }
         self._noise = _generator(_PROCESS, inner.get_state())
-        model = inner.model
-        for name in ("geom_friction", "dof_frictionloss", "dof_damping"):
-            getattr(model, name)[:] *= friction
-        for name in ("body_mass", "body_inertia"):
-            getattr(model, name)[:] *= mass
-        load_mujoco().mj_setConst(model, inner.data)
-        self._move_camera(camera_x, camera_y, np.deg2rad(camera_turn_deg), camera_zoom)
-        for rgba in model.geom_rgba:
-            hue, lightness, saturation = colorsys.rgb_to_hls(*(float(c) for c in rgba[:3]))
-            rgba[:3] = colorsys.hls_to_rgb((hue + hue_deg / 360) % 1, lightness, saturation)
-        model.vis.headlight.ambient[:] *= brightness
-        # The bounds are those of the command: it saturates, the stronger motor does not.
-        low, high = (gain * np.array(x) for x in (inner.task.action_low, inner.task.action_high))
-        inner.task = replace(inner.task, action_low=tuple(low), action_high=tuple(high))
-        model.actuator_ctrlrange[:] *= gain
+        beyond = [name for name in shifts.disturbances() if not name.endswith("_noise")]
+        if isinstance(inner, PlanarEnv):
+            self._change(inner, shifts)
+        elif beyond:
+            raise TaskError(
+                f"task '{inner.task_name}' is not simulated by this package and can have noise, "
+                f"but not {', '.join(beyond)}"
+            )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -138,16 +115,35 @@ class ShiftedEnv(gymnasium.Wrapper):
         noise = _generator(_PROPRIO, state).normal(0.0, self._std[_PROPRIO], proprio.shape)
         return (proprio + noise).astype(np.float32)
 
-    def _move_camera(self, x: float, y: float, turn_rad: float, zoom: float) -> None:
-        model = self._inner.model
-        camera = model.camera("top").id
-        width = model.cam_fovy[camera]  # of an orthographic camera, in units of length
-        model.cam_pos[camera, :2] += width * np.array([x, y])
-        model.cam_fovy[camera] = width / zoom
-        mujoco, turned = load_mujoco(), np.empty(4)
-        turn = np.array([np.cos(turn_rad / 2), 0.0, 0.0, np.sin(turn_rad / 2)])
-        mujoco.mju_mulQuat(turned, model.cam_quat[camera], turn)
-        model.cam_quat[camera] = turned
+    @staticmethod
+    def _change(env: PlanarEnv, shifts: Shifts) -> None:
+        model = env.model
+        for name in ("geom_friction", "dof_frictionloss", "dof_damping"):
+            getattr(model, name)[:] *= shifts.friction
+        for name in ("body_mass", "body_inertia"):
+            getattr(model, name)[:] *= shifts.mass
+        load_mujoco().mj_setConst(model, env.data)
+        _move_camera(model, shifts)
+        for rgba in model.geom_rgba:
+            hue, lightness, saturation = colorsys.rgb_to_hls(*(float(c) for c in rgba[:3]))
+            rgba[:3] = colorsys.hls_to_rgb((hue + shifts.hue_deg / 360) % 1, lightness, saturation)
+        model.vis.headlight.ambient[:] *= shifts.brightness
+        # The bounds are those of the command: it saturates, the stronger motor does not.
+        task, gain = env.task, shifts.gain
+        low, high = (gain * np.array(bound) for bound in (task.action_low, task.action_high))
+        env.task = replace(task, action_low=tuple(low), action_high=tuple(high))
+        model.actuator_ctrlrange[:] *= gain
+
+
+def _move_camera(model: Any, shifts: Shifts) -> None:
+    camera = model.camera("top").id
+    width = model.cam_fovy[camera]  # of an orthographic camera, in units of length
+    model.cam_pos[camera, :2] += width * np.array([shifts.camera_x, shifts.camera_y])
+    model.cam_fovy[camera] = width / shifts.camera_zoom
+    half_rad, turned = np.deg2rad(shifts.camera_turn_deg) / 2, np.empty(4)
+    turn = np.array([np.cos(half_rad), 0.0, 0.0, np.sin(half_rad)])
+    load_mujoco().mju_mulQuat(turned, model.cam_quat[camera], turn)
+    model.cam_quat[camera] = turned
 
 
 def _generator(stream: int, state: np.ndarray) -> np.random.Generator:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sim_bridge.envs.base import PlanarEnv, Policy
-from wm_planner.config import suggest
+from sim_bridge.envs.planar import PlanarEnv
+from sim_bridge.experts import Policy, hold
 from wm_planner.errors import TaskError
 
 SPEED = 20.0  # pixels per second for a unit action: 2 pixels per control period
@@ -18,10 +18,11 @@ class WallEnv(PlanarEnv):
     """State and proprioception: the dot's x and y, pixels.
 
     The dot has no memory beyond its position: it takes the commanded velocity at once.
-    Layout keys: ``wall_x`` (10 to 55) and ``door_y`` (12 to 53), pixels.
+    Layout keys beside the common one: ``wall_x`` (10 to 55) and ``door_y`` (12 to 53), pixels.
     """
 
     task_name = "wall"
+    obstacle_radius, obstacle_gap = 4.0, 5.0
     wall_x = 32.0
     door_y = 30.0
 
@@ -33,14 +34,14 @@ class WallEnv(PlanarEnv):
         """x, y in pixels."""
         return np.asarray(state[:2], dtype=np.float32)
 
-    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
+    def _draw_state(self, rng: np.random.Generator) -> np.ndarray:
         """Uniform over both rooms, a fifth of the draws in or near the door."""
         if rng.random() < 0.2:
             x = self.wall_x + rng.uniform(-8, 8)
             return np.array([x, self.door_y + rng.uniform(-1, 1) * (DOOR_HALF - 2.0)])
         return self._in_room(rng, right=bool(rng.random() < 0.5))
 
-    def sample_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Start and goal uniform in opposite rooms."""
         right = bool(rng.random() < 0.5)
         return self._in_room(rng, right), self._in_room(rng, not right)
@@ -56,7 +57,7 @@ class WallEnv(PlanarEnv):
             action = rng.normal(0.0, 0.6, 2)
             return lambda now: action + rng.normal(0.0, 0.1, 2)
 
-        return self._hold(rng, 5, 20, draw)
+        return hold(rng, 5, 20, draw)
 
     def _write_state(self, state: np.ndarray) -> None:
         self.data.qpos[:] = state
@@ -84,12 +85,9 @@ class WallEnv(PlanarEnv):
         offset = waypoint - now
         return speed * offset / max(float(np.linalg.norm(offset)), 2.0 * speed)
 
-    def _apply_layout(self, spec: Any, layout: dict) -> None:
-        limits = {"wall_x": (10.0, 55.0), "door_y": (12.0, 53.0)}
-        for key, value in layout.items():
-            if key not in limits:
-                raise TaskError(f"unknown layout key '{key}'.{suggest(key, limits)}")
-            low, high = limits[key]
+    def _apply_layout(self, spec: Any) -> None:
+        for key, low, high in (("wall_x", 10.0, 55.0), ("door_y", 12.0, 53.0)):
+            value = self.layout.get(key, getattr(self, key))
             if not low <= value <= high:
                 raise TaskError(f"layout {key} must be from {low} to {high} pixels, got {value}")
             setattr(self, key, float(value))

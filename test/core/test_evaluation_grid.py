@@ -13,7 +13,7 @@ from sim_bridge.rendering import check_rendering
 from wm_planner.cli import main as cli
 from wm_planner.config import from_dict, from_yaml
 from wm_planner.errors import ConfigError, RenderError
-from wm_planner.evaluation.grid import Grid, cells, run_grid
+from wm_planner.evaluation.grid import Grid, _problems, cells, run_grid
 from wm_planner.evaluation.problems import Problems
 
 CONFIG = Path(__file__).parents[2] / "config" / "results.yaml"
@@ -43,6 +43,39 @@ def test_settings_and_shifts_reach_their_cells() -> None:
     assert two.planner.num_iterations == 60  # as the checkpoint recommends
 
 
+def test_layouts_are_for_the_tasks_that_have_them() -> None:
+    data = {
+        "checkpoints": {"wall": ["base"], "point_maze": ["base"]},
+        "planners": {"cem": {}},
+        "modes": ["mpc"],
+        "shifts": {"none": {}, "maze": {"maze": "open"}, "obstacle": {"obstacle": 1, "gain": 2}},
+    }
+    found = {(c.job.task, c.shift) for c in cells(from_dict(Grid, data, "grid"), "cpu")}
+    everywhere = {(task, shift) for task in data["checkpoints"] for shift in ("none", "obstacle")}
+    assert found == {*everywhere, ("point_maze", "maze")}
+
+
+def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
+    try:
+        check_rendering()
+    except RenderError as error:
+        pytest.skip(str(error))
+    data = {
+        "checkpoints": {"point_maze": ["base"]},
+        "planners": {"cem": {}},
+        "modes": ["mpc"],
+        "shifts": {"none": {}, "noise": {"gain": 2.0}, "ne": {"maze": "medium_northeast"}},
+        "episodes": 8,
+    }
+    grid = from_dict(Grid, data, "grid")
+    drawn = {c.shift: _problems(grid, c, tmp_path) for c in cells(grid, "cpu")}
+    assert drawn["none"].sha256() == drawn["noise"].sha256()
+    at = drawn["ne"].starts[:, :2]
+    assert ((at[:, 0] > 1.3) | (at[:, 1] < 2.3)).all(), "north-west is a wall there"
+    names = ["targets-point_maze-ne.npz", "targets-point_maze.npz"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -54,6 +87,7 @@ def test_settings_and_shifts_reach_their_cells() -> None:
         (dict(modes=["mpcs"]), "unknown mode 'mpcs'. Did you mean 'mpc'?"),
         (dict(reference="mppi"), "reference: 'mppi' is none of the planners"),
         (dict(shifts={"x": {"gian": 1}}), "shifts: x: unknown key 'gian'. Did you mean 'gain'?"),
+        (dict(shifts={"x": {"maze": "u", "door_y": 9}}), "shifts: x: no task has this layout"),
         (dict(episodes=0), "episodes must be at least 1, got 0"),
         (dict(episode=1), "unknown key 'episode'. Did you mean 'episodes'?"),
     ],

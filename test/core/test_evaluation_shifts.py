@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from sim_bridge.envs.shifts import ShiftedEnv
-from sim_bridge.rendering import check_rendering
-from wm_planner.errors import ConfigError, RenderError
+from wm_planner.errors import ConfigError
 from wm_planner.evaluation.job import EnvMaker
-from wm_planner.evaluation.shifts import Shifts, parse_shifts
+from wm_planner.evaluation.shifts import parse_shifts
+from wm_planner.tasks.shifts import Shifts
 
-STARTS = {
-    "wall": [12.0, 40.0],
-    "point_maze": [0.8, 1.2, 0.0, 0.0],
-    "pusht": [100.0, 420.0, 256.0, 200.0, 0.5, 0.0, 0.0],
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def renderer():
-    """Without a renderer every test of this file would fail with the same message."""
-    try:
-        check_rendering()
-    except RenderError as error:
-        pytest.skip(str(error))
+from .simulated_tasks import RESTING, SCENES, renderer  # noqa: F401
 
 
 def make(task: str, render: bool = False, **shifts):
@@ -34,10 +21,10 @@ def make(task: str, render: bool = False, **shifts):
 
 
 def moved(env, task: str, action, periods: int = 3) -> np.ndarray:
-    env.set_state(np.array(STARTS[task]))
+    env.set_state(np.array(RESTING[task]))
     for _ in range(periods):
         env.advance(np.array(action, np.float64))
-    return env.get_state()[:2] - STARTS[task][:2]
+    return env.get_state()[:2] - RESTING[task][:2]
 
 
 def seen(**shifts) -> np.ndarray:
@@ -53,15 +40,9 @@ def dot(image: np.ndarray) -> np.ndarray:
     return np.argwhere(red).mean(axis=0)
 
 
-def test_names_are_the_wrappers() -> None:
-    known = {name for name, p in inspect.signature(ShiftedEnv).parameters.items() if p.kind == 3}
-    assert known | {"delayed_frames"} == set(Shifts().__dict__)
-    for name, parameter in inspect.signature(ShiftedEnv).parameters.items():
-        assert name == "env" or getattr(Shifts(), name) == parameter.default
-
-
 def test_no_shift_needs_no_wrapper() -> None:
     assert not isinstance(make("wall", delayed_frames=2, gain=1.0), ShiftedEnv)
+    assert not isinstance(make("wall", obstacle=1, door_y=45.0), ShiftedEnv)
     assert parse_shifts(["gain=1", "mass=2"]).changes() == {"mass": 2.0}
 
 
@@ -76,6 +57,7 @@ def test_no_shift_needs_no_wrapper() -> None:
         ("mass=0", "mass must be positive, got 0"),
         ("gain=.nan", "gain must be at least 0, got nan"),
         ("gain=[", "the value is not valid YAML"),
+        ("obstacle=0", "obstacle must be at least 1, got 0"),
     ],
 )
 def test_bad_shifts_are_named(setting: str, message: str) -> None:
@@ -84,7 +66,26 @@ def test_bad_shifts_are_named(setting: str, message: str) -> None:
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("task", STARTS)
+@pytest.mark.parametrize("name", [f.name for f in fields(Shifts) if f.name != "delayed_frames"])
+def test_every_name_changes_the_world(name: str) -> None:
+    task = "wall" if name in ("wall_x", "door_y") else "point_maze"
+    value = {"maze": "open", "obstacle": 1}.get(name, 20.0)
+    start = np.array(RESTING[task])
+
+    def experience(**shifts) -> list[np.ndarray]:
+        env = make(task, True, **shifts)
+        seen = [env.render_state(start), env.proprio_of(start)]
+        env.set_state(start)
+        for _ in range(3):
+            env.advance(np.array([0.1, 0.1]))
+        env.close()
+        return [*seen, env.get_state()]
+
+    pairs = zip(experience(), experience(**{name: value}), strict=True)
+    assert not all(np.array_equal(before, after) for before, after in pairs)
+
+
+@pytest.mark.parametrize("task", SCENES)
 def test_gain_scales_what_an_action_does(task: str) -> None:
     usual, strong = make(task), make(task, gain=1.5)
     for size in (0.3, 1.0, 3.0):  # past the bound it is the command that saturates
@@ -101,7 +102,7 @@ def test_mass_and_friction_slow_the_ball_as_they_should() -> None:
     ends = []
     for friction in (10.0, 20.0):
         env = make("point_maze", friction=friction)
-        env.set_state(np.array(STARTS["point_maze"]))
+        env.set_state(np.array(RESTING["point_maze"]))
         for _ in range(40):
             env.advance(np.array([0.0, 0.02]))
         ends.append(env.get_state()[3])
@@ -131,7 +132,7 @@ def test_observation_noise_has_its_size_and_spares_the_state() -> None:
     np.testing.assert_array_equal(noisy, seen(**dark, image_noise=10.0))
     env = make("pusht", proprio_noise=3.0)
     rng = np.random.default_rng(0)
-    states = [np.array(STARTS["pusht"]) + rng.uniform(0, 1, 7) for _ in range(300)]
+    states = [np.array(RESTING["pusht"]) + rng.uniform(0, 1, 7) for _ in range(300)]
     errors = [env.proprio_of(s) - np.array(s)[[0, 1, 5, 6]] for s in states]
     assert np.std(errors) == pytest.approx(3.0, rel=0.1)
     env.set_state(states[0])

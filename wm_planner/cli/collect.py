@@ -19,7 +19,9 @@ _ENVS: dict = {}  # one environment per worker process
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("collect", help="collect exploration trajectories")
-    parser.add_argument("--task", required=True, help="wall, point_maze or pusht")
+    parser.add_argument(
+        "--task", required=True, help="wall, point_maze, pusht, gym_point_maze or gym_pusht"
+    )
     parser.add_argument("--num-trajectories", type=int, required=True)
     parser.add_argument("--steps", type=int, default=20, help="model steps each (default 20)")
     parser.add_argument("--image-size", type=int, default=64, help="pixels (default 64)")

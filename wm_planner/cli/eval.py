@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("eval", help="evaluate a checkpoint and a planner without ROS")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--task", help="wall, point_maze or pusht")
+    what.add_argument("--task", help="wall, point_maze, pusht, gym_point_maze or gym_pusht")
     what.add_argument(
         "--compare",
         type=Path,
@@ -78,7 +78,8 @@ def _add_world(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=VALUE",
         dest="shifts",
-        help="difference from the trained world, for example process_noise=0.2; may be repeated",
+        help="difference from the trained world, for example process_noise=0.2, obstacle=1 or, "
+        "for point_maze, maze=open; may be repeated",
     )
     parser.add_argument(
         "--latency",

@@ -44,8 +44,15 @@ def find_problems(args: argparse.Namespace, job: Job) -> Problems:
     """The file's problems, without those that start solved; or new ones, written to the file.
 
     Raises:
-        WmPlannerError: the file, data set or image cannot be used.
+        WmPlannerError: the file, data set or image cannot be used, or not in the job's layout.
     """
+    problems = _find(args, job)
+    if job.shifts.layout():
+        _check_free(problems, job)
+    return problems
+
+
+def _find(args: argparse.Namespace, job: Job) -> Problems:
     from wm_planner.evaluation.problems import Problems
 
     if args.targets is None or not args.targets.exists():
@@ -79,9 +86,9 @@ def _draw(args: argparse.Namespace, job: Job) -> Problems:
         dataset = open_dataset(args.data)
         horizon = job.planner.horizon
         return goals.dataset_problems(dataset, args.task, horizon, args.seed, args.episodes)
-    # Of the unshifted world, so that the problems of all shifts are the same. The first
+    # Without disturbances, so that the problems of all of them are the same. The first
     # environment must draw: MuJoCo chooses its GL library only once.
-    env = EnvMaker(job.task, job.image_size)(True)
+    env = EnvMaker(job.task, job.image_size, job.shifts.of_layout())(True)
     try:
         if args.goals == "random":
             return goals.sample_problems(env, args.seed, args.episodes)
@@ -89,6 +96,21 @@ def _draw(args: argparse.Namespace, job: Job) -> Problems:
         return goals.image_problems(env, image, state, args.seed, args.episodes)
     finally:
         env.close()
+
+
+def _check_free(problems: Problems, job: Job) -> None:
+    """What was drawn in another layout can lie where something is solid in this one."""
+    env = job.make_env()(True)
+    try:
+        states = zip(problems.starts, problems.goals, strict=True)
+        blocked = sum(not (env.is_free(start) and env.is_free(goal)) for start, goal in states)
+    finally:
+        env.close()
+    if blocked:
+        raise ConfigError(
+            f"{blocked} of {len(problems)} targets lie in walls or obstacle of "
+            f"{job.shifts.layout()}; let this --shift draw them: --goals random, to a new --targets"
+        )
 
 
 def _read_image(file: Path) -> Any:

@@ -14,11 +14,11 @@ from wm_planner.evaluation.goals import sample_problems
 from wm_planner.evaluation.job import Job, default_batch
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.run import RunDirectory, run_job
-from wm_planner.evaluation.shifts import Shifts
 from wm_planner.evaluation.summary import compare, result_of
 from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.planning import SOLVERS, planner_config
-from wm_planner.tasks import get_task
+from wm_planner.tasks import TASKS, get_task
+from wm_planner.tasks.shifts import Shifts
 
 Row = dict[str, Any]
 
@@ -47,7 +47,8 @@ class Grid:
             is a solver's name, or any name when 'solver' is among the settings.
         modes: 'open-loop', 'mpc', or both.
         reference: planner that the others are compared with, on the same targets.
-        shifts: differences from the trained world, by a name of your own.
+        shifts: differences from the trained world, by a name of your own. One of a layout that a
+            task does not have is left out for it.
         episodes: problems of each cell, the same for all of a task.
         timing_episodes: problems on which the seconds per plan are measured: one at a time, with
             nothing beside, because a batch's time is no robot's.
@@ -82,11 +83,21 @@ class Grid:
                 f"reference: '{self.reference}' is none of the planners."
                 f"{suggest(self.reference, self.planners)}"
             )
-        for name, changes in self.shifts.items():
-            from_dict(Shifts, changes or {}, f"shifts: {name}")
+        for name in self.shifts:
+            if not any(self.shifts_of(name).fits(task) for task in TASKS.values()):
+                layouts = {task.name: list(task.layout) for task in TASKS.values()}
+                raise ValueError(f"shifts: {name}: no task has this layout; theirs are {layouts}")
         for name in ("episodes", "timing_episodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def shifts_of(self, name: str) -> Shifts:
+        """The shift of a name.
+
+        Raises:
+            ConfigError: a key or value that cannot be used.
+        """
+        return from_dict(Shifts, self.shifts[name] or {}, f"shifts: {name}")
 
     def quickly(self) -> Grid:
         """The grid of a quick run."""
@@ -123,6 +134,7 @@ def cells(grid: Grid, device: str) -> list[Cell]:
         _cell(grid, device, task, str(checkpoint), mode, planner, shift)
         for task, checkpoints in grid.checkpoints.items()
         for shift in grid.shifts
+        if grid.shifts_of(shift).fits(get_task(task))
         for checkpoint in checkpoints
         for mode in grid.modes
         for planner in grid.planners
@@ -155,18 +167,21 @@ def run_grid(
         WmPlannerError: a cell cannot be run; `output` keeps the others.
     """
     todo = cells(grid, device)
-    problems = {task: _problems(grid, task, todo, output) for task in grid.checkpoints}
+    problems: dict[tuple[str, Shifts], Problems] = {}
+    for cell in todo:
+        if _world(cell) not in problems:
+            problems[_world(cell)] = _problems(grid, cell, output)
     rows, timings = {}, {}
     for cell in todo:
         starts(cell.name)
-        which = problems[cell.job.task]
+        which = problems[_world(cell)]
         record = RunDirectory(output / "cells" / cell.name, cell.job, origin)
         evaluation = run_job(cell.job, which, record, processes)
         rows[cell.name] = result_of(cell.job, grid.seed, which, evaluation)
     for cell in todo:
         starts(f"{cell.name}, timing")
         job = replace(cell.job, batch_size=1)
-        which = problems[job.task].part(slice(grid.timing_episodes))
+        which = problems[_world(cell)].part(slice(grid.timing_episodes))
         record = RunDirectory(output / "timing" / cell.name, job, origin)
         timings[cell.name] = result_of(job, grid.seed, which, run_job(job, which, record))
     return list(_joined(grid, todo, rows, timings))
@@ -179,7 +194,7 @@ def _cell(
     changes = {"solver": planner, "seed": grid.seed, **(grid.planners[planner] or {})}
     settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     config = planner_config(card["planner"], settings, f"planners: {planner}")
-    shifts = from_dict(Shifts, grid.shifts[shift] or {}, f"shifts: {shift}")
+    shifts = grid.shifts_of(shift)
     loop = Loop(mode, delayed_frames=shifts.delayed_frames)
     job = Job(
         task=task,
@@ -196,16 +211,22 @@ def _cell(
     return Cell(name, planner, shift, job)
 
 
-def _problems(grid: Grid, task: str, todo: list[Cell], output: Path) -> Problems:
-    """The task's problems, of the unshifted world; written down, to be evaluated elsewhere."""
-    job = next(cell.job for cell in todo if cell.job.task == task)
-    env = replace(job, shifts=Shifts()).make_env()(True)
+def _world(cell: Cell) -> tuple[str, Shifts]:
+    """What a cell's problems depend on."""
+    return cell.job.task, cell.job.shifts.of_layout()
+
+
+def _problems(grid: Grid, cell: Cell, output: Path) -> Problems:
+    """Of the cell's world without disturbances; written down, to be evaluated elsewhere."""
+    task, shifts = _world(cell)
+    env = replace(cell.job, shifts=shifts).make_env()(True)
     try:
         problems = sample_problems(env, grid.seed, grid.episodes)
     finally:
         env.close()
     output.mkdir(parents=True, exist_ok=True)
-    problems.save(output / f"targets-{task}.npz")
+    name = f"{task}-{cell.shift}" if shifts.layout() else task
+    problems.save(output / f"targets-{name}.npz")
     return problems
 
 

@@ -13,11 +13,11 @@ import torch
 from wm_planner.evaluation.arena import Arena
 from wm_planner.evaluation.episodes import MEASURED, Evaluation, Loop
 from wm_planner.evaluation.problems import Problems
-from wm_planner.evaluation.shifts import Shifts
 from wm_planner.models import checkpoint
 from wm_planner.models.bundle import Bundle
 from wm_planner.planning import Planner, PlannerConfig
 from wm_planner.tasks import get_task
+from wm_planner.tasks.shifts import Shifts
 
 MAX_ROLLOUTS = 512  # candidates that are rolled out together
 MAX_BATCH = 25  # episodes planned together: more gain nothing on a CPU, and cannot be shared out
@@ -37,12 +37,14 @@ class EnvMaker:
         from gymnasium.envs.registration import load_env_creator
 
         name = f"sim_bridge:{get_task(self.task).env_id}"
-        env = gymnasium.make(name, image_size=self.image_size, render=render).unwrapped
-        shifted = self.shifts.of_simulator()
-        if not shifted:
-            return env
+        options: dict[str, Any] = {"image_size": self.image_size, "render": render}
+        if layout := self.shifts.layout():
+            options["layout"] = layout
+        made = gymnasium.make(name, **options)
+        if not self.shifts.disturbances():
+            return made.unwrapped
         wrapper: Any = load_env_creator("sim_bridge.envs.shifts:ShiftedEnv")
-        return wrapper(env, **shifted)
+        return wrapper(made.unwrapped, self.shifts)
 
 
 @dataclass(frozen=True)

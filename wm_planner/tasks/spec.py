@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class TaskSpec:
         distance: (state, goal_state) -> distance in the unit of the success test.
         is_success: (state, goal_state) -> bool.
         distance_unit: unit of `distance`, in words.
+        layout: what of the simulated scene can be changed; names as in `Shifts`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class TaskSpec:
     distance: Callable[[np.ndarray, np.ndarray], float]
     is_success: Callable[[np.ndarray, np.ndarray], bool]
     distance_unit: str
+    layout: tuple[str, ...] = ()
 
     @property
     def action_size(self) -> int:
@@ -97,6 +99,7 @@ TASKS: dict[str, TaskSpec] = {
             distance=_xy_distance,
             is_success=lambda state, goal: _xy_distance(state, goal) < 4.5,
             distance_unit="px",
+            layout=("obstacle", "wall_x", "door_y"),
         ),
         TaskSpec(
             name="point_maze",
@@ -119,6 +122,7 @@ TASKS: dict[str, TaskSpec] = {
             distance=_xy_distance,
             is_success=lambda state, goal: _xy_distance(state, goal) < 0.5,
             distance_unit="m",
+            layout=("obstacle", "maze"),
         ),
         TaskSpec(
             name="pusht",
@@ -141,9 +145,18 @@ TASKS: dict[str, TaskSpec] = {
             distance=_pusht_distance,
             is_success=_pusht_success,
             distance_unit="workspace units",
+            layout=("obstacle",),
         ),
     )
 }
+
+# Controls: the same tasks in environments that others have made.
+for _of, _env_id in (
+    ("point_maze", "wm_planner/GymPointMaze-v0"),
+    ("pusht", "wm_planner/GymPushT-v0"),
+):
+    _name = f"gym_{_of}"
+    TASKS[_name] = replace(TASKS[_of], name=_name, env_id=_env_id, layout=())
 
 
 def get_task(name: str) -> TaskSpec:

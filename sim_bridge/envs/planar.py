@@ -1,0 +1,133 @@
+"""The tasks of this package: MuJoCo scenes seen from above."""
+
+from __future__ import annotations
+
+import importlib.resources
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim_bridge.envs.base import TaskEnv
+from sim_bridge.rendering import choose_backend, load_mujoco, open_renderer
+from wm_planner.errors import TaskError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+OBSTACLE_RGBA = (0.55, 0.2, 0.75, 1.0)  # a colour that nothing else has
+
+
+class PlanarEnv(TaskEnv):
+    """A scene of this package's assets; for the arguments see `TaskEnv`.
+
+    Layout key of all: ``obstacle``, a number; a round body stands at the place drawn from it. It
+    leaves `obstacle_gap` on all sides, so that it blocks no way, and no state that is drawn
+    touches it.
+    """
+
+    obstacle_radius: float  # both in the scene's unit of length
+    obstacle_gap: float
+
+    def __init__(self, image_size: int = 64, render: bool = True, layout: dict | None = None):
+        super().__init__(image_size, render, layout)
+        if render:
+            choose_backend()
+        mujoco = load_mujoco()
+        self._mujoco = mujoco
+        spec = mujoco.MjSpec.from_string(self._asset())
+        self._apply_layout(spec)
+        if "obstacle" in self.layout:
+            self._add_obstacle(spec, self.layout["obstacle"])
+        self.model = spec.compile()
+        # A diverged simulation must be seen, not silently begun again.
+        self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+        self.data = mujoco.MjData(self.model)
+        self._renderer = open_renderer(self.model, image_size) if render else None
+        self._substeps = round(self.task.control_dt_s / self.model.opt.timestep)
+
+    @abstractmethod
+    def _write_state(self, state: np.ndarray) -> None:
+        """Put the scene into `state`; memory of earlier steps is cleared already."""
+
+    @abstractmethod
+    def _drive(self, action: np.ndarray) -> None:
+        """Set controls for one control period."""
+
+    def _apply_layout(self, spec: Any) -> None:
+        """Change the scene as `layout` says, but for the obstacle."""
+
+    @contextmanager
+    def aside(self) -> Iterator[Self]:
+        """This world itself, put back into its present state when it ends."""
+        kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
+        present = np.empty(self._mujoco.mj_stateSize(self.model, kind))
+        self._mujoco.mj_getState(self.model, self.data, present, kind)
+        try:
+            yield self
+        finally:
+            self._mujoco.mj_setState(self.model, self.data, present, kind)
+            self._mujoco.mj_forward(self.model, self.data)
+
+    def is_free(self, state: np.ndarray) -> bool:
+        """Whether nothing that moves touches a wall or the obstacle; asked of changed layouts."""
+        if not self.layout:
+            return True
+        with self.aside():
+            self.set_state(state)
+            return not any("world" in pair for pair in self.contacts())
+
+    def contacts(self) -> list[tuple[str, str]]:
+        """Names of the bodies that touch, pair by pair; walls and obstacle are the 'world'."""
+        bodies = self.model.geom_bodyid[self.data.contact.geom]
+        return [(self.model.body(a).name, self.model.body(b).name) for a, b in bodies]
+
+    def render(self) -> np.ndarray:
+        """The present picture, (S, S, 3) uint8."""
+        if self._renderer is None:
+            return np.zeros((self.image_size, self.image_size, 3), np.uint8)
+        self._renderer.update_scene(self.data, camera="top")
+        return self._renderer.render().copy()
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _put(self, state: np.ndarray) -> None:
+        self._mujoco.mj_resetData(self.model, self.data)
+        self._write_state(state)
+        self._mujoco.mj_forward(self.model, self.data)
+
+    def _run(self, action: np.ndarray) -> None:
+        self._drive(action)
+        self._mujoco.mj_step(self.model, self.data, self._substeps)
+        self._mujoco.mj_forward(self.model, self.data)
+
+    def _asset(self) -> str:
+        folder = importlib.resources.files("sim_bridge.envs") / "assets"
+        return (folder / f"{self.task_name}.xml").read_text()
+
+    def _add_obstacle(self, spec: Any, number: int) -> None:
+        kinds, rng = self._mujoco.mjtGeom, np.random.default_rng(number)
+        walls = [geom for geom in spec.worldbody.geoms if geom.type == kinds.mjGEOM_BOX]
+        camera = spec.worldbody.cameras[0]
+        for _ in range(10000):
+            place = camera.pos[:2] + camera.fovy * rng.uniform(-0.5, 0.5, 2)
+            beyond = [np.abs(place - wall.pos[:2]) - wall.size[:2] for wall in walls]
+            gap = min(np.linalg.norm(np.maximum(offset, 0.0)) for offset in beyond)
+            if gap >= self.obstacle_radius + self.obstacle_gap:
+                break
+        else:
+            raise TaskError(f"task '{self.task_name}': no room for an obstacle in {self.layout}")
+        spec.worldbody.add_geom(
+            spec.find_default("wall"),  # what a wall stops, it stops
+            name="obstacle",
+            type=kinds.mjGEOM_CYLINDER,
+            pos=[*place, 0.0],
+            size=[self.obstacle_radius, walls[0].size[2], 0.0],
+            rgba=OBSTACLE_RGBA,
+        )

@@ -1,0 +1,40 @@
+"""The simulated tasks, for tests: what they need, and a state of each in which nothing happens."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from sim_bridge.rendering import check_rendering
+from wm_planner.errors import RenderError
+from wm_planner.tasks import TASKS
+
+RESTING = {
+    "wall": [12.0, 40.0],
+    "point_maze": [0.8, 1.5, 0.0, 0.0],
+    "pusht": [100.0, 420.0, 256.0, 200.0, 0.5, 0.0, 0.0],
+    "gym_point_maze": [-1.0, 1.0, 0.0, 0.0],
+    "gym_pusht": [100.0, 420.0, 256.0, 200.0, 0.5, 0.0, 0.0],
+}
+SCENES = ["wall", "point_maze", "pusht"]  # of this package
+PACKAGES = {"gym_point_maze": "gymnasium_robotics", "gym_pusht": "gym_pusht"}
+
+
+def needs_package(task: str) -> pytest.MarkDecorator:
+    """Skips what a task cannot do here."""
+    package = PACKAGES.get(task)
+    missing = package is not None and find_spec(package) is None
+    return pytest.mark.skipif(missing, reason=f"needs {package}, see the 'controls' extra")
+
+
+EVERY = [pytest.param(name, marks=needs_package(name)) for name in TASKS]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def renderer():
+    """Without a renderer every test of the importing file would fail with the same message."""
+    try:
+        check_rendering()
+    except RenderError as error:
+        pytest.skip(str(error))
