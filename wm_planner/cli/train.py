@@ -1,4 +1,4 @@
-"""`wm-planner train encoder|model|init`: from collected trajectories to a checkpoint."""
+"""`wm-planner train encoder|projector|model|init`: from collected trajectories to a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ if TYPE_CHECKING:
     from wm_planner.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
+ENCODER = "encoder.safetensors"
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
-        "train", help="train an encoder, a world model or what starts plans"
+        "train", help="train an encoder, its projector, a world model or what starts plans"
     )
-    parser.add_argument("part", choices=("encoder", "model", "init"))
+    parser.add_argument("part", choices=("encoder", "projector", "model", "init"))
     parser.add_argument("--recipe", type=Path, required=True, help="YAML, see config/train")
     parser.add_argument("--data", type=Path, required=True, help="directory of 'collect'")
-    parser.add_argument("--encoder", type=Path, help="run directory of 'train encoder'")
+    parser.add_argument(
+        "--encoder",
+        type=Path,
+        help="run directory of 'train encoder' or, for 'model', of 'train projector'",
+    )
     parser.add_argument("--checkpoint", help="that 'train init' adds an initialisation network to")
     add_training_options(parser)
     parser.set_defaults(run=run)
@@ -45,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.config import from_yaml
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.models.checkpoint import save_bundle
-    from wm_planner.training.encoder import train_encoder
     from wm_planner.training.recipe import Recipe
 
-    result = args.output / ("encoder.safetensors" if args.part == "encoder" else "checkpoint")
+    makes_encoder = args.part in ("encoder", "projector")
+    result = args.output / (ENCODER if makes_encoder else "checkpoint")
     if is_finished(args, result):
         return 0
     recipe = from_yaml(Recipe, args.recipe)
@@ -59,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
             f"'{recipe.task}'"
         )
     with training_machine(args) as machine:
-        if args.part == "encoder":
-            encoder = train_encoder(store, recipe.encoder, args.output, machine)
-            _measure(args, encoder, store, machine)
+        if makes_encoder:
+            make = _train_encoder if args.part == "encoder" else _train_projector
+            _measure(args, make(args, recipe, store, machine), store, machine)
         else:
             part = _train_init if args.part == "init" else _train_model
             bundle = part(args, recipe, store, machine)
@@ -72,11 +77,38 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _train_encoder(
+    args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
+) -> Any:
+    from wm_planner.training.encoder import train_encoder
+
+    return train_encoder(store, recipe.encoder, args.output, machine)
+
+
+def _train_projector(
+    args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
+) -> Any:
+    from wm_planner.training.projector import train_projector
+
+    file = _encoder_file(args, recipe)
+    return train_projector(store, recipe.encoder, file, recipe.projector, args.output, machine)
+
+
+def _encoder_file(args: argparse.Namespace, recipe: Recipe) -> Path | None:
+    if (args.encoder is None) != (recipe.encoder.kind == "dinov2"):
+        raise ConfigError(
+            f"train {args.part} needs --encoder, the run directory of 'train encoder'; only a "
+            "recipe with encoder.kind dinov2 does without, and takes none but that of 'train "
+            "projector'"
+        )
+    return None if args.encoder is None else args.encoder / ENCODER
+
+
 def _measure(
     args: argparse.Namespace, encoder: Any, store: TrajectoryStore, machine: Machine
 ) -> None:
     """Write OUTPUT/geometry.json: whether the latent can be planned in, as far as one can know."""
-    from wm_planner.errors import RenderError
+    from wm_planner.errors import RenderError, TaskError
     from wm_planner.evaluation.job import EnvMaker
     from wm_planner.evaluation.run import write_json
     from wm_planner.tasks import get_task
@@ -94,7 +126,7 @@ def _measure(
     measures = {"rank_correlation": distance_correlation(store, encode)}
     try:
         env = EnvMaker(task.name, size)(True)
-    except (ImportError, RenderError) as error:
+    except (ImportError, RenderError, TaskError) as error:
         logger.info("no simulator: greedy look-ahead is not measured: %s", error)
     else:
         logger.info("greedy look-ahead: the way to the goal by latent distance, in the simulator")
@@ -119,15 +151,14 @@ def _train_init(
 def _train_model(
     args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
 ) -> Bundle:
+    from wm_planner.training.projector import build_projected, is_projected
     from wm_planner.training.trainer import build_untrained, train_model
 
-    if (args.encoder is None) != (recipe.encoder.kind == "dinov2"):
-        raise ConfigError(
-            "train model needs --encoder, the run directory of 'train encoder'; only a recipe with "
-            "encoder.kind dinov2 does without, and takes none"
-        )
-    file = None if args.encoder is None else args.encoder / "encoder.safetensors"
-    bundle = build_untrained(store, recipe.encoder, file, recipe.model)
+    if args.encoder is not None and is_projected(args.encoder / ENCODER):
+        file = args.encoder / ENCODER
+        bundle = build_projected(store, recipe.encoder, recipe.projector, file, recipe.model)
+    else:
+        bundle = build_untrained(store, recipe.encoder, _encoder_file(args, recipe), recipe.model)
     bundle = train_model(store, bundle, recipe.model, args.output, machine=machine)
     bundle.planner = recipe.planner
     return bundle

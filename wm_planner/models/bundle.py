@@ -81,7 +81,10 @@ def build_model(config: ModelConfig) -> WorldModel:
 
 
 def build_encoder(settings: dict, image_size: int, num_patches: int, dim: int) -> torch.nn.Module:
-    """The encoder that `settings['kind']` names: 'small', 'keypoint' or 'dinov2'.
+    """The encoder that `settings['kind']` names: 'small', 'keypoint', 'dinov2' or 'projected'.
+
+    'projected' is `dim` channels of what `settings['base']` names, which has a token size ('dim')
+    of its own unless its kind fixes it.
 
     Raises:
         ValueError: another kind, or sizes it cannot have.
@@ -100,7 +103,14 @@ def build_encoder(settings: dict, image_size: int, num_patches: int, dim: int) -
         from wm_planner.models.dinov2 import DinoV2Encoder
 
         return DinoV2Encoder(image_size=image_size, **settings)
-    raise ValueError(f"unknown encoder kind '{kind}'; choices: small, keypoint, dinov2")
+    if kind == "projected":
+        from wm_planner.models.projected_encoder import ProjectedEncoder
+
+        base = dict(settings.pop("base", {}))
+        base_dim = base.pop("dim", dim)
+        base_encoder = build_encoder(base, image_size, num_patches, base_dim)
+        return ProjectedEncoder(base_encoder, dim, **settings)
+    raise ValueError(f"unknown encoder kind '{kind}'; choices: small, keypoint, dinov2, projected")
 
 
 def build_decoder(kind: str, image_size: int, num_patches: int, dim: int) -> torch.nn.Module | None:

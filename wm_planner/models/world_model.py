@@ -32,8 +32,8 @@ class ModelConfig:
         proprio_dim: entries of the proprioception vector.
         action_emb_dim, proprio_emb_dim: Da, Dp.
         predictor: sizes of the predictor.
-        encoder: keyword arguments of the encoder; ``kind`` is 'small', 'keypoint' or
-            'dinov2'.
+        encoder: keyword arguments of the encoder; ``kind`` is 'small', 'keypoint', 'dinov2' or
+            'projected'.
         decoder: 'none', 'small' or 'keypoint'; only for pictures of what the model imagines.
     """
 

@@ -99,7 +99,10 @@ def covariance_penalty(z_BN: Tensor) -> Tensor:
 
 def curvature(first_BN: Tensor, second_BN: Tensor, third_BN: Tensor) -> Tensor:
     """1 - cos of the angle between successive changes (arXiv 2603.12231, L_curv), the mean."""
-    return (1 - F.cosine_similarity(second_BN - first_BN, third_BN - second_BN)).mean()
+    # What stands still has no direction: with the usual eps of 1e-8 its gradient, 1e8 times
+    # nothing, drowns that of everything that moves.
+    cosine = F.cosine_similarity(second_BN - first_BN, third_BN - second_BN, eps=1e-3)
+    return (1 - cosine).mean()
 
 
 class EncoderLearner(Learner):

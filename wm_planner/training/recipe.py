@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from wm_planner.training.encoder import EncoderTraining
 from wm_planner.training.finetune import Finetuning
 from wm_planner.training.init_network import InitTraining
+from wm_planner.training.projector_learner import ProjectorTraining
 from wm_planner.training.trainer import ModelTraining
 
 
@@ -22,11 +23,12 @@ class Collection:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Data, encoder, transition model, what starts plans, finetuning, and planner settings."""
+    """Data, encoder and projector, transition model, plan starts, finetuning, planner settings."""
 
     task: str
     collect: Collection
     encoder: EncoderTraining = field(default_factory=EncoderTraining)
+    projector: ProjectorTraining = field(default_factory=ProjectorTraining)
     model: ModelTraining = field(default_factory=ModelTraining)
     init_network: InitTraining = field(default_factory=InitTraining)
     finetune: Finetuning = field(default_factory=Finetuning)

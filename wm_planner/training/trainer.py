@@ -21,7 +21,6 @@ from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig, WorldModel
 from wm_planner.tasks import get_task
-from wm_planner.training.adversarial import Adversarial
 from wm_planner.training.encoder import EncoderTraining, encoder_settings
 from wm_planner.training.latents import encode_store
 from wm_planner.training.loop import fit
@@ -66,16 +65,36 @@ def build_untrained(
         CheckpointError: the encoder file is missing or of other sizes.
         DatasetError: an entry of actions or proprioception never changes.
     """
+    dinov2 = encoder.kind == "dinov2"
+    decoder = "none" if dinov2 else encoder.kind
+    settings = encoder_settings(encoder)
+    bundle = build_fresh(store, settings, encoder.num_patches, encoder.dim, decoder, config)
+    if not dinov2:
+        load_encoder(bundle.model, encoder_file)
+    return bundle
+
+
+def build_fresh(
+    store: TrajectoryStore,
+    encoder: dict[str, Any],
+    num_patches: int,
+    dim: int,
+    decoder: str,
+    config: ModelTraining,
+) -> Bundle:
+    """A bundle with fresh weights, drawn by its seed; sizes as `build_encoder` takes them.
+
+    Raises:
+        DatasetError: an entry of actions or proprioception never changes.
+    """
     task = get_task(store.meta["task"])
     try:
         preprocess = Preprocess(store.images.shape[2], task.frame_skip, **store.stats())
     except ValueError as error:
         raise DatasetError(f"{store.directory}: cannot be standardised: {error}") from error
-    settings = encoder_settings(encoder)
     torch.manual_seed(config.seed)
-    sizes = (preprocess.image_size, encoder.num_patches, encoder.dim)
-    built: Any = build_encoder(settings, *sizes)
-    decoder = "none" if encoder.kind == "dinov2" else encoder.kind
+    sizes = (preprocess.image_size, num_patches, dim)
+    built: Any = build_encoder(encoder, *sizes)
     model = WorldModel(
         ModelConfig(
             image_size=preprocess.image_size,
@@ -85,22 +104,25 @@ def build_untrained(
             action_dim=preprocess.action_dim,
             proprio_dim=len(task.proprio_names),
             predictor=config.predictor,
-            encoder=settings,
+            encoder=encoder,
             decoder=decoder,
         ),
         built,
         build_decoder(decoder, *sizes),
     )
-    if encoder.kind != "dinov2":
-        _load_encoder(model, encoder_file)
     return Bundle(model, preprocess, task.name)
 
 
-def _load_encoder(model: WorldModel, file: Path | None) -> None:
+def load_encoder(model: WorldModel, file: Path | None) -> None:
+    """Load the weights of the encoder, and of the decoder if the model has one.
+
+    Raises:
+        CheckpointError: the file is missing or of other sizes.
+    """
     if file is None or not file.is_file():
         raise CheckpointError(f"{file}: no such file; run 'wm-planner train encoder' first")
     state = load_file(file)
-    for name in ("encoder", "decoder"):
+    for name in ("encoder",) if model.decoder is None else ("encoder", "decoder"):
         part = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
         try:
             getattr(model, name).load_state_dict(part)
@@ -113,7 +135,6 @@ def train_model(
     bundle: Bundle,
     config: ModelTraining,
     output: Path,
-    adversarial: Adversarial | None = None,
     machine: Machine | None = None,
 ) -> Bundle:
     """Train the predictor and the action embedding of `bundle` in place; log to `output`.
@@ -123,7 +144,6 @@ def train_model(
         bundle: as `build_untrained` gives it.
         config: settings.
         output: run directory.
-        adversarial: see `ModelLearner`.
         machine: device, cache, and whether to resume; one CPU by default.
 
     Raises:
@@ -134,8 +154,8 @@ def train_model(
     check_length(store, config.rollout_steps)
     bundle.model.to(machine.device)
     data = encode_store(store, bundle.model, bundle.preprocess, machine)
-    learner = ModelLearner(bundle.model, data, config, machine, adversarial)
-    settings = {"model": to_dict(config), "adversarial": to_dict(adversarial), "data": store.meta}
+    learner = ModelLearner(bundle.model, data, config, machine)
+    settings = {"model": to_dict(config), "data": store.meta}
     run = fit(learner, settings, output, machine)
     bundle.model.eval().requires_grad_(False)
     bundle.info = {**run, "data": store.meta, "held_out": learner.evaluate()}
