@@ -161,8 +161,8 @@ def test_the_network_starts_cold_plans_only_and_restarts_spread_around_it(traine
     planner = planner_of(trained, init="network", num_restarts=3, num_iterations=1)
     now, aim = (planner.bundle.encode_observation(observation(p)) for p in (START, TARGET))
     calls = []
-    points = planner._starting_points
-    planner._starting_points = lambda *args: calls.append(points(*args)) or calls[-1]
+    points = planner._starts.draw
+    planner._starts.draw = lambda *args: calls.append(points(*args)) or calls[-1]
     planner.plan_latents(now, aim, None, 0, planner.generator())
     warm = torch.full((1, 5, 10), 0.3)
     planner.plan_latents(now, aim, warm, 1, planner.generator())
