@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episodes import MEASURED, EpisodeResult, Evaluation, Loop
 from wm_planner.evaluation.problems import Problems
 from wm_planner.models.bundle import Bundle
@@ -35,6 +36,7 @@ class Arena:
 
     Raises:
         ValueError: a measured latency with more than one episode at a time.
+        ConfigError: so with a planner that adapts, where it is to plan more than once.
     """
 
     def __init__(
@@ -47,6 +49,11 @@ class Arena:
     ) -> None:
         if loop.latency == MEASURED and size > 1:
             raise ValueError(f"latency '{MEASURED}' needs a batch of 1, got {size}")
+        if planner.config.adapts and loop.mode == "mpc" and size > 1:
+            raise ConfigError(
+                f"adapt_learning_rate {planner.config.adapt_learning_rate}: the model adapts to "
+                f"one episode at a time, got a batch of {size}; use a batch size of 1"
+            )
         self.planner, self.loop, self.clock = planner, loop, clock
         self._warm = False
         # The first one must draw: MuJoCo chooses its GL library only once.
@@ -142,14 +149,17 @@ class _Batch:
         closed = self._loop.mode == "mpc"
         last = skip * (self._task.max_model_steps if closed else config.horizon)
         chunk = skip * (config.replan_steps if closed else config.horizon)
+        planner.adaptation.restore()  # of the batch before
         evaluation, generator = Evaluation(), planner.generator()
         running, now, replan, warm = list(range(len(self._robots))), 0, 0, None
         rows = _Rows(0, np.zeros((len(running), 0, self._task.action_size)))
         while running:
             seen, past, length = self._observe(running, now)
             begin_s = self._arena.clock()
+            latent = encode(planner.bundle, seen, length)
+            planner.adaptation.learn(latent, past, now * planner.dt_ns)
             plan = planner.plan_latents(
-                encode(planner.bundle, seen, length),
+                latent,
                 self._goal[running],
                 warm,
                 replan,
@@ -187,7 +197,7 @@ class _Batch:
         """
         planner, skip = self._planner, self._task.frame_skip
         newest = max(0, now - self._loop.delayed_frames * skip)
-        length = planner.bundle.model.config.num_hist if planner.config.rollout == "history" else 1
+        length = planner.config.num_frames(planner.bundle.model.config.num_hist)
         length = min(length, 1 + newest // skip)
         first = newest - (length - 1) * skip
         frames = range(first, newest + 1, skip)

@@ -96,8 +96,8 @@ class Job:
 
 
 def default_batch(config: PlannerConfig, loop: Loop) -> int:
-    """Episodes that may be planned together: one when it is the latency that is measured."""
-    if loop.latency == MEASURED:
+    """Episodes that may be planned together: one when latency is measured or the model adapts."""
+    if loop.latency == MEASURED or (config.adapts and loop.mode == "mpc"):
         return 1
     candidates = config.num_restarts if config.descends else config.num_samples
     return min(MAX_BATCH, max(1, MAX_ROLLOUTS // candidates))

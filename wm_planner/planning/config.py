@@ -40,8 +40,11 @@ _AT_LEAST = {
     "restart_std": 0,
     "control_weight": 0,
     "objective_alpha": 0,
+    "adapt_learning_rate": 0,
+    "adapt_transitions": 1,
+    "adapt_layers": 0,
 }
-_POSITIVE = ("learning_rate", "objective_base", "init_std", "temperature")
+_POSITIVE = ("learning_rate", "objective_base", "init_std", "temperature", "adapt_max_change")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class PlannerConfig:
         execution: 'auto' rolls out by the fastest way known for the model and device, 'plain' by
             the model as it trains; plans are equal to rounding.
         precision: of the matrix products, 'float32' or 'bfloat16' (the rest stays in float32).
+        adapt_learning_rate: about how far every weight that adapts to what happens moves before a
+            plan, for example 0.0002; 0 leaves the model as it is. See `planning.adaptation`.
+        adapt_transitions: executed model steps that are learnt from, the last ones.
+        adapt_layers: last blocks of the predictor that adapt, with all after them; 0 for all.
+        adapt_max_change: greatest norm of the change, relative to that of the weights.
         seed: of the planner's own random generator.
     """
 
@@ -116,6 +124,10 @@ class PlannerConfig:
     rollout: str = "markov"
     execution: str = "auto"
     precision: str = "float32"
+    adapt_learning_rate: float = 0.0
+    adapt_transitions: int = 5
+    adapt_layers: int = 0
+    adapt_max_change: float = 0.02
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -145,6 +157,16 @@ class PlannerConfig:
     def descends(self) -> bool:
         """Whether the solver goes downhill from starting points, instead of sampling."""
         return self.solver in ("gbp", "lbfgs")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the model follows what happens to one robot."""
+        return self.adapt_learning_rate > 0
+
+    def num_frames(self, num_hist: int) -> int:
+        """Frames that an observation should hold for a model that sees up to `num_hist`."""
+        seen = num_hist if self.rollout == "history" else 1
+        return max(seen, 2) if self.adapts else seen
 
     def iterations(self, warm: bool) -> int:
         """Budget of one plan, with or without a warm start."""

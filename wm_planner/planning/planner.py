@@ -11,6 +11,7 @@ from torch import Tensor
 from wm_planner.errors import PlanningError
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent
+from wm_planner.planning.adaptation import Adaptation
 from wm_planner.planning.captured import CapturedSolver
 from wm_planner.planning.config import PlannerConfig
 from wm_planner.planning.engine import Engine
@@ -65,7 +66,8 @@ class Planner:
             self.task.objective_alpha if config.objective_alpha is None else config.objective_alpha
         )
         self._solver = make_solver(config)
-        self.engine = Engine(bundle.model, config)
+        self.adaptation = Adaptation(bundle.model, config, round(self.task.model_dt_s * 1e9))
+        self.engine = Engine(self.adaptation.model, config)
         self._network = starting_network(bundle, config)
         low, high = bundle.preprocess.action_bounds(self.task.action_low, self.task.action_high)
         if not config.bounded:
@@ -89,7 +91,8 @@ class Planner:
         return torch.Generator(self.bundle.device).manual_seed(self.config.seed)
 
     def clear(self) -> None:
-        """Forget goal and warm start; the random generator starts again from its seed."""
+        """Forget goal, warm start and adaptation; the random generator starts from its seed."""
+        self.adaptation.restore()
         self._goal: Latent | None = None
         self._alpha = self.alpha
         self.last: PlanDetail | None = None
@@ -111,7 +114,7 @@ class Planner:
 
         Args:
             observation: its stamp becomes the plan's; frames beyond the newest are used by
-                'history' rollouts.
+                'history' rollouts and adaptation.
             should_stop: see `Solver.solve`.
 
         Returns:
@@ -129,6 +132,7 @@ class Planner:
         if observation.actions is not None:
             normalise = self.bundle.preprocess.normalise_actions
             past = normalise(observation.actions)[None].to(self.bundle.device)
+        self.adaptation.learn(now, past, observation.stamp_ns)
         result = self.plan_latents(
             now,
             self._goal,
@@ -186,7 +190,7 @@ class Planner:
             should_stop: see `Solver.solve`.
         """
         if self.config.rollout == "markov":
-            now = now.frames(slice(-1, None))
+            now, past_actions = now.frames(slice(-1, None)), None
         weight = self.alpha if alpha is None else alpha
         problem = Problem(now, goal, past_actions, weight, replan)
         if self.engine.refresh() and self.captured is not None:

@@ -87,8 +87,7 @@ class GoalPlanner:
     @property
     def history(self) -> int:
         """Frames that an observation needs."""
-        markov = self._planner.config.rollout == "markov"
-        return 1 if markov else self._planner.bundle.model.config.num_hist
+        return self._planner.config.num_frames(self._planner.bundle.model.config.num_hist)
 
     def warm_up(self, image_size: int) -> None:
         """Plan once, from and to a black picture, so that the first real plan is not the slow one.
@@ -96,9 +95,12 @@ class GoalPlanner:
         Args:
             image_size: side of the pictures to come, pixels.
         """
-        black = np.zeros((image_size, image_size, 3), np.uint8)
-        rest = np.zeros(len(self._planner.task.proprio_names), np.float32)
-        self(Goal(black, rest), Observation(black[None], rest[None], 0))
+        task, count = self._planner.task, self.history
+        black = np.zeros((count, image_size, image_size, 3), np.uint8)
+        rest = np.zeros((count, len(task.proprio_names)), np.float32)
+        actions = np.zeros((count - 1, task.frame_skip * task.action_size), np.float32)
+        seen = Observation(black, rest, 0, actions if count > 1 else None)
+        self(Goal(black[0], rest[0]), seen)
         self._planner.clear()
         self._goal = None
 
