@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from pathlib import Path
@@ -18,6 +19,8 @@ import yaml
 from wm_planner.errors import ConfigError
 
 T = TypeVar("T")
+# A number to everybody but YAML 1.1, which wants a point in it.
+_SCIENTIFIC = re.compile(r"[+-]?[0-9]+[eE][+-]?[0-9]+")
 
 
 def suggest(name: str, choices: typing.Iterable[str]) -> str:
@@ -107,6 +110,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: expected {len(args)} values, got {value!r}")
         return tuple(_convert(a, v, where) for a, v in zip(args, value, strict=True))
     if hint is float:
+        if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+            return float(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigError(f"{where}: expected a number, got {value!r}")
         return float(value)

@@ -101,3 +101,9 @@ def test_unreadable_files_are_named(tmp_path, text, message):
 def test_suggest_names_the_nearest_and_all_choices():
     assert suggest("wal", ["pusht", "wall"]) == " Did you mean 'wall'? Choices: pusht, wall."
     assert suggest("zzz", ["pusht", "wall"]) == " Choices: pusht, wall."
+
+
+@pytest.mark.parametrize(("text", "value"), [("5e-4", 0.0005), ("1E3", 1000.0), ("1.5e-2", 0.015)])
+def test_a_number_needs_no_point_before_its_exponent(text, value):
+    content = yaml.safe_load(f"{{name: a, limit: {text}}}")
+    assert from_dict(Cart, content, "s").limit == value
