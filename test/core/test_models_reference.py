@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wm_planner.models.predictor import PredictorConfig, ViTPredictor, frame_causal_mask
+from wm_planner.models.predictor import PredictorConfig, ViTPredictor
 from wm_planner.models.world_model import Latent
 
 from .reference_fixture import DATA, load_reference
@@ -55,11 +55,13 @@ def test_full_size_predictors_have_the_published_parameter_counts():
         assert sum(p.numel() for p in predictor.parameters()) == expected
 
 
-def test_two_predictors_of_different_history_do_not_share_a_mask():
-    config = PredictorConfig(depth=1, heads=1, dim_head=4, mlp_dim=8)
-    long, short = ViTPredictor(8, 4, 3, config), ViTPredictor(8, 4, 1, config)
-    assert long.mask.shape == (12, 12) and short.mask.shape == (4, 4)
-    mask = frame_causal_mask(2, 2)
-    assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
+def test_a_frame_sees_itself_whole_and_those_before_it():
+    config = PredictorConfig(depth=2, heads=2, dim_head=4, mlp_dim=8)
+    long, short = (ViTPredictor(8, 4, history, config).eval() for history in (3, 1))
+    z = torch.randn(1, 3, 4, 8, requires_grad=True)
+    for frame, output in enumerate(long(z).unbind(1)):
+        (gradient,) = torch.autograd.grad(output[0, 0, 0], z, retain_graph=True)
+        seen = gradient[0].abs().amax(dim=2) > 0
+        assert seen[: frame + 1].all() and not seen[frame + 1 :].any()
     with pytest.raises(ValueError, match="up to 1 frames of 4 patches"):
         short(torch.zeros(1, 2, 4, 8))

@@ -7,21 +7,23 @@ import torch
 from torch import Tensor
 
 from wm_planner.errors import ConfigError
-from wm_planner.models import products
+from wm_planner.models import frozen_linear, products
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.frozen import FrozenPredictor
+from wm_planner.models.frozen_linear import FrozenLinear
 from wm_planner.models.predictor import PredictorConfig, ViTPredictor
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
 from wm_planner.planning import Planner, PlannerConfig
 from wm_planner.planning.captured import CapturedSolver
 from wm_planner.planning.engine import Engine
-from wm_planner.planning.gradient import GradientSolver
+from wm_planner.planning.gradient import Adam, GradientSolver
 from wm_planner.planning.problem import Problem
 from wm_planner.planning.solver import solve_from
 
 SIZES = {
     "published": (5, 3, PredictorConfig(2, 2, 16, 32)),
+    "residual": (5, 3, PredictorConfig(2, 2, 16, 32, residual=True)),
     "many tokens": (70, 1, PredictorConfig(2, 2, 16, 32)),
     "own width": (5, 3, PredictorConfig(2, 2, 8, 16, width=12, residual=True)),
     "one token": (1, 1, PredictorConfig(2, 2, 8, 16, width=12, residual=True)),
@@ -131,6 +133,37 @@ def test_derivatives_of_the_first_frame() -> None:
         close(actual, expected)
 
 
+@pytest.mark.skipif(frozen_linear._half_product is None, reason="torch has no such products")
+@pytest.mark.parametrize("rows", [1, 5, 64, 65])
+def test_float16_numbers_are_kept_as_such_and_nothing_is_lost(rows: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = (torch.randn(*size, generator=generator) for size in ((20, 12), (20,)))
+    x, gradient = (torch.randn(rows, size, generator=generator) for size in (12, 20))
+    exact, other = weight.half().float(), weight
+    for kept, is_half in ((exact, True), (other, False)):
+        layer = FrozenLinear(kept, bias, torch.float32)
+        assert layer.halves == is_half
+        close(layer.forward(x), (x.double() @ kept.double().t() + bias).float())
+        close(layer.backward(gradient), (gradient.double() @ kept.double()).float())
+    assert not FrozenLinear(exact, bias, torch.bfloat16).halves
+    assert not FrozenLinear(exact * 1e6, bias, torch.float32).halves  # too large for float16
+
+
+@pytest.mark.parametrize("name", ["own width", "one token"])
+def test_rounded_checkpoints_descend_as_the_plain_path(name: str) -> None:
+    model, at = world_model(name), problem(name)
+    for weight in model.predictor.parameters():
+        weight.data = weight.data.half().float()
+    results = []
+    for execution in ("plain", "auto"):
+        config = PlannerConfig(horizon=HORIZON, execution=execution)
+        actions = torch.ones(BATCH, 3, HORIZON, ACTION, requires_grad=True)
+        costs = at.costs(Engine(model, config), config, actions)
+        results.append((costs.detach(), torch.autograd.grad(costs.sum(), actions)[0]))
+    for actual, expected in zip(results[1], results[0], strict=True):
+        close(actual, expected)
+
+
 @bfloat16
 @pytest.mark.parametrize("rollout", ["markov", "history"])
 def test_bfloat16_gradients_point_where_float32_points(rollout: str) -> None:
@@ -191,6 +224,34 @@ def test_an_inexact_library_is_not_chosen(monkeypatch) -> None:
         lambda a, b: exact(a, b) if a.dtype == torch.float64 else exact(a, b).bfloat16().float(),
     )
     assert products.fastest_library(2, 80, 16) == "usual"
+
+
+def test_training_multiplies_by_a_rule(monkeypatch) -> None:
+    """The same on every run of a machine; never where it rounds, or attention is small."""
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(products, "_is_amd", lambda: True)
+    assert products.training_library(2, cpu) == products.training_library(64, cpu) == "usual"
+    assert products.training_library(588, torch.device("cuda")) == "usual"
+    chosen = {products.training_library(count, cpu) for count in (1, 588)}
+    assert chosen == {"onednn" if products._has_choice() else "usual"}
+    exact = products._is_exact
+    monkeypatch.setattr(products, "_is_exact", lambda q, k: not exact(q, k))
+    assert products.training_library(588, cpu) == "usual"
+    monkeypatch.setattr(products, "_is_exact", exact)
+    monkeypatch.setattr(products, "_is_amd", lambda: False)
+    assert products.training_library(588, cpu) == "usual"
+
+
+def test_adam_is_that_of_torch_to_the_last_bit() -> None:
+    ours = torch.randn(1, 4, HORIZON, ACTION)
+    theirs = ours.clone()
+    pair = Adam(ours, 0.2), torch.optim.Adam([theirs], lr=0.2, foreach=False)
+    for scale in (1.0, 1e-6, 0.0, 1e4, 1.0):
+        ours.grad = scale * torch.randn_like(ours)
+        theirs.grad = ours.grad.clone()
+        for optimizer in pair:
+            optimizer.step()
+        assert torch.equal(ours, theirs)
 
 
 def again(work):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +12,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
 from benchmarks import run  # noqa: E402
-from benchmarks.cases import Amount, cases  # noqa: E402
+from benchmarks.cases import Amount, Case, cases  # noqa: E402
+from benchmarks.hand_over import HandOver  # noqa: E402
+from benchmarks.recordings import EPISODES, LENGTHS, record  # noqa: E402
 from benchmarks.released import cross_entropy  # noqa: E402
-from benchmarks.subjects import Subject  # noqa: E402
+from benchmarks.subjects import Subject, shipped  # noqa: E402
 from benchmarks.timing import compare  # noqa: E402
+from benchmarks.training import OurTraining, ReleasedTraining  # noqa: E402
 from wm_planner.models.bundle import Bundle, build_model  # noqa: E402
 from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
@@ -22,22 +27,28 @@ from wm_planner.models.world_model import ModelConfig  # noqa: E402
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def subject() -> Subject:
-    """The published architecture, small, with a window of three frames."""
+def small(num_hist: int = 3, num_patches: int = 4, device: str = "cpu") -> Bundle:
+    """The published architecture, small."""
     torch.manual_seed(0)
+    side = 16 * round(num_patches**0.5)
     config = ModelConfig(
-        image_size=32,
-        num_hist=3,
-        num_patches=4,
+        image_size=side,
+        num_hist=num_hist,
+        num_patches=num_patches,
         visual_dim=12,
         action_dim=10,
         proprio_dim=4,
         predictor=PredictorConfig(2, 2, 8, 16),
         encoder={"kind": "dinov2", "variant": (12, 1, 2)},
     )
-    preprocess = Preprocess(32, 5, (0.0,) * 2, (0.2,) * 2, (0.0,) * 4, (1.0,) * 4)
-    return Subject.of("small", Bundle(build_model(config), preprocess, "pusht"))
+    preprocess = Preprocess(side, 5, (0.0,) * 2, (0.2,) * 2, (0.0,) * 4, (1.0,) * 4)
+    return Bundle(build_model(config), preprocess, "pusht")
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    """With a window of three frames."""
+    return Subject.of("small", small())
 
 
 @pytest.mark.parametrize("rollout", ["markov", "history"])
@@ -69,6 +80,79 @@ def test_training_losses_are_equal(subject: Subject) -> None:
     proprio, actions = (torch.randn(2, 4, n, generator=generator) for n in (4, 10))
     loss = subject.bundle.model.loss(images, proprio, actions)["loss"]
     torch.testing.assert_close(subject.plain.training_loss(images, proprio, actions), loss)
+
+
+def test_the_released_training_reads_whole_files(subject: Subject, tmp_path, monkeypatch) -> None:
+    """An item is a window of the trajectory, at the model's step, with its actions."""
+    data = record("pusht", tmp_path / "data", 32)
+    asked = []
+    read = type(data).frames
+    monkeypatch.setattr(
+        type(data), "frames", lambda self, i, rows=None: asked.append(rows) or read(self, i, rows)
+    )
+    images, proprio, actions = ReleasedTraining(subject, data, 2, False).item(3)
+    assert asked == [None] and images.shape == (4, 3, 32, 32)
+    preprocess = subject.bundle.preprocess
+    expected = preprocess.images(read(data, 0, range(3, 19, 5)))
+    torch.testing.assert_close(images, expected)
+    torch.testing.assert_close(proprio, preprocess.normalise_proprio(data.proprio(0)[3:19:5]))
+    torch.testing.assert_close(
+        actions, preprocess.normalise_actions(data.actions(0)[3:23].reshape(4, 10))
+    )
+
+
+@pytest.mark.parametrize("task", LENGTHS)
+def test_published_layouts_are_made_and_read(task: str, tmp_path) -> None:
+    data = record(task, tmp_path / "data", 32)
+    assert len(data) == EPISODES and (data.lengths == LENGTHS[task]).all()
+    images = data.frames(1)
+    # Mostly white, with a red square; a video is not exact.
+    red = (images[..., 0] > 150) & (images[..., 1] < 90)
+    assert images.mean() > 240 and (red.sum(axis=(1, 2)) >= 4).all()
+
+
+def test_both_trainings_lower_the_loss(subject: Subject, tmp_path) -> None:
+    data = record("pusht", tmp_path / "data", 32)
+    runs = (
+        ReleasedTraining(subject, data, 8, False),
+        OurTraining(subject, data, 8, tmp_path / "ours"),
+    )
+    for training in runs:
+        losses = [float(training.step()) for _ in range(30)]
+        assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_the_decoder_learns_beside(subject: Subject, tmp_path) -> None:
+    data = record("pusht", tmp_path / "data", 32)
+    training = ReleasedTraining(subject, data, 1, True)
+    assert training.decoder is not None
+    before = [weight.detach().clone() for weight in training.decoder.parameters()]
+    training.step()
+    pairs = zip(before, training.decoder.parameters(), strict=True)
+    assert all(not torch.equal(old, new) for old, new in pairs)
+    encoder = training.model.encoder.parameters()
+    assert all(weight.grad is None for weight in encoder)
+
+
+def test_a_plan_message_comes_back(subject: Subject) -> None:
+    pytest.importorskip("sensor_msgs")
+    over = HandOver(Subject.of("wall", shipped("wall")))
+    over.replan()
+    first = over.plan
+    over.replan()
+    assert over.plan is not first and len(over.plan.points) == 25
+
+
+def test_what_needs_something_missing_is_left_out(monkeypatch, capsys) -> None:
+    def prepare(directory: Path) -> dict:
+        raise ImportError("No module named 'rclpy'")
+
+    case = Case("beside the plan", "wall", "", prepare, 1)
+    monkeypatch.setattr(run, "cases", lambda *_: [case])
+    threads = torch.get_num_threads()
+    assert run.main([]) == 0
+    torch.set_num_threads(threads)
+    assert "left out: " in (printed := capsys.readouterr().out) and "No module" in printed
 
 
 def test_plain_sampling_lowers_the_cost(subject: Subject) -> None:
@@ -109,10 +193,27 @@ def test_every_row_runs_and_is_saved(tmp_path, monkeypatch, capsys, subject: Sub
     saved = json.loads(file.read_text())
     assert file.name.startswith(saved["machine"]["date"])
     names = {(row["what"], row["model"]) for row in saved["rows"]}
-    assert len(names) == 8 + 9 and ("warm replan", "wall") in names
+    rows = 8 + 10 - (importlib.util.find_spec("sensor_msgs") is None)
+    assert len(names) == rows and ("warm replan", "wall") in names
     assert all(np.isfinite(row["median_s"]) and row["median_s"] > 0 for row in saved["rows"])
     printed = capsys.readouterr().out
     assert "camera to plan" in printed and f"saved {file}" in printed
+
+
+def test_growth_is_measured_over_four_quantities(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("benchmarks.growth.full_size", small)
+    threads = torch.get_num_threads()
+    assert run.main(["--growth", "--save", str(tmp_path)]) == 0
+    torch.set_num_threads(threads)
+    (file,) = tmp_path.iterdir()
+    assert file.stem.endswith("-growth")  # beside the results of another day, not over them
+    rows: dict[str, list[str]] = {}
+    for row in json.loads(file.read_text())["rows"]:
+        rows.setdefault(row["what"].removeprefix("growth, "), []).append(row["by"])
+    assert rows["horizon"] == ["H=1", "H=2", "H=5", "H=10"]
+    assert rows["starting points"] == ["1 starts", "2 starts", "4 starts"]
+    assert rows["patches"] == ["P=16", "P=49", "P=100", "P=196"]
+    assert rows["history"] == ["K=1", "K=2", "K=3"]
 
 
 def test_rows_can_be_chosen(monkeypatch, subject: Subject) -> None:

@@ -43,12 +43,14 @@ class FrozenPredictor:
         self.num_patches, self.num_hist = predictor.num_patches, predictor.num_hist
         self.residual = predictor.residual
         self._norm = FrozenNorm(predictor.transformer.norm)
-        self._in, self._out = (
+        # Weights and bias of what comes before and after the blocks, or None.
+        self.entry, self.exit = (
             (layer.weight.detach(), layer.bias.detach()) if isinstance(layer, nn.Linear) else None
             for layer in (predictor.proj_in, predictor.proj_out)
         )
         position = predictor.pos_embedding.detach()[0].unflatten(0, (self.num_hist, -1))
-        self._position = position if self._in is None else position + self._in[1]
+        # (K, P, W), with the bias of the entry.
+        self.position = position if self.entry is None else position + self.entry[1]
 
     def predict(
         self, z_BPD: Tensor, slot: int = 0, past: Sequence[Tensor] = (), keep: bool = False
@@ -78,9 +80,19 @@ class FrozenPredictor:
         self, z: Tensor, slot: int, past: Sequence[Tensor], predict: bool
     ) -> tuple[Tensor | None, list[Tensor], list[list[Tensor]]]:
         """The prediction, or None; keys and values seen; what the derivative needs."""
-        batch, last = len(z), len(self.blocks) - 1
-        x = z if self._in is None else F.linear(z, self._in[0])
-        x = (x + self._position[slot]).flatten(0, 1)
+        x = z if self.entry is None else F.linear(z, self.entry[0])
+        x = (x + self.position[slot]).flatten(0, 1)
+        y, seen, saved = self.through(x, len(z), past, predict)
+        if y is None:
+            return None, seen, saved
+        y = (y if self.exit is None else F.linear(y, *self.exit)).view(z.shape)
+        return (z + y if self.residual else y), seen, saved
+
+    def through(
+        self, x: Tensor, batch: int, past: Sequence[Tensor] = (), predict: bool = True
+    ) -> tuple[Tensor | None, list[Tensor], list[list[Tensor]]]:
+        """`forward` between entry and exit: rows (M, W) in, normed rows out."""
+        last = len(self.blocks) - 1
         seen: list[Tensor] = []
         saved = []
         for index, block in enumerate(self.blocks):
@@ -95,8 +107,7 @@ class FrozenPredictor:
             return None, seen, saved
         y, *stats = self._norm.forward(x)
         saved.append([x, *stats])
-        y = (y if self._out is None else F.linear(y, *self._out)).view(z.shape)
-        return (z + y if self.residual else y), seen, saved
+        return y, seen, saved
 
     def backward(
         self,
@@ -118,11 +129,29 @@ class FrozenPredictor:
         Returns:
             Gradients of the tokens, and of the keys and values that were handed in.
         """
-        x = None
+        rows = None
         if gradient is not None:
             rows = gradient.flatten(0, 1)
-            rows = rows if self._out is None else torch.mm(rows, self._out[0])
-            x = self._norm.backward(rows, *saved[-1])
+            rows = rows if self.exit is None else torch.mm(rows, self.exit[0])
+        x, of_past = self.back_through(rows, of_seen, saved, seen, batch, num_past)
+        if x is None:
+            return None, of_past
+        z = (x if self.entry is None else torch.mm(x, self.entry[0])).unflatten(0, (batch, -1))
+        if gradient is not None and self.residual:
+            z = z + gradient
+        return z, of_past
+
+    def back_through(
+        self,
+        rows: Tensor | None,
+        of_seen: Sequence[Tensor | None],
+        saved: list[list[Tensor]],
+        seen: Sequence[Tensor],
+        batch: int,
+        num_past: int = 0,
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Derivative of `through`: as `backward`, with rows (M, W) for tokens."""
+        x = None if rows is None else self._norm.backward(rows, *saved[-1])
         of_past: list[Tensor | None] = []
         for index in reversed(range(len(self.blocks))):
             mine = slice(2 * index, 2 * index + 2)
@@ -131,12 +160,7 @@ class FrozenPredictor:
                 x, others, saved[index], seen[mine], batch, num_past
             )
             of_past = past + of_past
-        if x is None:
-            return None, of_past
-        z = (x if self._in is None else torch.mm(x, self._in[0])).unflatten(0, (batch, -1))
-        if gradient is not None and self.residual:
-            z = z + gradient
-        return z, of_past
+        return x, of_past
 
 
 class _Frame(torch.autograd.Function):

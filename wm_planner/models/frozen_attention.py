@@ -19,12 +19,19 @@ _fused_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 
 
 class ProductAttention:
-    """Two batched products around a softmax."""
+    """Two batched products around a softmax.
+
+    Attributes:
+        folded: part of the scale of the logits that the caller gives to the weights of q.
+    """
 
     wants_copies = True
 
+    def __init__(self, scale: float) -> None:
+        self.folded = scale
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Heads (B, N, P, E), logits unscaled, and what `backward` needs."""
+        """Heads (B, N, P, E) of q times `folded`, and what `backward` needs."""
         weights = torch.bmm(_flat(q), _flat(k).transpose(1, 2)).softmax(dim=-1)
         return torch.bmm(weights, _flat(v)).view(q.shape), [weights]
 
@@ -45,23 +52,29 @@ class FusedAttention:
     """The CPU kernel of `scaled_dot_product_attention`, without its choice among kernels."""
 
     wants_copies = False
+    folded = 1.0
+
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
         """See `ProductAttention.forward`."""
-        saved = _fused(q, k, v, scale=1.0)
+        saved = _fused(q, k, v, scale=self._scale)
         return saved[0], list(saved)
 
     def backward(
         self, gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, *saved: Tensor
     ) -> list[Tensor]:
         """See `ProductAttention.backward`."""
-        return list(_fused_backward(gradient, q, k, v, *saved, 0.0, False, scale=1.0))
+        return list(_fused_backward(gradient, q, k, v, *saved, 0.0, False, scale=self._scale))
 
 
-def best_attention(num_keys: int, device: torch.device) -> ProductAttention | FusedAttention:
+def best_attention(
+    num_keys: int, scale: float, device: torch.device
+) -> ProductAttention | FusedAttention:
     """The faster form for windows of so many keys: fused where calls cost more than products."""
     small = device.type == "cpu" and num_keys <= SMALL
-    return FusedAttention() if small else ProductAttention()
+    return FusedAttention(scale) if small else ProductAttention(scale)
 
 
 def split_heads(rows: Tensor, parts: int, heads: int, batch: int, copy: bool) -> Sequence[Tensor]:
@@ -79,8 +92,9 @@ def split_heads(rows: Tensor, parts: int, heads: int, batch: int, copy: bool) ->
 def merge_heads(*parts: Tensor) -> Tensor:
     """`parts` of (B, N, P, E) -> (M, parts * N * E)."""
     batch, _, count, _ = parts[0].shape
-    turned = [part.transpose(1, 2).reshape(batch * count, -1) for part in parts]
-    return turned[0] if len(turned) == 1 else torch.cat(turned, dim=1)
+    turned = [part.transpose(1, 2) for part in parts]
+    rows = turned[0] if len(turned) == 1 else torch.cat(turned, dim=2)
+    return rows.reshape(batch * count, -1)
 
 
 def _flat(x: Tensor) -> Tensor:

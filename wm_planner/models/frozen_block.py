@@ -6,7 +6,6 @@ width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,14 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wm_planner.models.frozen_attention import best_attention, merge_heads, split_heads
+from wm_planner.models.frozen_linear import FrozenLinear
 from wm_planner.models.predictor import Attention, FeedForward
 
 # Overloads by name: choosing one takes longer than a small product.
 _norm_backward = torch.ops.aten.native_layer_norm_backward.default
 _gelu_backward = torch.ops.aten.gelu_backward.default
 _INPUT_ONLY: Any = [True, False, False]
-_LANES = 16  # float32 numbers of an AVX-512 register
-_PACKED_WORK = 1_000_000  # products; with fewer, the packed call costs more than it saves
 
 
 class FrozenNorm:
@@ -41,70 +39,6 @@ class FrozenNorm:
         shape, weight, bias = self.args
         gradient = gradient.float()
         return _norm_backward(gradient, x, shape, mean, rstd, weight, bias, _INPUT_ONLY)[0]
-
-
-class FrozenLinear:
-    """A linear layer in `dtype`.
-
-    On a CPU the products of many rows take weights that are packed once, for each direction.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self.dtype, self.weight = dtype, weight.detach().to(dtype)
-        self.bias = None if bias is None else bias.detach().to(dtype)
-        self.turned = self.weight.t()
-        packs = weight.device.type == "cpu" and _can_pack()
-        # A single row reads the weights once either way.
-        self._least_rows = max(2, _PACKED_WORK / weight.numel()) if packs else math.inf
-        self._packed: tuple[_Packed, _Packed] | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(M, in) -> (M, out)."""
-        if x.dtype != self.dtype:
-            x = x.to(self.dtype)
-        if len(x) >= self._least_rows:
-            return self._pack(len(x))[0](x)
-        if self.bias is None:
-            return torch.mm(x, self.turned)
-        return torch.addmm(self.bias, x, self.turned)
-
-    def backward(self, gradient: Tensor) -> Tensor:
-        """(M, out) -> (M, in)."""
-        if gradient.dtype != self.dtype:
-            gradient = gradient.to(self.dtype)
-        if len(gradient) >= self._least_rows:
-            return self._pack(len(gradient))[1](gradient)
-        return torch.mm(gradient, self.weight)
-
-    def _pack(self, rows: int) -> tuple[_Packed, _Packed]:
-        if self._packed is None:
-            self._packed = (
-                _Packed(self.weight, self.bias, rows),
-                _Packed(self.turned, None, rows),
-            )
-        return self._packed
-
-
-class _Packed:
-    """Weights (out, in) in the layout that oneDNN wants for products of about so many rows."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int) -> None:
-        self._size = len(weight)
-        self._tail = -self._size % _LANES  # a part of a vector costs more than a whole one
-        weight = F.pad(weight, (0, 0, 0, self._tail)).contiguous()
-        self._bias = None if bias is None else F.pad(bias, (0, self._tail))
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        y = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return y[:, : self._size] if self._tail else y
-
-
-def _can_pack() -> bool:
-    names = ("_reorder_linear_weight", "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(torch.ops.mkldnn, name) for name in names
-    )
 
 
 class FrozenBlock:
@@ -135,7 +69,9 @@ class FrozenBlock:
         self.ff_norm = FrozenNorm(cast(nn.LayerNorm, feed_forward.net[0]))
         inner = out.in_features
         qkv = attention.to_qkv.weight.detach().clone()
-        qkv[:inner] *= (inner // self.heads) ** -0.5  # the scale of the logits
+        scale = (inner // self.heads) ** -0.5
+        self.attention = best_attention(num_patches * num_hist, scale, qkv.device)
+        qkv[:inner] *= self.attention.folded
         # By how many of (q, k, v) are wanted, counted from the end.
         self.into = {
             count: FrozenLinear(qkv[(3 - count) * inner :], None, dtype)
@@ -144,7 +80,6 @@ class FrozenBlock:
         self.out, self.up, self.down = (
             FrozenLinear(layer.weight, layer.bias, dtype) for layer in (out, up, down)
         )
-        self.attention = best_attention(num_patches * num_hist, qkv.device)
 
     def forward(
         self, x: Tensor, past: Sequence[Tensor], batch: int

@@ -1,9 +1,11 @@
 """'markov' rollouts of a frozen predictor as one node of the graph.
 
 The same as `WorldModel.rollout`; for small models, whose products take microseconds, most of its
-time went to the bookkeeping of tokens taken apart and put together again.
+time went to the bookkeeping of tokens taken apart and put together again. Here what a prediction
+hands to the next step, its visual tokens and proprioception, stays one tensor, the state.
 
-Shapes: B batch, H horizon, P patches, Dv, Dp, Da sizes of the parts of a token.
+Shapes: B batch, H horizon, P patches, M = B * P rows, Dv, Dp, Da sizes of the parts of a token,
+S size of the state of a patch, W inner width.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from wm_planner.models.frozen import FrozenPredictor
+from wm_planner.models.frozen_linear import FrozenLinear
 from wm_planner.models.world_model import Latent
 
 
-def markov_rollout(frozen: FrozenPredictor, now: Latent, embedded: Tensor) -> Latent:
+def markov_rollout(ends: Ends, now: Latent, embedded: Tensor) -> Latent:
     """Imagine what H actions do, every step predicted from one frame.
 
     Args:
@@ -29,7 +32,110 @@ def markov_rollout(frozen: FrozenPredictor, now: Latent, embedded: Tensor) -> La
     Returns:
         H + 1 frames: now, then the predictions.
     """
-    return Latent(*_Markov.apply(frozen, now.visual, now.proprio, embedded))
+    return Latent(*_Markov.apply(ends, now.visual, now.proprio, embedded))
+
+
+class TokenEnds:
+    """How a state enters and leaves the blocks of a predictor that works on tokens as they are.
+
+    The state is the token, S = D; its action entries are written over before each step.
+
+    Args:
+        predictor: its first position and its ends are taken.
+        action_size: Da.
+    """
+
+    def __init__(self, predictor: FrozenPredictor, action_size: int) -> None:
+        self.predictor, self._position = predictor, predictor.position[0]
+        self.size = self._position.shape[1]
+        self.end = self.size - action_size
+
+    def actions(self, embedded_BHE: Tensor) -> Tensor:
+        """What `enter` takes of (B, H, Da) actions, step by step."""
+        return embedded_BHE
+
+    def enter(self, state_BPS: Tensor, action_BE: Tensor) -> Tensor:
+        """(M, W)"""
+        state_BPS[..., self.end :] = action_BE[:, None]
+        return (state_BPS + self._position).flatten(0, 1)
+
+    def leave(self, rows_MW: Tensor, state_BPS: Tensor) -> Tensor:
+        """The next state (B, P, S), with proprioception as predicted for each patch."""
+        new = rows_MW.view(state_BPS.shape)
+        return new.add_(state_BPS) if self.predictor.residual else new
+
+    def back_from_exit(self, gradient_BPS: Tensor) -> Tensor:
+        """Gradient of the rows that left."""
+        gradient_BPS[..., self.end :] = 0
+        return gradient_BPS.flatten(0, 1)
+
+    def back_from_entry(self, gradient_BPW: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the state (without what went round the blocks) and of (B, Da) actions."""
+        return gradient_BPW, gradient_BPW[..., self.end :].sum(dim=1)
+
+    def of_actions(self, gradient_BHE: Tensor) -> Tensor:
+        """From the gradients of each step to those of the embedded actions."""
+        return gradient_BHE
+
+
+class ProjectedEnds:
+    """The same for a predictor with a width of its own, S = Dv + Dp.
+
+    The first layer is linear: the share of all actions is one product. Of the last layer only
+    what goes on is computed.
+    """
+
+    def __init__(self, predictor: FrozenPredictor, action_size: int) -> None:
+        assert predictor.entry is not None and predictor.exit is not None
+        self.predictor = predictor
+        weight, _ = predictor.entry
+        self.size = self.end = weight.shape[1] - action_size
+        self._state = FrozenLinear(weight[:, : self.end], None, weight.dtype)
+        self._action = weight[:, self.end :]
+        self._position = predictor.position[0]
+        weight, bias = predictor.exit
+        self._exit = FrozenLinear(weight[: self.end], bias[: self.end], weight.dtype)
+
+    def actions(self, embedded_BHE: Tensor) -> Tensor:
+        """See `TokenEnds`."""
+        bias = self._position[0] if len(self._position) == 1 else None
+        return F.linear(embedded_BHE, self._action, bias)
+
+    def enter(self, state_BPS: Tensor, action_BW: Tensor) -> Tensor:
+        """See `TokenEnds`."""
+        batch, patches, size = state_BPS.shape
+        rows = self._state.forward(state_BPS.view(-1, size))
+        if patches == 1:
+            return rows.add_(action_BW)
+        share = action_BW[:, None] + self._position
+        return rows.add_(share.view(-1, share.shape[2]))
+
+    def leave(self, rows_MW: Tensor, state_BPS: Tensor) -> Tensor:
+        """See `TokenEnds`."""
+        new = self._exit.forward(rows_MW).view(state_BPS.shape)
+        return new.add_(state_BPS) if self.predictor.residual else new
+
+    def back_from_exit(self, gradient_BPS: Tensor) -> Tensor:
+        """See `TokenEnds`."""
+        return self._exit.backward(gradient_BPS.flatten(0, 1))
+
+    def back_from_entry(self, gradient_BPW: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TokenEnds`."""
+        batch, patches, width = gradient_BPW.shape
+        state = self._state.backward(gradient_BPW.view(-1, width)).view(batch, patches, -1)
+        return state, gradient_BPW[:, 0] if patches == 1 else gradient_BPW.sum(dim=1)
+
+    def of_actions(self, gradient_BHW: Tensor) -> Tensor:
+        """See `TokenEnds`."""
+        return F.linear(gradient_BHW, self._action.t())
+
+
+Ends = TokenEnds | ProjectedEnds
+
+
+def ends_of(predictor: FrozenPredictor, action_size: int) -> Ends:
+    """The ends for this predictor."""
+    return (TokenEnds if predictor.entry is None else ProjectedEnds)(predictor, action_size)
 
 
 class _Markov(torch.autograd.Function):
@@ -37,45 +143,46 @@ class _Markov(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, frozen: FrozenPredictor, visual: Tensor, proprio: Tensor, embedded: Tensor
+        ctx: Any, ends: Ends, visual: Tensor, proprio: Tensor, embedded: Tensor
     ) -> tuple[Tensor, Tensor]:
-        patches, cut, end = visual.shape[2], visual.shape[3], visual.shape[3] + proprio.shape[2]
-        parts, ctx.steps = [visual[:, 0], proprio, embedded[:, :1]], []
-        frames = [visual[:, 0]], [proprio[:, 0]]
-        for step in range(embedded.shape[1]):
-            action = embedded[:, step : step + 1]
-            tiled = [part.expand(-1, patches, -1) for part in (parts[1], action)]
-            result, seen, saved = frozen.forward(torch.cat([parts[0], *tiled], 2), 0, (), True)
+        batch, _, patches, cut = visual.shape
+        state = visual.new_empty(batch, patches, ends.size)
+        state[..., :cut], state[..., cut : ends.end] = visual[:, 0], proprio
+        states, ctx.steps = [state], []
+        for action in ends.actions(embedded).unbind(1):
+            rows, seen, saved = ends.predictor.through(ends.enter(state, action), batch)
+            assert rows is not None
             ctx.steps.append((seen, saved))
-            assert result is not None
-            parts = [result[..., :cut], result[:, :1, cut:end]]
-            frames[0].append(parts[0])
-            frames[1].append(parts[1][:, 0])
-        ctx.frozen, ctx.cut, ctx.end, ctx.size = frozen, cut, end, end + embedded.shape[2]
-        return torch.stack(frames[0], dim=1), torch.stack(frames[1], dim=1)
+            state = ends.leave(rows, state)
+            if patches > 1:  # every patch is told the proprioception of the first
+                state[:, 1:, cut : ends.end] = state[:, :1, cut : ends.end]
+            states.append(state)
+        ctx.ends = ends
+        frames = torch.stack(states, dim=1)
+        return frames[..., :cut], frames[:, :, 0, cut : ends.end]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_visual: Tensor, of_proprio: Tensor) -> tuple[Tensor | None, ...]:
-        cut, end, batch = ctx.cut, ctx.end, len(of_visual)
+        ends: Ends = ctx.ends
+        batch, _, patches, cut = of_visual.shape
+        of_states = of_visual.new_zeros(*of_visual.shape[:3], ends.size)
+        of_states[..., :cut], of_states[:, :, 0, cut : ends.end] = of_visual, of_proprio
+        *earlier, gradient = of_states.unbind(1)
         of_actions: list[Tensor] = []
-        visual = proprio = None
-        for step in reversed(range(len(ctx.steps))):
-            seen, saved = ctx.steps[step]
-            visual = _plus(of_visual[:, step + 1], visual)
-            proprio = _plus(of_proprio[:, step + 1], proprio)
-            # Of a prediction the entries of the action go unused, proprioception is patch 0's.
-            of_result = F.pad(visual, (0, ctx.size - cut))
-            of_result[:, 0, cut:end] = proprio
-            z, _ = ctx.frozen.backward(of_result, (), saved, seen, batch, 0)
-            rest = z[..., cut:].sum(dim=1)
-            visual, proprio = z[..., :cut], rest[:, : end - cut]
-            of_actions.append(rest[:, end - cut :])
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            visual, proprio = _plus(of_visual[:, 0], visual), _plus(of_proprio[:, 0], proprio)
-            visual, proprio = visual[:, None], proprio[:, None]
-        return None, visual, proprio, torch.stack(of_actions[::-1], dim=1)
-
-
-def _plus(a: Tensor, b: Tensor | None) -> Tensor:
-    return a if b is None else a + b
+        for (seen, saved), of_state in zip(reversed(ctx.steps), reversed(earlier), strict=True):
+            rows, _ = ends.predictor.back_through(
+                ends.back_from_exit(gradient), (), saved, seen, batch
+            )
+            assert rows is not None
+            state, action = ends.back_from_entry(rows.view(batch, patches, -1))
+            gradient = state.add_(gradient) if ends.predictor.residual else state
+            if patches > 1:  # proprioception was read at patch 0
+                felt = gradient[..., cut : ends.end]
+                total = felt.sum(dim=1)
+                felt.zero_()
+                felt[:, 0] = total
+            gradient.add_(of_state)
+            of_actions.append(action)
+        visual, proprio = gradient[:, None, :, :cut], gradient[:, :1, cut : ends.end]
+        return None, visual, proprio, ends.of_actions(torch.stack(of_actions[::-1], dim=1))

@@ -50,15 +50,21 @@ class Attention(nn.Module):
         self.to_qkv = nn.Linear(dim, inner * 3, bias=False)
         self.to_out = nn.Sequential(nn.Linear(inner, dim), nn.Dropout(dropout))
 
-    def forward(self, x_BND: Tensor, mask_NN: Tensor | None = None) -> Tensor:
-        """Attend over N tokens; `mask_NN` is True where attention is allowed."""
+    def forward(self, x_BND: Tensor, num_frames: int = 1) -> Tensor:
+        """Every frame's share of the N tokens attends to itself and to the frames before it."""
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.to_qkv(self.norm(x_BND)).chunk(3, dim=-1)
         )
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask_NN, dropout_p=self.dropout if self.training else 0.0
-        )
+        dropout, size = self.dropout if self.training else 0.0, q.shape[2] // num_frames
+        # Frame by frame: nothing is computed to be masked, and kernels without a mask apply.
+        heads = [
+            F.scaled_dot_product_attention(
+                q[:, :, end - size : end], k[:, :, :end], v[:, :, :end], dropout_p=dropout
+            )
+            for end in range(size, q.shape[2] + 1, size)
+        ]
+        out = heads[0] if num_frames == 1 else torch.cat(heads, dim=2)
         return self.to_out(out.transpose(1, 2).flatten(2))
 
 
@@ -96,19 +102,13 @@ class Transformer(nn.Module):
             for _ in range(depth)
         )
 
-    def forward(self, x_BND: Tensor, mask_NN: Tensor | None = None) -> Tensor:
-        """Run all blocks over N tokens."""
+    def forward(self, x_BND: Tensor, num_frames: int = 1) -> Tensor:
+        """Run all blocks over N tokens of so many frames."""
         for block in self.layers:
             attention, feed_forward = cast(nn.ModuleList, block)
-            x_BND = x_BND + attention(x_BND, mask_NN)
+            x_BND = x_BND + attention(x_BND, num_frames)
             x_BND = x_BND + feed_forward(x_BND)
         return self.norm(x_BND)
-
-
-def frame_causal_mask(num_frames: int, num_patches: int) -> Tensor:
-    """(T*P, T*P) bool, True where token i may attend token j: frame(j) <= frame(i)."""
-    frame = torch.arange(num_frames * num_patches) // num_patches
-    return frame[None, :] <= frame[:, None]
 
 
 class ViTPredictor(nn.Module):
@@ -120,8 +120,6 @@ class ViTPredictor(nn.Module):
         num_hist: longest window K.
         config: sizes.
     """
-
-    mask: Tensor
 
     def __init__(self, dim: int, num_patches: int, num_hist: int, config: PredictorConfig) -> None:
         super().__init__()
@@ -135,8 +133,6 @@ class ViTPredictor(nn.Module):
         )
         self.proj_in = nn.Linear(dim, width) if config.width else nn.Identity()
         self.proj_out = nn.Linear(width, dim) if config.width else nn.Identity()
-        # Rebuilt from the sizes, per instance: never saved, never shared between models.
-        self.register_buffer("mask", frame_causal_mask(num_hist, num_patches), persistent=False)
         if config.residual and isinstance(self.proj_out, nn.Linear):
             nn.init.zeros_(self.proj_out.weight)
             nn.init.zeros_(self.proj_out.bias)
@@ -161,11 +157,7 @@ class ViTPredictor(nn.Module):
             )
         x = self.proj_in(z_BTPD.reshape(batch, frames * patches, dim))
         x = x + self.pos_embedding[:, : frames * patches]
-        # One frame sees itself whole: without a mask the fused attention kernels apply.
-        mask = None
-        if frames > 1:
-            mask = self.mask[: frames * patches, : frames * patches]
-        x = self.proj_out(self.transformer(x, mask)).reshape(batch, frames, patches, -1)
+        x = self.proj_out(self.transformer(x, frames)).reshape(batch, frames, patches, -1)
         return z_BTPD + x if self.residual else x
 
 

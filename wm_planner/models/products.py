@@ -12,9 +12,11 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 LIBRARIES = ("usual", "onednn", "no onednn")
 SMALL = 64  # tokens; below, calls cost more than products
@@ -49,23 +51,56 @@ def fastest_library(heads: int, num_tokens: int, head_size: int) -> str:
 
     'onednn' must multiply clearly sooner than usual, with the same result to rounding.
     """
-    backend: Any = torch.backends.mkldnn
-    if not backend.is_available() or not hasattr(backend, "matmul"):
+    if not _has_choice():
         return "usual"
     if num_tokens <= SMALL:
         return "no onednn"
-    generator = torch.Generator().manual_seed(0)
-    q, k = torch.randn(2, heads, num_tokens, head_size, generator=generator)
-    expected = torch.bmm(q.double(), k.double().transpose(1, 2))
+    q, k = _draw(heads, num_tokens, head_size)
     best_s = {"usual": math.inf, "onednn": math.inf}
     for _ in range(_ROUNDS):
         for name in best_s:
             with library(name):
                 begin_s = time.perf_counter()
-                result = torch.bmm(q, k.transpose(1, 2))
+                torch.bmm(q, k.transpose(1, 2))
                 best_s[name] = min(best_s[name], time.perf_counter() - begin_s)
-    exact = bool((result - expected).norm() < _TOLERANCE * expected.norm())
-    return "onednn" if exact and best_s["onednn"] < _MARGIN * best_s["usual"] else "usual"
+    faster = best_s["onednn"] < _MARGIN * best_s["usual"]
+    return "onednn" if faster and _is_exact(q, k) else "usual"
+
+
+def training_library(num_tokens: int, device: torch.device) -> str:
+    """Which of `LIBRARIES` to train a transition model with that sees so many tokens at once.
+
+    By a rule and not by measurement: the same run on the same machine gives the same weights.
+    Attention among a few tokens is slower by oneDNN than all other products are faster.
+    """
+    few = 1 < num_tokens <= SMALL
+    if device.type != "cpu" or few or not (_has_choice() and _is_amd()):
+        return "usual"
+    return "onednn" if _is_exact(*_draw(2, 64, 64)) else "usual"
+
+
+def _has_choice() -> bool:
+    backend: Any = torch.backends.mkldnn
+    return backend.is_available() and hasattr(backend, "matmul")
+
+
+def _is_amd() -> bool:
+    cpu = Path("/proc/cpuinfo")
+    return cpu.is_file() and "AuthenticAMD" in cpu.read_text()
+
+
+def _draw(heads: int, num_tokens: int, head_size: int) -> Tensor:
+    """(2, N, S, E): queries and keys."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, heads, num_tokens, head_size, generator=generator)
+
+
+def _is_exact(q: Tensor, k: Tensor) -> bool:
+    """Whether oneDNN's product is that of float32."""
+    expected = torch.bmm(q.double(), k.double().transpose(1, 2))
+    with library("onednn"):
+        result = torch.bmm(q, k.transpose(1, 2))
+    return bool((result - expected).norm() < _TOLERANCE * expected.norm())
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -178,10 +178,10 @@ class PlannerNode(ManagedNode):
         status = diagnostics.status(STATUS, diagnostics.OK, "planned", result.summary())
         # Before the plan: whoever sees the plan's effects has seen its cost.
         self._status.publish(diagnostics.array(plan.stamp_ns, status))
-        if result.imagined is not None:
-            self._imagined.publish(image_message(result.imagined, plan.stamp_ns))
         self._planned = (result.goal, message)
         self._plan.publish(message)
+        if result.draw is not None:  # takes as long as several iterations: the robot has its plan
+            self._imagined.publish(image_message(result.draw(), plan.stamp_ns))
 
     def _on_failure(self, error: Exception) -> None:
         self.get_logger().error(f"no plan: {error}")

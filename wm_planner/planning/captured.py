@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from wm_planner.models.world_model import Latent
-from wm_planner.planning.gradient import GradientSolver, Stall, make_optimizer
+from wm_planner.planning.gradient import GradientSolver, Stall, torch_optimizer
 from wm_planner.planning.problem import Problem
 from wm_planner.planning.solver import Incumbent, SolverResult, StopFn
 
@@ -147,7 +147,7 @@ class _Iteration:
         self._init, self.before = init.clone(), init.clone()
         self._rest = init[:, :, frozen:].clone().requires_grad_(True)
         self._noise = torch.zeros_like(self._rest[0])
-        self._optimizer = make_optimizer(
+        self._optimizer = torch_optimizer(
             solver.optimizer, self._rest, solver.learning_rate, capturable=init.is_cuda
         )
         self.best = Incumbent(init)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wm_planner.errors import ConfigError
 from wm_planner.models.frozen import FrozenPredictor, FrozenWindow
-from wm_planner.models.frozen_rollout import markov_rollout
+from wm_planner.models.frozen_rollout import ends_of, markov_rollout
 from wm_planner.models.products import fastest_library, has_bfloat16, library
 from wm_planner.models.world_model import Latent, WorldModel
 from wm_planner.planning.config import PlannerConfig
@@ -53,6 +53,7 @@ class Engine:
             return False
         self._versions = versions
         self._frozen = FrozenPredictor(self._model.predictor, self._config.precision)
+        self._ends = ends_of(self._frozen, self._model.config.action_emb_dim)
         return True
 
     def products(self) -> AbstractContextManager[None]:
@@ -70,7 +71,7 @@ class Engine:
             return model.rollout(latent, actions, past_actions, mode)
         if mode == "markov":
             now = latent.frames(slice(-1, None))
-            return markov_rollout(self._frozen, now, model.action_encoder(actions))
+            return markov_rollout(self._ends, now, model.action_encoder(actions))
         return model.rollout(latent, actions, past_actions, mode, FrozenWindow(self._frozen))
 
     def predict(self, z_BPD: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,15 +25,16 @@ class PlanResult:
         plan: with the seconds it took.
         initial_cost: cost of the starting point.
         num_evaluations: rollouts made.
-        imagined: (S, (H + 1) * S, 3) uint8, the imagined frames left to right; None when not
-            asked for, or when the checkpoint has no decoder.
+        draw: gives (S, (H + 1) * S, 3) uint8, the imagined frames left to right; None when not
+            asked for, or when the checkpoint has no decoder. It takes a while, so the plan goes
+            first; call it before the next plan, on the same thread.
     """
 
     goal: Goal
     plan: Plan
     initial_cost: float
     num_evaluations: int
-    imagined: np.ndarray | None
+    draw: Callable[[], np.ndarray] | None = None
 
     def summary(self) -> dict[str, float | int]:
         """The numbers of this replan by name."""
@@ -120,11 +121,12 @@ class GoalPlanner:
         plan = replace(plan, seconds=time.perf_counter() - begin_s)
         detail = self._planner.last
         assert detail is not None
-        imagined = None
-        if self._imagine:
-            frames = self._planner.bundle.decode(self._planner.imagine())[0]
-            imagined = np.concatenate(list(frames), axis=1)
-        return PlanResult(goal, plan, detail.initial_cost, detail.num_evaluations, imagined)
+        draw = self._draw if self._imagine else None
+        return PlanResult(goal, plan, detail.initial_cost, detail.num_evaluations, draw)
+
+    def _draw(self) -> np.ndarray:
+        frames = self._planner.bundle.decode(self._planner.imagine())[0]
+        return np.concatenate(list(frames), axis=1)
 
 
 def check_device(device: str) -> None:

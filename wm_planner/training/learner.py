@@ -52,12 +52,14 @@ class Learner(ABC):
         module: all weights that belong to the state of the run; those that require a gradient are
             trained.
         log_every: updates between two lines of metrics.
+        library: that multiplies, see `models.products`.
     """
 
     name: str
     schedule: Schedule
     module: nn.Module
     log_every: int = 250
+    library: str = "usual"
 
     @abstractmethod
     def batch(self, step: int) -> tuple[Tensor, ...]:

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from wm_planner.errors import TrainingError
+from wm_planner.models.products import library
 from wm_planner.training.interrupt import Interrupt
 from wm_planner.training.learner import Learner
 from wm_planner.training.machine import Machine
@@ -106,10 +107,12 @@ class _Fit:
 
     def _update(self, step: int) -> dict[str, Tensor]:
         batch = tuple(x.to(self.machine.device) for x in self.learner.batch(step))
-        with torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.bf16):
-            terms = self.loss(step, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
+        with library(self.learner.library):
+            device = self.machine.device.type
+            with torch.autocast(device, torch.bfloat16, enabled=self.machine.bf16):
+                terms = self.loss(step, batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            terms["loss"].backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, _MAX_NORM)
         finite = bool(torch.isfinite(terms["loss"].detach()) & torch.isfinite(norm))
         bad = torch.tensor(float(not finite), device=self.machine.device)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
+from wm_planner.models.products import training_library
 from wm_planner.models.world_model import WorldModel
 from wm_planner.training.adversarial import Adversarial, AdversarialLoss, AdversarialRollout
 from wm_planner.training.latents import LatentTrajectories
@@ -107,6 +108,9 @@ class ModelLearner(Learner):
             if adversarial.rollouts:
                 self._rollout = AdversarialRollout(*given)
                 self._adversaries.append(self._rollout)
+        self.library = training_library(
+            model.config.num_patches * model.config.num_hist, machine.device
+        )
         self._rollouts_from = int(config.num_updates * (1 - config.rollout_fraction))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
