@@ -1,4 +1,4 @@
-"""The released planning procedure, written plainly from its description.
+"""The released procedure, written plainly from its description.
 
 What makes it slow is kept: the camera image is encoded again at every iteration, every weight
 requires a gradient and gets one, the mask is a float tensor of ones and zeros that is compared at
@@ -55,7 +55,9 @@ class PlainPredictor(nn.Module):
             nn.ModuleList([PlainAttention(attention), copy.deepcopy(feed_forward)])
             for attention, feed_forward in source.transformer.layers
         )
-        self.register_buffer("mask", source.mask.float()[None, None])
+        frame = torch.arange(self.pos_embedding.shape[1]) // source.num_patches
+        mask = frame[None, :] <= frame[:, None]
+        self.register_buffer("mask", mask.float()[None, None])
 
     def forward(self, z: Tensor) -> Tensor:
         batch, frames, patches, dim = z.shape
@@ -90,11 +92,21 @@ class ReleasedModel(nn.Module):
         tile = [part.unsqueeze(2).expand(-1, -1, visual.shape[2], -1) for part in (proprio, action)]
         return torch.cat([visual, *tile], dim=-1)
 
-    def training_loss(self, images: Tensor, proprio: Tensor, actions: Tensor) -> Tensor:
-        """Teacher forcing on windows of K + 1 frames, encoded anew."""
+    def training_loss(
+        self, images: Tensor, proprio: Tensor, actions: Tensor, decoder: nn.Module | None = None
+    ) -> Tensor:
+        """Teacher forcing on windows of K + 1 frames, encoded anew; `decoder` learns beside."""
         z = self._join(*self.encode(images, proprio), self.action_encoder(actions))
-        error = (self.predictor(z[:, :-1]) - z[:, 1:].detach())[..., : -self.config.action_emb_dim]
-        return error.square().mean()
+        prediction = self.predictor(z[:, :-1])
+        error = (prediction - z[:, 1:].detach())[..., : -self.config.action_emb_dim]
+        loss = error.square().mean()
+        if decoder is None:
+            return loss
+        drawn, _ = (
+            decoder(tokens.detach()[..., : self.config.visual_dim].flatten(0, 1))
+            for tokens in (z, prediction)  # the second for the log alone
+        )
+        return loss + (drawn - images.flatten(0, 1)).square().mean()
 
     def rollout(self, images: Tensor, proprio: Tensor, actions: Tensor, mode: str) -> list[Tensor]:
         """Visual (B, H + 1, P, Dv) and proprioception (B, H + 1, Dp) from one encoded frame."""

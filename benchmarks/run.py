@@ -10,10 +10,11 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -40,10 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = growth_cases(args.device) if args.growth else cases(amount, args.device, args.only)
     results = []
     for case in rows:
-        timings = compare(case.alternatives, case.rounds, device, CLOCKS[args.clock])
-        results += [_row(case, name, timing) for name, timing in timings.items()]
+        results += _measure(case, device, CLOCKS[args.clock])
     if args.save:
-        print(f"saved {save(results, machine, args.save)}")
+        print(f"saved {save(results, machine, args.save, 'growth' if args.growth else '')}")
     return 0
 
 
@@ -61,13 +61,27 @@ def describe(device: torch.device, threads: int, clock: str) -> dict[str, str]:
     }
 
 
-def save(results: list[dict], machine: dict[str, str], directory: Path) -> Path:
-    """Write DIRECTORY/<date>-<device>.json."""
-    name = "-".join(machine.get("gpu", machine["cpu"]).lower().split())
+def save(results: list[dict], machine: dict[str, str], directory: Path, kind: str = "") -> Path:
+    """Write DIRECTORY/<date>-<device>[-<kind>].json."""
+    name = "-".join([*machine.get("gpu", machine["cpu"]).lower().split(), *kind.split()])
     path = directory / f"{machine['date']}-{name}.json"
     directory.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine, "rows": results}, indent=1) + "\n")
     return path
+
+
+def _measure(case: Case, device: torch.device, clock: Callable[[], float]) -> list[dict]:
+    """The rows of a case; none where something that it needs is not installed."""
+    with TemporaryDirectory() as directory:
+        try:
+            alternatives = case.prepare(Path(directory))
+        except ImportError as error:
+            print(
+                ROW.format(case.name, case.subject, case.sizes, "left out:", "", "", "", ""), error
+            )
+            return []
+        timings = compare(alternatives, case.rounds, device, clock)
+        return [_row(case, name, timing) for name, timing in timings.items()]
 
 
 def _row(case: Case, name: str, timing: Timing) -> dict:
