@@ -201,7 +201,7 @@ def _fill(
     kept = {}
     for key, value in weights.items():
         if name == "predictor" and _MASK.fullmatch(key):
-            report.dropped[f"{name}: attention masks"] = "rebuilt from the sizes"
+            report.dropped[f"{name}: attention masks"] = "not needed: frames attend one by one"
         elif name == "decoder" and _CODEBOOK.fullmatch(key) and key not in module.state_dict():
             report.dropped[f"{name}: codebook"] = "its training state, or quantisation is off"
         elif not torch.isfinite(value).all():
