@@ -34,6 +34,7 @@ from wm_planner.ros.conversions import (
 )
 from wm_planner.ros.parameters import param, read_parameters
 from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RECORD, RELIABLE
+from wm_planner.ros.ready import ready_names
 from wm_planner.ros.run import Spin, run_node
 from wm_planner.tasks import get_task
 
@@ -52,6 +53,9 @@ class BridgeConfig:
         60.0, "wall seconds without an answer before giving up", low=0.1
     )
     wait_for_nodes: tuple[str, ...] = param(("",), "names of nodes that must be there first")
+    wait_for_listeners: tuple[str, ...] = param(
+        ("",), "names of nodes that must have said that they hear everybody"
+    )
     recorder: str = param("", "node to wait for until it has closed the episode's bag")
 
     def __post_init__(self) -> None:
@@ -70,6 +74,7 @@ class BridgeNode(Node):
         self.task = get_task(self.config.task)
         made = gymnasium.make(self.task.env_id, image_size=self.config.image_size)
         self.env: Any = made.unwrapped
+        self.ready: set[str] = set()
         self.accepted_ns = self.closed_ns = -1
         self.command: tuple[int, np.ndarray] | None = None
         self.idle = False
@@ -82,7 +87,7 @@ class BridgeNode(Node):
         self._clock_out = self.create_publisher(Clock, "/clock", RELIABLE)
         self.create_subscription(Header, "goal/accepted", self._on_accepted, LATCHED)
         self.create_subscription(JointTrajectory, "command", self._on_command, COMMAND)
-        if self.config.recorder:
+        if self.config.recorder or any(self.config.wait_for_listeners):
             self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, RECORD)
         if not self.config.lockstep:
             self.create_timer(self.task.control_dt_s, self._publish_idle)
@@ -136,7 +141,8 @@ class BridgeNode(Node):
         config = self.config
         self.spin = spin
         runner = EpisodeRunner(self.env, self.task, self, config.lockstep, config.command_timeout_s)
-        runner.wait_for(tuple(filter(None, config.wait_for_nodes)))
+        awaited = (config.wait_for_nodes, config.wait_for_listeners)
+        runner.wait_for(*(tuple(filter(None, names)) for names in awaited))
         for episode in range(config.episodes):
             end_ns = runner.run(episode, config.seed)
             if not runner.wait_closed(config.recorder, end_ns):
@@ -157,6 +163,7 @@ class BridgeNode(Node):
             self.publish_state(time.time_ns(), with_image=False)
 
     def _on_report(self, message: DiagnosticArray) -> None:
+        self.ready |= ready_names(message)
         for status in message.status:
             if status.name == f"{self.config.recorder}: bag":
                 self.closed_ns = int(diagnostics.values_of(status)["end_stamp_ns"])

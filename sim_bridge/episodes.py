@@ -21,12 +21,14 @@ class Link(Protocol):
     """What joins the simulator to the other processes.
 
     Attributes:
+        ready: names of the nodes that have said that they hear everybody.
         accepted_ns: stamp of the newest goal, or clearing, that the planner knows.
         closed_ns: end of the newest episode whose bag is closed.
         command: stamp and (A,) action of the newest command.
         idle: the robot stands still and waits; its joint states go on all the same.
     """
 
+    ready: set[str]
     accepted_ns: int
     closed_ns: int
     command: tuple[int, np.ndarray] | None
@@ -70,18 +72,18 @@ class EpisodeRunner:
         self._dt_ns = round(task.control_dt_s * 1e9)
         self._sim_ns = 10**9
 
-    def wait_for(self, names: tuple[str, ...]) -> None:
-        """Until the nodes `names` are there.
+    def wait_for(self, names: tuple[str, ...], listeners: tuple[str, ...] = ()) -> None:
+        """Until the nodes `names` are there, and `listeners` hear everybody.
 
         Raises:
             TaskError: they did not come in time.
         """
-        link = self._link
-        self._wait(
-            lambda: not link.missing(names),
-            lambda: None,
-            lambda: f"nodes {link.missing(names)}",
-        )
+
+        def missing() -> list[str]:
+            deaf = [name for name in listeners if name not in self._link.ready]
+            return sorted({*self._link.missing(names), *deaf})
+
+        self._wait(lambda: not missing(), lambda: None, lambda: f"nodes {missing()}")
 
     def wait_closed(self, recorder: str, end_ns: int) -> bool:
         """Until the bag of the episode that ended is closed, so that nothing of the next one, or

@@ -48,7 +48,9 @@ class NodeSpec:
 
 @dataclass(frozen=True)
 class SimOptions:
-    """What a simulated run can be told; `output` receives the bags."""
+    """What a simulated run can be told; `output` receives the bags, and `listeners` are further
+    nodes that it waits for (see `ros.ready`).
+    """
 
     task: str
     planner: str = "gbp"
@@ -59,6 +61,7 @@ class SimOptions:
     record: bool = True
     output: str = "runs/sim"
     settings: tuple[str, ...] = ()
+    listeners: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ def simulation(options: SimOptions) -> list[NodeSpec]:
         nodes.append(
             _node("finetune_node", {"lockstep": options.lockstep, "output": bags}, required=False)
         )
+    recorder = "finetune_node" if options.record else ""
     bridge = {
         "task": task.name,
         "episodes": options.episodes,
@@ -164,7 +168,8 @@ def simulation(options: SimOptions) -> list[NodeSpec]:
         "lockstep": options.lockstep,
         "command_interface": interface,
         "wait_for_nodes": [node.name for node in nodes],
-        "recorder": "finetune_node" if options.record else "",
+        "wait_for_listeners": [*options.listeners, recorder],
+        "recorder": recorder,
     }
     module = "sim_bridge.bridge_node"
     return [*nodes, NodeSpec("bridge_node", module, "bridge_node", bridge, ends_run=True)]

@@ -20,6 +20,7 @@ from wm_planner.ros import diagnostics  # noqa: E402
 from wm_planner.ros.conversions import command_message, proprio_array, to_ns  # noqa: E402
 from wm_planner.ros.diagnostics import values_of  # noqa: E402
 from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RECORD, RELIABLE  # noqa: E402
+from wm_planner.ros.ready import ReadyReport  # noqa: E402
 
 from .conftest import Graph  # noqa: E402
 
@@ -113,6 +114,29 @@ def test_missing_node_is_named(graph):
     )
     with pytest.raises(TaskError, match="nodes \\['planner_node'\\]"):
         bridge.run(graph.spin)
+
+
+@pytest.mark.parametrize("finds", [True, False])
+def test_run_waits_until_a_listener_hears_everybody(graph, finds):
+    script = Script(graph)
+    listener = graph.peer("listener")
+    status = listener.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
+    listener.create_subscription(JointState, "joint_states", lambda _: None, RELIABLE)
+    ready = ReadyReport(listener, status, ["joint_states"] if finds else ["joint_states", "plan"])
+    bridge = graph.add(
+        BridgeNode,
+        task="wall",
+        image_size=32,
+        wait_for_listeners=["listener"],
+        command_timeout_s=20.0 if finds else 1.0,
+    )
+    if not finds:
+        with pytest.raises(TaskError, match="nodes \\['listener'\\]"):
+            bridge.run(graph.spin)
+        return
+    assert bridge.run(graph.spin) == 0 and bridge.ready == {"listener"}
+    assert script.commands
+    ready.stop()
 
 
 @pytest.mark.parametrize("closes", [True, False])

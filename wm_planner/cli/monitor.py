@@ -19,6 +19,7 @@ from wm_planner.cli.run_record import RunRecord
 from wm_planner.ros.conversions import image_array, to_ns
 from wm_planner.ros.diagnostics import values_of
 from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RELIABLE
+from wm_planner.ros.ready import ReadyReport
 
 
 class MonitorNode(Node):
@@ -43,8 +44,12 @@ class MonitorNode(Node):
         self.create_subscription(Image, "plan/imagined", self._on_imagined, RELIABLE)
         self.create_subscription(JointTrajectory, "plan", self._on_plan, COMMAND)
         self.create_subscription(JointTrajectory, "command_sent", self._on_command, RELIABLE)
+        status = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
+        heard = ("goal/image", "observation/image", "plan/imagined", "plan", "command_sent")
+        self._ready = ReadyReport(self, status, heard)
 
     def _on_episode(self, message: DiagnosticStatus) -> None:
+        self._ready.stop()
         values = values_of(message)
         episode = int(values["episode"])
         if message.message == "start":

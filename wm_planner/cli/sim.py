@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         record=not args.no_record,
         settings=tuple(args.settings),
+        listeners=("monitor",),
     )
     check_options(options)
     if args.json is not None and not args.json.resolve().parent.is_dir():
@@ -88,9 +89,7 @@ def run(args: argparse.Namespace) -> int:
     output = claim_output(args.output or Path("runs") / options.task)
     options = replace(options, output=str(output))
     commands = {"command": "wm-planner " + " ".join(sys.argv[1:]), "commit": _commit()}
-    (output / "config.yaml").write_text(
-        yaml.safe_dump({**commands, **asdict(options), "settings": list(options.settings)})
-    )
+    (output / "config.yaml").write_text(yaml.safe_dump(commands | _plain(options)))
     record, ended = _run_graph(simulation(options), output, environment, options.episodes)
     if not ended:
         print(f"interrupted after {len(record.finished)} episodes; logs in {output / 'logs'}")
@@ -115,6 +114,12 @@ def run(args: argparse.Namespace) -> int:
     bags = [output / "bags"] if options.record else []
     print(table(result, record, [*pictures, *bags, output / "logs"]))
     return 1 if options.episodes == 1 and result["successes"] == 0 else 0
+
+
+def _plain(options: SimOptions) -> dict[str, Any]:
+    """What YAML can hold: lists for tuples."""
+    values = asdict(options)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def child_environment(environment: os._Environ[str] | dict[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from wm_planner.errors import DatasetError
 from wm_planner.ros.diagnostics import OK, array, status, values_of
 from wm_planner.ros.parameters import param, read_parameters
 from wm_planner.ros.qos import EVENTS, LATCHED, RECORD, recorded
+from wm_planner.ros.ready import ReadyReport
 from wm_planner.ros.run import run_node
 from wm_planner.runtime.episode_end import EpisodeEnd
 from wm_planner.runtime.recorder import EpisodeRecorder
@@ -75,6 +76,8 @@ class FinetuneNode(Node):
         self.create_service(Trigger, "~/start_episode", self._on_start)
         self.create_service(Trigger, "~/end_episode", self._on_end)
         self._status = self.create_publisher(DiagnosticArray, "/diagnostics", RECORD)
+        heard = ("joint_states", "command_sent", "plan", IMAGE_TOPIC)
+        self._ready = ReadyReport(self, self._status, heard)
         self.create_timer(0.1, self._on_tick)
         self.create_timer(0.5, self._flush)
 
@@ -99,6 +102,7 @@ class FinetuneNode(Node):
         self.create_subscription(kind, topic, on_message, profile, raw=True)
 
     def _on_event(self, message: DiagnosticStatus) -> None:
+        self._ready.stop()
         self._events.append(message)
         self._process_events()
 

@@ -1,0 +1,51 @@
+"""A listener that says when it hears everybody: what is sent before that would be lost to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+
+from wm_planner.ros.diagnostics import OK, array, status
+
+_PERIOD_S = 0.2
+_SUFFIX = ": listening"
+
+
+class ReadyReport:
+    """Repeats on ``/diagnostics`` that `node` has found a publisher of each topic, until `stop`.
+
+    DDS finds partners pair by pair, and repairs what went wrong in that after 3 s: that two nodes
+    are known to a third one does not mean that they know each other.
+
+    Args:
+        node: that listens.
+        publisher: of its diagnostics.
+        topics: that it listens to.
+    """
+
+    def __init__(self, node: Node, publisher: Publisher, topics: Sequence[str]) -> None:
+        self._node, self._publisher = node, publisher
+        self._topics = [node.resolve_topic_name(topic) for topic in topics]
+        # Simulated time may stand until this has been said.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(_PERIOD_S, self._tell, clock=steady)
+
+    def stop(self) -> None:
+        """Nobody waits any more."""
+        self._timer.cancel()
+
+    def _tell(self) -> None:
+        if all(self._node.count_publishers(topic) for topic in self._topics):
+            stamp_ns = self._node.get_clock().now().nanoseconds
+            told = status(self._node.get_name() + _SUFFIX, OK, "found every publisher", {})
+            self._publisher.publish(array(stamp_ns, told))
+
+
+def ready_names(message: DiagnosticArray) -> set[str]:
+    """Names of the nodes that `message` says are ready."""
+    names = {told.name for told in message.status}
+    return {name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)}
