@@ -99,9 +99,9 @@ class TaskEnv(gymnasium.Env, ABC):
         """Whether nothing of `state` lies where a changed layout has put something solid."""
         return True
 
+    @abstractmethod
     def expert(self, rng: np.random.Generator) -> Policy:
         """A policy that does what the task is about, for one episode: state -> raw action."""
-        raise NotImplementedError
 
     def explore(self, rng: np.random.Generator) -> Policy:
         """The policy that training data comes from, for one episode."""

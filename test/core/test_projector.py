@@ -23,7 +23,6 @@ from wm_planner.models.projected_encoder import ChannelProjector, ProjectedEncod
 from wm_planner.models.world_model import ModelConfig, WorldModel  # noqa: E402
 from wm_planner.planning import Planner  # noqa: E402
 from wm_planner.planning.config import planner_config  # noqa: E402
-from wm_planner.training import loop  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining, std_hinge, train_encoder  # noqa: E402
 from wm_planner.training.latents import LatentTrajectories  # noqa: E402
 from wm_planner.training.loop import fit  # noqa: E402
@@ -42,7 +41,7 @@ from wm_planner.training.projector_learner import (  # noqa: E402
 from wm_planner.training.trainer import ModelTraining  # noqa: E402
 from wm_planner.types import Goal, Observation  # noqa: E402
 
-from .training_world import SIZE, TINY, dot_store, metrics  # noqa: E402
+from .training_world import SIZE, TINY, dot_store, interrupted, metrics  # noqa: E402
 
 SMALL = {"kind": "small", "channels": 32, "depth": 1, "dim": 8}
 ENCODER = EncoderTraining(channels=32, depth=1, dim=8, num_updates=4, batch_pairs=8)
@@ -209,18 +208,9 @@ def test_a_projector_run_resumes(world, tmp_path, monkeypatch):
         train_projector(world.store, ENCODER, world.file, PROJECTOR, tmp_path / name, machine)
 
     train("whole")
-    save = loop.save_state
     machine = Machine(save_minutes=0, resume=True)
-
-    def stop(directory, state):
-        save(directory, state)
-        if state["step"] == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save_state", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(monkeypatch, 4):
         train("run", machine)
-    monkeypatch.undo()
     train("run", machine)
     files = [tmp_path / name / "encoder.safetensors" for name in ("whole", "run")]
     assert files[0].read_bytes() == files[1].read_bytes()

@@ -19,7 +19,6 @@ from safetensors.torch import load_file  # noqa: E402
 
 from wm_planner.cli.main import main  # noqa: E402
 from wm_planner.errors import CheckpointError, ConfigError, TrainingError  # noqa: E402
-from wm_planner.training import loop  # noqa: E402
 from wm_planner.training.distributed import Group, joined  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining, train_encoder  # noqa: E402
 from wm_planner.training.learner import Schedule  # noqa: E402
@@ -28,7 +27,7 @@ from wm_planner.training.model_learner import ModelLearner  # noqa: E402
 from wm_planner.training.run_log import RunLog  # noqa: E402
 from wm_planner.training.state import load_state  # noqa: E402
 
-from .training_world import dot_store, metrics, tiny_checkpoint, weights  # noqa: E402
+from .training_world import dot_store, interrupted, metrics, tiny_checkpoint, weights  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 # Saves the state after update 7 and dies on the way to update 10.
@@ -216,19 +215,9 @@ def test_an_encoder_run_resumes_too(tmp_path, monkeypatch):
     store = dot_store(tmp_path / "data", count=70, steps=4)
     config = EncoderTraining(channels=32, depth=1, dim=8, num_updates=6, batch_pairs=8)
     train_encoder(store, config, tmp_path / "whole")
-    monkeypatch.setattr(loop, "save_batch", None)
-    save = loop.save_state
     machine = Machine(save_minutes=0, resume=True)
-
-    def stop(directory, state):
-        save(directory, state)
-        if state["step"] == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save_state", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(monkeypatch, 4):
         train_encoder(store, config, tmp_path / "run", machine)
-    monkeypatch.undo()
     train_encoder(store, config, tmp_path / "run", machine)
     files = [tmp_path / name / "encoder.safetensors" for name in ("whole", "run")]
     assert files[0].read_bytes() == files[1].read_bytes()

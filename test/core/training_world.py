@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from wm_planner.data.store import Trajectory, TrajectoryStore, write_store
@@ -14,9 +17,25 @@ from wm_planner.models.checkpoint import save_bundle
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
+from wm_planner.training import loop
 
 TINY = PredictorConfig(depth=1, heads=2, dim_head=16, mlp_dim=64, width=32, residual=True)
 SIZE = 32
+
+
+@contextmanager
+def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
+    """Training in the block is stopped after it has saved `step`."""
+    save = loop.save_state
+
+    def stop(directory: Path, state: dict) -> None:
+        save(directory, state)
+        if state["step"] == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "save_state", stop)
+        yield
 
 
 def dot_trajectory(rng: np.random.Generator, steps: int, straight: bool = False) -> Trajectory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,10 +141,8 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
 
     shifts = parse_shifts(args.shifts)
     latency = args.latency
-    try:
+    with suppress(ValueError):  # a word, which Loop knows or not
         latency = float(latency) if latency is not None else None
-    except ValueError:
-        pass  # a word, which Loop knows or not
     try:
         loop = Loop(args.mode, latency, shifts.delayed_frames)
     except ValueError as error:

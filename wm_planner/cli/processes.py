@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -171,10 +172,8 @@ class Supervisor:
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in self._running.values():
-            try:
+            with suppress(ProcessLookupError):  # the whole group has ended
                 os.killpg(process.pid, number)
-            except ProcessLookupError:
-                pass  # the whole group has ended
 
     def _alive(self) -> bool:
         return any([_group_alive(process) for process in self._running.values()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from wm_planner.planning.solver import CostFn, Incumbent, SolverResult, StopFn
 
 
 @dataclass(frozen=True)
-class SamplingSolver:
+class SamplingSolver(ABC):
     """Samples around a mean sequence, which is itself always the first candidate.
 
     Subclasses say how the mean moves. Only the first starting point is used.
@@ -68,6 +69,7 @@ class SamplingSolver:
         """Improve samples before they are ranked; also the evaluations made of each."""
         return samples, 0
 
+    @abstractmethod
     def _refit(
         self, samples: Tensor, costs: Tensor, mean: Tensor, std: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -75,4 +77,3 @@ class SamplingSolver:
 
         `costs` (B, N) are infinite where a sample must not count.
         """
-        raise NotImplementedError
