@@ -45,6 +45,26 @@ def test_topic_is_cropped_resized_and_keeps_its_stamp(graph, seen):
     assert (image == (200, 0, 0)).all()
 
 
+@pytest.mark.parametrize(
+    ("encoding", "shows", "shares"),
+    [
+        ("rgb8", (1, 2, 3), True),
+        ("rgba8", (1, 2, 3), True),
+        ("bgr8", (3, 2, 1), False),
+        ("bgra8", (3, 2, 1), False),
+        ("mono8", (1, 1, 1), False),
+    ],
+)
+def test_every_encoding_becomes_rgb_without_a_copy_where_it_can(encoding, shows, shares):
+    size = 1 if encoding == "mono8" else 4 if "a" in encoding else 3
+    row = [1, 2, 3, 9][:size] * 5 + [77] * 2  # five pixels and two bytes of padding
+    message = Image(height=2, width=5, encoding=encoding, step=len(row), data=row * 2)
+    image = image_array(message)
+    assert image.shape == (2, 5, 3) and (image == shows).all()
+    message.data[0] = 200
+    assert (image[0, 0] == 200).any() == shares
+
+
 def test_video_file_is_played_and_ends_the_node(graph, seen, tmp_path):
     cv2 = pytest.importorskip("cv2")
     clip = tmp_path / "clip.avi"

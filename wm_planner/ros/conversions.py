@@ -41,7 +41,7 @@ def image_message(image: np.ndarray, stamp_ns: int, frame_id: str = "camera") ->
 
 
 def image_array(message: Image) -> np.ndarray:
-    """Message to (H, W, 3) uint8 RGB, a view where the encoding allows it.
+    """Message to (H, W, 3) uint8 RGB; 'rgb8' and 'rgba8' are views of the message's bytes.
 
     Raises:
         ImageSourceError: an encoding that is not 8-bit colour or grey, or too few bytes.
@@ -64,7 +64,8 @@ def image_array(message: Image) -> np.ndarray:
     pixels = rows.reshape(message.height, message.width, channels)
     if grey:
         return np.repeat(pixels, 3, axis=2)
-    return pixels[:, :, list(_CHANNELS[message.encoding])]
+    order = _CHANNELS[message.encoding]
+    return pixels[:, :, :3] if order == (0, 1, 2) else pixels[:, :, list(order)]
 
 
 def joint_state_message(proprio: np.ndarray, names: Sequence[str], stamp_ns: int) -> JointState:
