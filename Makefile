@@ -11,9 +11,10 @@ demo: gl $(STAMP)
 test: gl $(STAMP)
 	$(BIN)/python -m pytest -n 2 --durations=10
 
-# About 1.5 hours on two free cores; goes on where it was left.
+# About 1.5 hours each on two free cores; goes on where it was left.
 results: gl $(STAMP)
 	$(BIN)/wm-planner results --config config/results.yaml --output runs/results
+	$(BIN)/wm-planner results --config config/shifts.yaml --output runs/shifts
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --save

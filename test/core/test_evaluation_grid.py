@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,10 @@ from wm_planner.config import from_dict, from_yaml
 from wm_planner.errors import ConfigError, RenderError
 from wm_planner.evaluation.grid import Grid, _problems, cells, run_grid
 from wm_planner.evaluation.problems import Problems
+from wm_planner.tasks.shifts import Shifts
 
 CONFIG = Path(__file__).parents[2] / "config" / "results.yaml"
+SHIFTS = CONFIG.with_name("shifts.yaml")
 
 
 def test_the_shipped_grid_covers_all_tasks_and_modes() -> None:
@@ -26,6 +28,19 @@ def test_the_shipped_grid_covers_all_tasks_and_modes() -> None:
     tasks, modes = ("wall", "point_maze", "pusht"), ("open-loop", "mpc")
     assert found == {(t, m, p) for t in tasks for m in modes for p in ("gbp", "cem")}
     assert len({cell.name for cell in cells(grid, "cpu")}) == len(cells(grid, "cpu"))
+
+
+def test_the_shipped_shifts_change_every_task_in_many_ways() -> None:
+    grid = from_yaml(Grid, SHIFTS)
+    assert grid.episodes >= 100 and grid.reference == "gbp"
+    found = cells(grid, "cpu")
+    assert len({cell.name for cell in found}) == len(found)
+    changed = {name for values in grid.shifts.values() for name in values}
+    left_out = {"proprio_noise", "camera_y", "camera_zoom"}  # much like one that is there
+    assert changed == {field.name for field in fields(Shifts)} - left_out
+    for task in grid.checkpoints:
+        of_task = {c.shift for c in found if c.job.task == task and c.planner == "adapted"}
+        assert {"none", "obstacle"} < of_task and len(of_task) >= 13
 
 
 def test_settings_and_shifts_reach_their_cells() -> None:
