@@ -1,0 +1,50 @@
+"""The recorded inner loop on a real GPU, against the plain path on the same GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from wm_planner.models.checkpoint import load_bundle
+from wm_planner.planning import Planner
+from wm_planner.planning.config import planner_config
+from wm_planner.types import Goal, Observation
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def plans(*settings: str) -> tuple[Planner, list[np.ndarray]]:
+    """A first plan and two warm ones of Wall, towards two noise pictures in turn."""
+    bundle = load_bundle("base", "cuda", "wall")
+    planner = Planner(bundle, planner_config(bundle.planner, settings))
+    rng, size = np.random.default_rng(0), bundle.preprocess.image_size
+    draw = lambda *lead: rng.integers(0, 256, (*lead, size, size, 3), np.uint8)  # noqa: E731
+    proprio = np.full((1, 2), 30, np.float32)
+    rows = []
+    for _ in range(2):
+        planner.set_goal(Goal(draw(), proprio[0]))
+        for step in range(3):
+            stamp_ns = step * 5 * planner.dt_ns
+            rows.append(planner.plan(Observation(draw(1), proprio, stamp_ns)).actions)
+    return planner, rows
+
+
+def test_a_recorded_plan_is_the_plain_one() -> None:
+    settings = "num_iterations=10", "warm_iterations=5", "action_noise_std=0"
+    planner, recorded = plans(*settings)
+    assert planner.captured is not None and not planner.captured.failed
+    _, plain = plans(*settings, "execution=plain")
+    for mine, reference in zip(recorded, plain, strict=True):
+        np.testing.assert_allclose(mine, reference, atol=1e-3)
+
+
+def test_the_same_call_gives_the_same_plan() -> None:
+    for first, second in zip(plans()[1], plans()[1], strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_bfloat16_plans_are_finite_and_recorded() -> None:
+    planner, rows = plans("precision=bfloat16", "num_iterations=10")
+    assert planner.captured is not None and not planner.captured.failed
+    assert all(np.isfinite(row).all() for row in rows)
