@@ -19,7 +19,6 @@ from wm_planner.planning.captured import CapturedSolver
 from wm_planner.planning.engine import Engine
 from wm_planner.planning.gradient import Adam, GradientSolver
 from wm_planner.planning.problem import Problem
-from wm_planner.planning.solver import solve_from
 
 SIZES = {
     "published": (5, 3, PredictorConfig(2, 2, 16, 32)),
@@ -263,7 +262,7 @@ def again(work):
 CAPTURES = {
     "plain": (GradientSolver(), 0),
     "sgd, last iterate": (GradientSolver(0.05, "sgd", best_so_far=False), 0),
-    "frozen steps": (GradientSolver(), 2),
+    "two steps decided": (GradientSolver(), 2),
     "without noise": (GradientSolver(action_noise_std=0.0), 0),
 }
 
@@ -271,7 +270,7 @@ CAPTURES = {
 @pytest.mark.parametrize("name", CAPTURES)
 def test_a_recorded_iteration_descends_as_the_solver_does(name: str) -> None:
     """Twice with one recording, and another problem the second time."""
-    solver, frozen = CAPTURES[name]
+    solver, decided = CAPTURES[name]
     engine, config = Engine(world_model("own width"), PlannerConfig()), PlannerConfig()
     low = torch.full((ACTION,), -0.8)
     costs = lambda at, actions: at.costs(engine, config, actions)  # noqa: E731
@@ -281,15 +280,16 @@ def test_a_recorded_iteration_descends_as_the_solver_does(name: str) -> None:
         recordings.append(work)
         return again(work)
 
-    captured = CapturedSolver(solver, costs, low, -low, record)
+    captured = CapturedSolver(solver, costs, record)
     first = problem("own width")
     for at in (first, Problem(first.goal, first.now, None, 1.0, 0)):
         init = torch.randn(BATCH, 3, HORIZON, ACTION).clamp(low, -low)
         draws = [torch.Generator().manual_seed(3) for _ in range(2)]
-        result = captured.solve(at, init, frozen, draws[0], 6)
-        expected = solve_from(
-            frozen, solver, lambda a, at=at: costs(at, a), init, low, -low, draws[1], 6
-        )
+        bounds = [sign * low.expand(init[:, :1].shape) for sign in (1, -1)]
+        for bound in bounds:
+            bound[:, :, :decided] = init[:, :1, :decided]
+        result = captured.solve(at, init, *bounds, draws[0], 6)
+        expected = solver.solve(lambda a, at=at: costs(at, a), init, *bounds, draws[1], 6)
         for actual, wanted in zip(vars(result).values(), vars(expected).values(), strict=True):
             torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-6)
     assert len(recordings) == 1
@@ -302,13 +302,14 @@ def test_a_recording_stops_when_asked_or_stalled() -> None:
     at, generator = problem("one token"), torch.Generator()
     alone = Problem(at.now[:1], at.goal[:1], None, 1.0, 0)
     init = torch.zeros(1, 1, HORIZON, ACTION)
-    captured = CapturedSolver(GradientSolver(), costs, -limit, limit, again)
-    result = captured.solve(alone, init, 0, generator, 50, should_stop=lambda: True)
+    bounds = -limit, limit
+    captured = CapturedSolver(GradientSolver(), costs, again)
+    result = captured.solve(alone, init, *bounds, generator, 50, should_stop=lambda: True)
     assert len(result.trace) == 1
     stalling = GradientSolver(1e-9, stall_iterations=4, action_noise_std=0.0)
-    captured = CapturedSolver(stalling, costs, -limit, limit, again)
-    assert len(captured.solve(alone, init, 0, generator, 50).trace) == 5
-    assert captured.solve(at, init.expand(2, -1, -1, -1), 0, generator, 50) is None
+    captured = CapturedSolver(stalling, costs, again)
+    assert len(captured.solve(alone, init, *bounds, generator, 50).trace) == 5
+    assert captured.solve(at, init.expand(2, -1, -1, -1), *bounds, generator, 50) is None
 
 
 def bundle() -> Bundle:
@@ -333,7 +334,7 @@ def test_what_cannot_be_recorded_is_planned_without() -> None:
     def fail(work):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    args = planner._solver, planner._costs, planner._low, planner._high
+    args = planner._solver, planner._costs
     planner.captured = CapturedSolver(*args, fail)
     with pytest.warns(UserWarning, match="not permitted.*more slowly"):
         result = planner.plan_latents(at.now, at.goal, None, 0, planner.generator())

@@ -9,6 +9,7 @@ import torch
 from wm_planner.errors import ConfigError, PlanningError
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import SOLVERS, Planner, PlannerConfig, planner_config
+from wm_planner.planning.expected import ExpectedSeconds
 from wm_planner.planning.objective import goal_cost
 
 from .dot_world import FIELD, dot_bundle, goal, observation
@@ -94,13 +95,35 @@ def test_no_warm_start_when_switched_off_or_after_a_new_goal() -> None:
     assert planner._warm_start(DT_NS) is None
 
 
-def test_frozen_steps_continue_the_last_plan() -> None:
-    planner = make(frozen_steps=2)
-    first = planner.plan(observation(START))
+@pytest.mark.parametrize("execution", ["auto", "plain"])
+def test_committed_actions_are_rest_and_then_the_last_plan(execution: str) -> None:
+    planner = make(execution=execution)
+    first = planner.plan(observation(START), num_committed=3)
+    np.testing.assert_allclose(first.actions[:3], 0, atol=1e-6)
+    assert np.abs(first.actions[3:5]).max() > 0.1
     planner._goal = planner.bundle.encode_goal(goal((10.0, 60.0)))  # everything else changes
-    second = planner.plan(observation(START, 5 * DT_NS))
-    np.testing.assert_allclose(second.actions[:10], first.actions[5:15], atol=1e-6)
-    assert np.abs(second.actions[10:15] - first.actions[15:20]).max() > 0.1
+    second = planner.plan(observation(START, 5 * DT_NS), num_committed=7)
+    np.testing.assert_allclose(second.actions[:7], first.actions[5:12], atol=1e-6)
+    assert np.abs(second.actions[7:10] - first.actions[12:15]).max() > 0.1
+    # A planner that is slower than its horizon can only go on.
+    third = planner.plan(observation(START, 10 * DT_NS), num_committed=99)
+    np.testing.assert_allclose(third.actions[:20], second.actions[5:], atol=1e-6)
+
+
+def test_the_expected_time_is_that_of_the_slowest_of_its_kind() -> None:
+    expected = ExpectedSeconds()
+    assert expected.num_due(False, 0.1) == 0
+    expected.add(False, 0.31)
+    assert (expected.num_due(False, 0.1), expected.num_due(True, 0.1)) == (4, 4)
+    for seconds in (0.25, 0.1, 0.1, 0.1, 0.1):
+        expected.add(True, seconds)
+    assert expected.num_due(True, 0.1) == 3
+    expected.add(True, 0.1)  # the slow one is forgotten
+    assert expected.num_due(True, 0.1) == 1
+    assert expected.num_due(True, 0.1, age_s=0.12) == 3
+    assert expected.num_due(True, 0.1, age_s=-5.0) == 1  # a clock that is ahead
+    expected.clear()
+    assert expected.num_due(True, 0.1) == 0
 
 
 def test_warm_iterations_apply_to_warm_starts_only() -> None:
@@ -151,7 +174,7 @@ def test_a_batch_plans_each_problem_as_alone() -> None:
 
 def test_starting_points_hold_their_action_for_a_model_step() -> None:
     planner = make(init="zero", num_restarts=4)
-    points = planner._starts.draw(2, None, planner.generator())
+    points = planner._starts.draw(2, None, False, planner.generator())
     assert points.shape == (2, 4, 5, 10)
     raw = planner.raw_actions(points[0]).unflatten(1, (5, 5))
     # Above rounding: the standardisation is undone in float32.
@@ -173,11 +196,23 @@ def test_screening_descends_from_the_first_and_the_best_candidates(warm: bool) -
     assert costs[1] < costs[0]
 
 
+@pytest.mark.parametrize(("candidates", "rollouts"), [(1, 1 * 2), (2, 2 * 2), (5, 3 * 2 + 5)])
+def test_a_warm_start_takes_its_own_number_of_candidates(candidates: int, rollouts: int) -> None:
+    settings = {"num_iterations": 1, "num_restarts": 3, "num_candidates": 20}
+    planner = make(init="zero", warm_candidates=candidates, **settings)
+    planner.plan(observation(START))
+    assert planner.last.num_evaluations == 3 * 2 + 20
+    planner.plan(observation(START, 5 * DT_NS))
+    assert planner.last.num_evaluations == rollouts
+
+
 def test_screening_keeps_the_start_and_passes_over_what_is_not_finite() -> None:
     planner = make(init="zero", num_restarts=3, num_candidates=5)
     costs = torch.tensor([[9.0, 1.0, torch.nan, 3.0, 2.0], [1.0, torch.inf, 5.0, 4.0, 3.0]])
     points = torch.arange(5.0)[None, :, None, None].expand(2, 5, 5, 10) / 10
-    chosen = planner._starts.keep_best(lambda actions: costs, points)[:, :, 0, 0] * 10
+    chosen, num_rollouts = planner._starts.keep_best(lambda actions: costs, points, False)
+    chosen = chosen[:, :, 0, 0] * 10
+    assert num_rollouts == 5
     torch.testing.assert_close(chosen, torch.tensor([[0.0, 1.0, 4.0], [0.0, 4.0, 3.0]]))
 
 
@@ -223,7 +258,6 @@ def test_objective_weights_and_stages() -> None:
         (["horizon=0"], "horizon must be at least 1, got 0"),
         (["learning_rate=0"], "learning_rate must be positive"),
         (["replan_steps=6"], "replan_steps 6 exceeds horizon 5"),
-        (["frozen_steps=5"], "frozen_steps 5 leaves nothing"),
         (["solver=cem", "num_samples=10"], "num_elites 30 exceeds num_samples 10"),
         (["stall_iterations=3", "best_so_far=false"], "needs best_so_far"),
         (["horizn=4"], "unknown key 'horizn'.*Did you mean 'horizon'"),

@@ -12,7 +12,7 @@ from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.gradient_cem import GradientCEMSolver
 from wm_planner.planning.lbfgs import LBFGSSolver
 from wm_planner.planning.mppi import MPPISolver
-from wm_planner.planning.solver import Incumbent, SolverResult, solve_from
+from wm_planner.planning.solver import Incumbent, SolverResult
 
 HORIZON, ACTION, STATE, BATCH = 4, 2, 3, 3
 EFFORT = 0.3
@@ -214,20 +214,14 @@ def test_evaluations_are_counted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_frozen_steps_stay_and_the_rest_is_planned_around_them(name: str) -> None:
+def test_what_is_decided_stays_and_the_rest_is_planned_around_it(name: str) -> None:
     problem = Linear()
     solver, budget, share = CASES[name]
-    result = solve_from(
-        2,
-        solver,
-        problem.cost,
-        problem.init,
-        -FREE,
-        FREE,
-        torch.Generator().manual_seed(0),
-        budget,
-    )
     head = problem.init[:, 0, :2]
+    low, high = ((sign * FREE).expand(problem.init.shape).clone()[:, :1] for sign in (-1, 1))
+    low[:, 0, :2] = high[:, 0, :2] = head
+    generator = torch.Generator().manual_seed(0)
+    result = solver.solve(problem.cost, problem.init, low, high, generator, budget)
     assert torch.equal(result.actions[:, :2], head)
     # The best rest, with the head nailed down by bounds of no width.
     costs = []

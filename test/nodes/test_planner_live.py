@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,6 @@ from wm_planner.models.checkpoint import save_bundle  # noqa: E402
 from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import ModelConfig  # noqa: E402
-from wm_planner.nodes.planner_config import PlannerNodeConfig  # noqa: E402
 from wm_planner.nodes.planner_node import PlannerNode  # noqa: E402
 from wm_planner.ros.conversions import (  # noqa: E402
     image_message,
@@ -45,10 +46,10 @@ def checkpoint(tmp_path_factory):
 class Peer:
     """Everything around the planner."""
 
-    def __init__(self, graph, checkpoint: str, **parameters) -> None:
+    def __init__(self, graph, checkpoint: str, lockstep: bool = True, **parameters) -> None:
         self.graph = graph
         self.planner = graph.add(
-            PlannerNode, checkpoint=checkpoint, image_size=SIZE, lockstep=True, **parameters
+            PlannerNode, checkpoint=checkpoint, image_size=SIZE, lockstep=lockstep, **parameters
         )
         self.planner.start()
         node = graph.peer("peer")
@@ -251,12 +252,11 @@ def test_failed_configure_can_be_tried_again(graph, checkpoint, tmp_path):
     graph.until(lambda: node.count_publishers("plan") == 1, "the publisher")
 
 
-@pytest.mark.parametrize(
-    ("lockstep", "settings", "frozen"),
-    [(True, ("",), 0), (False, ("",), 1), (False, ("frozen_steps=2",), 2)],
-)
-def test_a_moving_robot_keeps_the_step_it_is_taking(checkpoint, lockstep, settings, frozen):
-    config = PlannerNodeConfig(
-        checkpoint=checkpoint, image_size=SIZE, lockstep=lockstep, settings=settings
-    )
-    assert config.goal_planner()._planner.config.frozen_steps == frozen
+@pytest.mark.parametrize("lockstep", [True, False])
+def test_a_moving_robot_is_planned_for_from_when_it_has_the_plan(graph, checkpoint, lockstep):
+    peer = Peer(graph, checkpoint, lockstep)
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the accepted goal")
+    plan = peer.plan_for(time.time_ns() - 350_000_000)  # 3.5 control periods old
+    assert np.abs(rows(plan)[10:]).max() > 1e-3
+    assert (np.abs(rows(plan)[:4]).max() < 1e-6) == (not lockstep)  # it rested meanwhile

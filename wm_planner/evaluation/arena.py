@@ -21,6 +21,7 @@ from wm_planner.evaluation.problems import Problems
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import Planner
+from wm_planner.planning.expected import ExpectedSeconds
 from wm_planner.types import Goal, Observation
 
 
@@ -55,6 +56,7 @@ class Arena:
                 f"one episode at a time, got a batch of {size}; use a batch size of 1"
             )
         self.planner, self.loop, self.clock = planner, loop, clock
+        self.expected = ExpectedSeconds()
         self._warm = False
         # The first one must draw: MuJoCo chooses its GL library only once.
         self.camera, self.robots = make_env(True), [make_env(False) for _ in range(size)]
@@ -137,12 +139,22 @@ class _Batch:
         self._rest = np.clip(0.0, *bounds)
 
     def warm_up(self) -> None:
-        """Plan briefly, for nothing: torch's preparations in its first call are not planning."""
+        """Plan briefly, for nothing: torch's preparations in its first call are not planning.
+
+        Where it matters, also find out how long a first and a later plan take.
+        """
         brief = replace(self._planner.config, num_iterations=1)
         planner = Planner(self._planner.bundle, brief)
         seen, _, length = self._observe([0], 0)
-        now = encode(planner.bundle, seen, length)
-        planner.plan_latents(now, self._goal[[0]], None, 0, planner.generator())
+        now, goal = encode(planner.bundle, seen, length), self._goal[[0]]
+        planner.plan_latents(now, goal, None, 0, planner.generator())
+        if self._loop.latency != MEASURED:
+            return
+        generator, warm = planner.generator(), None
+        for is_warm in (False, True):
+            begin_s = self._arena.clock()
+            warm = self._planner.plan_latents(now, goal, warm, 0, generator).actions
+            self._arena.expected.add(is_warm, self._arena.clock() - begin_s)
 
     def run(self, progress: Callable[[int], object]) -> Evaluation:
         planner, config, skip = self._planner, self._planner.config, self._task.frame_skip
@@ -166,8 +178,10 @@ class _Batch:
                 generator,
                 past_actions=past,
                 alpha=self._alpha,
+                num_committed=self._num_committed(warm is not None),
             )
             seconds = self._arena.clock() - begin_s
+            self._arena.expected.add(warm is not None, seconds)
             evaluation.plan_seconds += [seconds / len(running)] * len(running)
             evaluation.plan_evaluations += [plan.num_evaluations] * len(running)
             wait = self._loop.wait(seconds, self._task.control_dt_s)
@@ -188,6 +202,13 @@ class _Batch:
             now, replan = then, replan + 1
         evaluation.episodes = [self._results[row] for row in range(len(self._robots))]
         return evaluation
+
+    def _num_committed(self, warm: bool) -> int:
+        """Control periods that will have passed before a plan that is begun now is there."""
+        dt_s = self._task.control_dt_s
+        if self._loop.latency == MEASURED:
+            return self._arena.expected.num_due(warm, dt_s)
+        return self._loop.wait(0.0, dt_s)
 
     def _observe(self, running: list[int], now: int) -> tuple[Observation, Tensor | None, int]:
         """The T newest frames of each episode, one after the other, one per model step.

@@ -22,9 +22,7 @@ class PlannerNodeConfig:
     task: str = param("wall", "task the checkpoint was trained for")
     checkpoint: str = param("base", "shipped variant, shipped name, or directory")
     planner: str = param("gbp", "solver: gbp, cem, mppi, gradient-cem or lbfgs")
-    settings: tuple[str, ...] = param(
-        ("",), "planner settings, each 'key=value'; '' for none; frozen_steps=1 unless lockstep"
-    )
+    settings: tuple[str, ...] = param(("",), "planner settings, each 'key=value'; '' for none")
     device: str = param("cpu", "torch device: cpu or cuda")
     threads: int = param(1, "CPU threads of the planner; at these sizes more only contend", low=1)
     seed: int = param(0, "of the planner's random generator", low=0)
@@ -71,14 +69,11 @@ class PlannerNodeConfig:
             WmPlannerError: the checkpoint, the device or a setting cannot be used.
         """
         use_threads(self.threads)
-        # While a plan is made, the robot goes on with the last one.
-        moving = [] if self.lockstep else ["frozen_steps=1"]
-        settings = [*moving, *filter(None, self.settings)]
         return GoalPlanner(
             self.checkpoint,
             self.task,
             self.planner,
-            settings,
+            filter(None, self.settings),
             self.seed,
             self.device,
             self.imagine,

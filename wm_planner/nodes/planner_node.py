@@ -64,7 +64,10 @@ class PlannerNode(ManagedNode):
         self.create_subscription(JointState, "goal/joint_states", self._on_goal_state, LATCHED)
 
         def work(item: tuple[Goal, Observation], should_stop: Any) -> PlanResult:
-            return planner(*item, should_stop)
+            stamp_ns, age_s = item[1].stamp_ns, None
+            if not self.config.lockstep:
+                age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
+            return planner(*item, should_stop, age_s)
 
         self._worker = LatestWorker(work, self._on_plan, self._on_failure, "planner")
         if picture is not None:

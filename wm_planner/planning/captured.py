@@ -11,6 +11,7 @@ again; not measured on a GPU yet.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,7 +50,6 @@ class CapturedSolver:
     Args:
         solver: whose settings are taken.
         costs: (B, N) costs of (B, N, H, A) candidates of a problem.
-        low, high: (A,) bounds.
         record: records work and returns what repeats it.
     """
 
@@ -57,11 +57,9 @@ class CapturedSolver:
         self,
         solver: GradientSolver,
         costs: CostsOf,
-        low: Tensor,
-        high: Tensor,
         record: Recorder = record_cuda_graph,
     ) -> None:
-        self._solver, self._costs, self._bounds = solver, costs, (low, high)
+        self._solver, self._costs = solver, costs
         self._record = record
         self._kept: dict[tuple, _Iteration] = {}
         self.failed = False
@@ -74,19 +72,20 @@ class CapturedSolver:
         self,
         problem: Problem,
         init: Tensor,
-        frozen: int,
+        low: Tensor,
+        high: Tensor,
         generator: torch.Generator,
         num_iterations: int,
         should_stop: StopFn | None = None,
     ) -> SolverResult | None:
-        """As `solve_from` with a `GradientSolver`; None when nothing could be recorded."""
+        """As `GradientSolver.solve`; None when nothing could be recorded."""
         patience = self._solver.stall_iterations
         if self.failed or (patience and len(init) > 1):  # each of a batch stalls by itself
             return None
-        iteration = self._iteration(problem, init, frozen)
+        iteration = self._iteration(problem, init)
         if iteration is None:
             return None
-        iteration.begin(problem, init)
+        iteration.begin(problem, init, low, high)
         stall, stalled, trace = Stall(patience), False, []
         initial_costs = torch.empty(0)
         for index in range(num_iterations):
@@ -107,17 +106,15 @@ class CapturedSolver:
         evaluations = (len(trace) + 1) * init.shape[1]
         return SolverResult(actions, costs, initial_costs, evaluations, torch.stack(trace))
 
-    def _iteration(self, problem: Problem, init: Tensor, frozen: int) -> _Iteration | None:
+    def _iteration(self, problem: Problem, init: Tensor) -> _Iteration | None:
         shapes = tuple(x.shape for x in _tensors(problem))
         late = problem.replan >= init.shape[2]  # the two phases of a staged objective
-        key = (shapes, init.shape, frozen, problem.alpha, late)
+        key = (shapes, init.shape, problem.alpha, late)
         if key not in self._kept:
             if len(self._kept) == _KEPT:
                 self.forget()
             try:
-                self._kept[key] = _Iteration(
-                    self._solver, self._costs, self._bounds, problem, init, frozen, self._record
-                )
+                self._kept[key] = _Iteration(self._solver, self._costs, problem, init, self._record)
             except RuntimeError as error:
                 warnings.warn(
                     f"an iteration could not be recorded ({error}); planning goes on without, "
@@ -136,32 +133,32 @@ class _Iteration:
         self,
         solver: GradientSolver,
         costs: CostsOf,
-        bounds: tuple[Tensor, Tensor],
         problem: Problem,
         init: Tensor,
-        frozen: int,
         record: Recorder,
     ) -> None:
-        self._solver, self._costs, self._bounds, self._frozen = solver, costs, bounds, frozen
+        self._solver, self._costs = solver, costs
         self._problem = _copy(problem)
-        self._init, self.before = init.clone(), init.clone()
-        self._rest = init[:, :, frozen:].clone().requires_grad_(True)
-        self._noise = torch.zeros_like(self._rest[0])
+        self.before = init.clone()
+        self._low, self._high = (torch.full_like(init[:, :1], x) for x in (-math.inf, math.inf))
+        self._actions = init.clone().requires_grad_(True)
+        self._noise = torch.zeros_like(init[0])
         self._optimizer = torch_optimizer(
-            solver.optimizer, self._rest, solver.learning_rate, capturable=init.is_cuda
+            solver.optimizer, self._actions, solver.learning_rate, capturable=init.is_cuda
         )
         self.best = Incumbent(init)
         self.costs, self.lowest = init.new_zeros(init.shape[:2]), init.new_zeros(len(init))
         self._repeat = record(self._work)
 
-    def begin(self, problem: Problem, init: Tensor) -> None:
-        """Take another problem and starting points."""
+    def begin(self, problem: Problem, init: Tensor, low: Tensor, high: Tensor) -> None:
+        """Take another problem, starting points and bounds."""
         for own, new in zip(_tensors(self._problem), _tensors(problem), strict=True):
             own.copy_(new)
         with torch.no_grad():
-            self._init.copy_(init)
-            self._rest.copy_(init[:, :, self._frozen :].clamp(*self._bounds))
-            for state in self._optimizer.state[self._rest].values():
+            self._low.copy_(low)
+            self._high.copy_(high)
+            self._actions.copy_(init.clamp(low, high))
+            for state in self._optimizer.state[self._actions].values():
                 if isinstance(state, Tensor):
                     state.zero_()
         self.best.costs.fill_(torch.inf)
@@ -174,13 +171,11 @@ class _Iteration:
         self._repeat()
 
     def _work(self) -> None:
-        head = self._init[:, :1, : self._frozen].expand(-1, self._init.shape[1], -1, -1)
         with torch.enable_grad():
-            whole = torch.cat([head, self._rest], dim=2) if self._frozen else self._rest
-            costs = self._costs(self._problem, whole)
-            (self._rest.grad,) = torch.autograd.grad(costs.sum(), self._rest)
+            costs = self._costs(self._problem, self._actions)
+            (self._actions.grad,) = torch.autograd.grad(costs.sum(), self._actions)
         self.costs.copy_(costs.detach())
-        self.before.copy_(whole.detach())
+        self.before.copy_(self._actions.detach())
         found = self.best.actions, self.best.costs
         self.lowest.copy_(self.best.offer(self.before, self.costs))
         for own, new in zip(found, (self.best.actions, self.best.costs), strict=True):
@@ -188,7 +183,7 @@ class _Iteration:
         self.best.actions, self.best.costs = found
         self._optimizer.step()
         with torch.no_grad():
-            self._rest.add_(self._noise).clamp_(*self._bounds)
+            self._actions.add_(self._noise).clamp_(self._low, self._high)
 
 
 def _tensors(problem: Problem) -> list[Tensor]:

@@ -30,11 +30,11 @@ _AT_LEAST = {
     "warm_iterations": 1,
     "num_restarts": 1,
     "num_candidates": 1,
+    "warm_candidates": 1,
     "replan_steps": 1,
     "num_samples": 2,
     "num_elites": 2,
     "gradient_steps": 1,
-    "frozen_steps": 0,
     "stall_iterations": 0,
     "action_noise_std": 0,
     "restart_std": 0,
@@ -63,6 +63,8 @@ class PlannerConfig:
             zero), 'randn' (standard normal) or 'network' (the checkpoint's initialisation network).
         num_candidates: starting points tried by one rollout each; the `num_restarts` of least
             cost are optimised (gbp, lbfgs). No more than num_restarts: all are.
+        warm_candidates: the same when the last plan is at hand; 1 goes on with that plan alone,
+            None takes num_candidates.
         restart_std: spread of the further starting points, standardised action units; each holds
             its action for a model step, because independent raw actions would cancel out.
         action_noise_std: noise added after every optimizer step (gbp, gradient-cem).
@@ -80,8 +82,6 @@ class PlannerConfig:
         objective_base: weight ratio of later to earlier frames in 'all'.
         objective_alpha: weight of the proprioception error; None takes the task's.
         replan_steps: model steps executed between two plans.
-        frozen_steps: model steps at the head of a warm start that stay as they are, because they
-            are executed while the plan is made.
         warm_start: start from the last plan, shifted by the time that passed.
         rollout: 'markov' or 'history'.
         execution: 'auto' rolls out by the fastest way known for the model and device, 'plain' by
@@ -103,6 +103,7 @@ class PlannerConfig:
     optimizer: str = "adam"
     num_restarts: int = 1
     num_candidates: int = 1
+    warm_candidates: int | None = None
     init: str = "randn"
     restart_std: float = 1.0
     action_noise_std: float = 0.003
@@ -119,7 +120,6 @@ class PlannerConfig:
     objective_base: float = 0.5
     objective_alpha: float | None = None
     replan_steps: int = 1
-    frozen_steps: int = 0
     warm_start: bool = True
     rollout: str = "markov"
     execution: str = "auto"
@@ -144,10 +144,6 @@ class PlannerConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.replan_steps > self.horizon:
             raise ValueError(f"replan_steps {self.replan_steps} exceeds horizon {self.horizon}")
-        if self.frozen_steps >= self.horizon:
-            raise ValueError(
-                f"frozen_steps {self.frozen_steps} leaves nothing of horizon {self.horizon} to plan"
-            )
         if self.solver in ("cem", "gradient-cem") and self.num_elites > self.num_samples:
             raise ValueError(f"num_elites {self.num_elites} exceeds num_samples {self.num_samples}")
         if self.stall_iterations and not self.best_so_far:

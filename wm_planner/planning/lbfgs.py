@@ -40,7 +40,7 @@ class LBFGSSolver:
     ) -> SolverResult:
         """See `Solver.solve`; without randomness."""
         shape = init.shape
-        low, high = (bound.expand(shape[2:]).reshape(-1) for bound in (low, high))
+        low, high = (bound.expand(shape).flatten(2) for bound in (low, high))
 
         def value_and_gradient(x_BNX: Tensor) -> tuple[Tensor, Tensor]:
             x_BNX = x_BNX.detach().requires_grad_(True)

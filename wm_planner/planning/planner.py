@@ -19,7 +19,7 @@ from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.init_network import starting_network
 from wm_planner.planning.problem import Problem
 from wm_planner.planning.registry import make_solver
-from wm_planner.planning.solver import SolverResult, StopFn, solve_from
+from wm_planner.planning.solver import SolverResult, StopFn
 from wm_planner.planning.starting_points import StartingPoints
 from wm_planner.tasks import get_task
 from wm_planner.types import Goal, Observation, Plan
@@ -75,7 +75,7 @@ class Planner:
         self._low, self._high = low.to(bundle.device), high.to(bundle.device)
         self.captured: CapturedSolver | None = None
         if self.engine.captures and isinstance(self._solver, GradientSolver):
-            self.captured = CapturedSolver(self._solver, self._costs, self._low, self._high)
+            self.captured = CapturedSolver(self._solver, self._costs)
         rest = torch.zeros(bundle.preprocess.action_dim)
         self._rest = bundle.preprocess.normalise_actions(rest).to(bundle.device)
         self._starts = StartingPoints(config, self._rest, self.task.action_size)
@@ -109,13 +109,19 @@ class Planner:
             self._goal = self.bundle.encode_goal(goal)
         self._alpha = self.alpha if goal.proprio is not None else 0.0
 
-    def plan(self, observation: Observation, should_stop: StopFn | None = None) -> Plan:
+    def plan(
+        self,
+        observation: Observation,
+        should_stop: StopFn | None = None,
+        num_committed: int = 0,
+    ) -> Plan:
         """Plan from an observation.
 
         Args:
             observation: its stamp becomes the plan's; frames beyond the newest are used by
                 'history' rollouts and adaptation.
             should_stop: see `Solver.solve`.
+            num_committed: see `plan_latents`.
 
         Returns:
             The plan, inside the task's bounds; `seconds` is for the caller to fill in, who has a
@@ -142,6 +148,7 @@ class Planner:
             past_actions=past,
             alpha=self._alpha,
             should_stop=should_stop,
+            num_committed=num_committed,
         )
         self.last = PlanDetail(
             float(result.initial_costs[0]),
@@ -177,6 +184,7 @@ class Planner:
         past_actions: Tensor | None = None,
         alpha: float | None = None,
         should_stop: StopFn | None = None,
+        num_committed: int = 0,
     ) -> SolverResult:
         """Plan for B problems at once; each plan is the one that it would be alone.
 
@@ -188,6 +196,8 @@ class Planner:
             past_actions: (B, T - 1, A) standardised, for 'history' rollouts with T > 1.
             alpha: weight of the proprioception error; None takes the planner's.
             should_stop: see `Solver.solve`.
+            num_committed: raw actions that the robot will have taken before it has this plan. They
+                stay what it will take: those of the warm start, or rest when there is none.
         """
         if self.config.rollout == "markov":
             now, past_actions = now.frames(slice(-1, None)), None
@@ -196,7 +206,7 @@ class Planner:
         if self.engine.refresh() and self.captured is not None:
             self.captured.forget()
         with self.engine.products():
-            return self._solve(problem, warm, generator, should_stop)
+            return self._solve(problem, warm, generator, should_stop, num_committed)
 
     def raw_actions(self, actions: Tensor) -> Tensor:
         """(B, H, A) standardised -> (B, H * frame_skip, a) physical, inside the bounds."""
@@ -228,6 +238,17 @@ class Planner:
             return None
         return self.shift(self.last.actions, num_raw)
 
+    def _bounds(self, batch: int, warm: Tensor | None, num_committed: int) -> tuple[Tensor, Tensor]:
+        """The task's bounds, closed around the raw actions that are decided already."""
+        count = num_committed * self.task.action_size
+        if count == 0:
+            return self._low, self._high
+        shape = (batch, self.config.horizon, len(self._rest))
+        taken = (self._rest.expand(shape) if warm is None else warm).flatten(1)[:, :count]
+        low, high = (x.expand(shape).flatten(1).clone() for x in (self._low, self._high))
+        low[:, :count] = high[:, :count] = taken
+        return low.view(shape)[:, None], high.view(shape)[:, None]
+
     def _costs(self, problem: Problem, actions_BNHA: Tensor) -> Tensor:
         return problem.costs(self.engine, self.config, actions_BNHA)
 
@@ -237,6 +258,7 @@ class Planner:
         warm: Tensor | None,
         generator: torch.Generator,
         should_stop: StopFn | None,
+        num_committed: int,
     ) -> SolverResult:
         config = self.config
         cost_fn = partial(self._costs, problem)
@@ -244,18 +266,14 @@ class Planner:
         if warm is None and self._network is not None:
             with torch.no_grad():
                 start = self._network(problem.now, problem.goal)
-        points = self._starts.draw(len(problem.now.visual), start, generator)
-        if screened := self._starts.num_screened:
-            points = self._starts.keep_best(cost_fn, points.clamp(self._low, self._high))
-        frozen = config.frozen_steps if warm is not None else 0
-        budget, result = config.iterations(warm is not None), None
+        is_warm = warm is not None
+        points = self._starts.draw(len(problem.now.visual), start, is_warm, generator)
+        low, high = self._bounds(len(points), warm, num_committed)
+        points, screened = self._starts.keep_best(cost_fn, points.clamp(low, high), is_warm)
+        budget, result = config.iterations(is_warm), None
+        args = points, low, high, generator, budget, should_stop
         if self.captured is not None:
-            result = self.captured.solve(problem, points, frozen, generator, budget, should_stop)
+            result = self.captured.solve(problem, *args)
         if result is None:
-            low, high = self._low, self._high
-            result = solve_from(
-                frozen, self._solver, cost_fn, points, low, high, generator, budget, should_stop
-            )
-        if screened:
-            result = replace(result, num_evaluations=result.num_evaluations + screened)
-        return result
+            result = self._solver.solve(cost_fn, *args)
+        return replace(result, num_evaluations=result.num_evaluations + screened)

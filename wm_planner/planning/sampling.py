@@ -35,7 +35,7 @@ class SamplingSolver(ABC):
         should_stop: StopFn | None = None,
     ) -> SolverResult:
         """See `Solver.solve`."""
-        mean = init[:, 0].clamp(low, high)
+        mean = init[:, :1].clamp(low, high)[:, 0]
         std = torch.full_like(mean, self.init_std)
         initial_costs, evaluations = cost_fn(mean[:, None])[:, 0], 2  # the first and last mean
         best, trace = Incumbent(init), []
@@ -51,6 +51,7 @@ class SamplingSolver(ABC):
             trace.append(best.offer(samples, costs))
             costs = torch.where(costs.isfinite(), costs, torch.inf)
             mean, std = self._refit(samples, costs, mean, std)
+            mean = mean[:, None].clamp(low, high)[:, 0]  # a mean of equal numbers is not exact
             if should_stop is not None and should_stop():
                 break
         if not self.best_so_far:

@@ -59,7 +59,8 @@ class Solver(Protocol):
         Args:
             cost_fn: (B, N, H, A) -> (B, N), differentiable in its argument.
             init: (B, N, H, A) starting points, the most trusted one first.
-            low, high: (A,) bounds; infinite where there are none.
+            low, high: bounds, infinite where there are none: (A,), or (B, 1, H, A), equal where an
+                action is decided already.
             generator: the only source of randomness.
             num_iterations: budget.
             should_stop: asked once an iteration; when it says yes, the best so far is returned.
@@ -104,28 +105,3 @@ class Incumbent:
                 "every candidate's cost is NaN or infinite"
             )
         return self.actions, self.costs
-
-
-def solve_from(
-    frozen: int, solver: Solver, cost_fn: CostFn, init: Tensor, *args, **options
-) -> SolverResult:
-    """`Solver.solve`, with the first `frozen` steps kept as they are in the first starting point.
-
-    Those steps are being executed while the plan is made; the rest is planned around them.
-    """
-    if frozen == 0:
-        return solver.solve(cost_fn, init, *args, **options)
-    committed = init[:, :1, :frozen]
-
-    def cost_of_rest(rest_BNHA: Tensor) -> Tensor:
-        head = committed.expand(-1, rest_BNHA.shape[1], -1, -1)
-        return cost_fn(torch.cat([head, rest_BNHA], dim=2))
-
-    result = solver.solve(cost_of_rest, init[:, :, frozen:], *args, **options)
-    return SolverResult(
-        torch.cat([committed[:, 0], result.actions], dim=1),
-        result.costs,
-        result.initial_costs,
-        result.num_evaluations,
-        result.trace,
-    )

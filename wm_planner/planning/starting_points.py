@@ -23,18 +23,31 @@ class StartingPoints:
 
     def __init__(self, config: PlannerConfig, rest: Tensor, action_size: int) -> None:
         self._config, self._rest, self._action_size = config, rest, action_size
-        self._num_kept = config.num_restarts if config.descends else 1
-        self._num_drawn = max(self._num_kept, config.num_candidates if config.descends else 1)
 
-    @property
-    def num_screened(self) -> int:
-        """Rollouts that `keep_best` makes."""
-        return self._num_drawn if self._num_drawn > self._num_kept else 0
+    def _num_kept(self, warm: bool) -> int:
+        return min(self._config.num_restarts, self._num_drawn(warm))
 
-    def draw(self, batch: int, start: Tensor | None, generator: torch.Generator) -> Tensor:
-        """(B, N, H, A): `start` (B, H, A) or the initialisation first, others spread around it."""
+    def _num_drawn(self, warm: bool) -> int:
         config = self._config
-        shape = (self._num_drawn, config.horizon, len(self._rest))
+        if not config.descends:
+            return 1
+        if warm and config.warm_candidates is not None:
+            return config.warm_candidates
+        return max(config.num_restarts, config.num_candidates)
+
+    def draw(
+        self, batch: int, start: Tensor | None, warm: bool, generator: torch.Generator
+    ) -> Tensor:
+        """(B, N, H, A): `start` (B, H, A) or the initialisation first, others spread around it.
+
+        Args:
+            batch: B.
+            start: the last plan, if `warm`, or what the initialisation network proposes, or None.
+            warm: whether the last plan is at hand.
+            generator: source of randomness.
+        """
+        config = self._config
+        shape = (self._num_drawn(warm), config.horizon, len(self._rest))
         if start is None and config.init == "randn" and config.descends:
             noise = torch.randn(shape, generator=generator, device=self._rest.device)
             return noise.expand(batch, *shape)
@@ -45,13 +58,18 @@ class StartingPoints:
         centre = self._rest.expand(batch, *shape[1:]) if start is None else start
         return centre[:, None] + spread
 
-    def keep_best(self, cost_fn: CostFn, points: Tensor) -> Tensor:
-        """The first of (B, N, H, A) points and the others of least cost, as many as restarts."""
-        if not self.num_screened:
-            return points
+    def keep_best(self, cost_fn: CostFn, points: Tensor, warm: bool) -> tuple[Tensor, int]:
+        """The first of (B, N, H, A) points and the others of least cost, as many as restarts.
+
+        Returns:
+            The points, and the rollouts made of each problem to find them.
+        """
+        num_drawn, num_kept = points.shape[1], self._num_kept(warm)
+        if num_drawn == num_kept:
+            return points, 0
         with torch.no_grad():
             costs = cost_fn(points)
         costs = torch.where(costs.isfinite(), costs, torch.inf)
         costs[:, 0] = -torch.inf
-        index = costs.topk(self._num_kept, dim=1, largest=False).indices
-        return points[torch.arange(len(points))[:, None], index]
+        index = costs.topk(num_kept, dim=1, largest=False).indices
+        return points[torch.arange(len(points))[:, None], index], num_drawn

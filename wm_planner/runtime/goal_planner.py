@@ -77,6 +77,7 @@ class GoalPlanner:
         from wm_planner.models.checkpoint import load_bundle
         from wm_planner.planning import Planner
         from wm_planner.planning.config import planner_config
+        from wm_planner.planning.expected import ExpectedSeconds
 
         check_device(device)
         bundle = load_bundle(checkpoint, device, task)
@@ -84,6 +85,7 @@ class GoalPlanner:
         self._planner = Planner(bundle, planner_config(base, settings, "settings"))
         self._imagine = imagine and bundle.model.decoder is not None
         self._goal: Goal | None = None
+        self._expected = ExpectedSeconds()
 
     @property
     def history(self) -> int:
@@ -91,7 +93,8 @@ class GoalPlanner:
         return self._planner.config.num_frames(self._planner.bundle.model.config.num_hist)
 
     def warm_up(self, image_size: int) -> None:
-        """Plan once, from and to a black picture, so that the first real plan is not the slow one.
+        """Plan from and to a black picture, so that the first real plan is not the slow one, and
+        to know how long first and later plans take.
 
         Args:
             image_size: side of the pictures to come, pixels.
@@ -102,13 +105,29 @@ class GoalPlanner:
         actions = np.zeros((count - 1, task.frame_skip * task.action_size), np.float32)
         seen = Observation(black, rest, 0, actions if count > 1 else None)
         self(Goal(black[0], rest[0]), seen)
+        self._expected.clear()  # torch prepared itself in that one
+        goal = Goal(black[0], rest[0])
+        for _ in range(2):  # a first and a warm one
+            self(goal, seen)
         self._planner.clear()
         self._goal = None
 
     def __call__(
-        self, goal: Goal, observation: Observation, should_stop: StopFn | None = None
+        self,
+        goal: Goal,
+        observation: Observation,
+        should_stop: StopFn | None = None,
+        age_s: float | None = None,
     ) -> PlanResult:
         """Plan towards `goal`; a goal object other than the last one begins afresh.
+
+        Args:
+            goal: where to go.
+            observation: where the robot is.
+            should_stop: see `Solver.solve`.
+            age_s: seconds since the observation was made, of a robot that goes on meanwhile: the
+                actions that will be due before this plan is there stay those of the last plan.
+                None: the robot waits.
 
         Raises:
             PlanningError: no finite plan was found.
@@ -116,9 +135,14 @@ class GoalPlanner:
         if self._goal is not goal:
             self._planner.set_goal(goal)
             self._goal = goal
+        warm, num_committed = self._planner.last is not None, 0
+        if age_s is not None:
+            dt_s = self._planner.task.control_dt_s
+            num_committed = self._expected.num_due(warm, dt_s, age_s)
         begin_s = time.perf_counter()
-        plan = self._planner.plan(observation, should_stop)
+        plan = self._planner.plan(observation, should_stop, num_committed)
         plan = replace(plan, seconds=time.perf_counter() - begin_s)
+        self._expected.add(warm, plan.seconds)
         detail = self._planner.last
         assert detail is not None
         draw = self._draw if self._imagine else None
