@@ -80,8 +80,8 @@ class EpisodeRunner:
         """
 
         def missing() -> list[str]:
-            deaf = [name for name in listeners if name not in self._link.ready]
-            return sorted({*self._link.missing(names), *deaf})
+            deaf = [f"{name} (listening)" for name in listeners if name not in self._link.ready]
+            return [*self._link.missing(names), *deaf]
 
         self._wait(lambda: not missing(), lambda: None, lambda: f"nodes {missing()}")
 

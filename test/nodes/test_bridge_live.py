@@ -131,7 +131,7 @@ def test_run_waits_until_a_listener_hears_everybody(graph, finds):
         command_timeout_s=20.0 if finds else 1.0,
     )
     if not finds:
-        with pytest.raises(TaskError, match="nodes \\['listener'\\]"):
+        with pytest.raises(TaskError, match="nodes \\['listener \\(listening\\)'\\]"):
             bridge.run(graph.spin)
         return
     assert bridge.run(graph.spin) == 0 and bridge.ready == {"listener"}

@@ -89,10 +89,14 @@ class Peer:
         self._image.publish(image_message(picture, stamp_ns))
 
     def plan_for(self, stamp_ns: int) -> JointTrajectory:
-        count = len(self.plans)
+        before = self.whole()
         self.observe(stamp_ns)
-        self.graph.until(lambda: len(self.plans) > count, "a plan")
-        return self.plans[-1]
+        self.graph.until(lambda: len(self.whole()) > len(before), "a plan")
+        return self.whole()[-1]
+
+    def whole(self) -> list[JointTrajectory]:
+        """The plans; one without points says that there is none any more."""
+        return [plan for plan in self.plans if plan.points]
 
 
 def rows(plan: JointTrajectory) -> np.ndarray:
@@ -159,11 +163,11 @@ def test_deactivation_ends_the_plan_and_activation_begins_again(graph, checkpoin
     first = rows(peer.plan_for(10**9))
     peer.planner.trigger_deactivate()
     graph.until(lambda: not peer.plans[-1].points, "the empty plan")
-    count = len(peer.plans)
+    count = len(peer.whole())
     peer.observe(10**9)  # asked again: silent all the same
     peer.goal(200)
     graph.until(lambda: 200 in peer.accepted, "the next goal")
-    assert len(peer.plans) == count
+    assert len(peer.whole()) == count
     peer.planner.trigger_activate()
     again = rows(peer.plan_for(10**9))
     assert np.array_equal(again, first)
@@ -199,7 +203,7 @@ def test_joint_states_of_a_gripper_are_passed_over(graph, checkpoint):
     peer.goal(100)
     graph.until(lambda: peer.accepted, "the goal")
     peer._state.publish(joint_state_message(np.array([0.1]), ("gripper/position",), 10**9 - 1))
-    assert peer.plan_for(10**9).points
+    peer.plan_for(10**9)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +254,16 @@ def test_failed_configure_can_be_tried_again(graph, checkpoint, tmp_path):
     cv2.imwrite(str(file), np.zeros((SIZE, SIZE, 3), np.uint8))
     node.trigger_configure()
     graph.until(lambda: node.count_publishers("plan") == 1, "the publisher")
+
+
+def test_another_goal_ends_the_plan_for_the_one_before(graph, checkpoint):
+    peer = Peer(graph, checkpoint)
+    peer.goal(100)
+    graph.until(lambda: peer.accepted == [100], "the accepted goal")
+    peer.plan_for(10**9)
+    peer.goal(200)
+    graph.until(lambda: not peer.plans[-1].points, "the empty plan")
+    assert to_ns(peer.plans[-1].header.stamp) == 200
 
 
 @pytest.mark.parametrize("lockstep", [True, False])

@@ -77,6 +77,7 @@ class PlannerNodeConfig:
             self.seed,
             self.device,
             self.imagine,
+            self.command_interface != "position",
         )
 
     def goal_picture(self) -> np.ndarray | None:

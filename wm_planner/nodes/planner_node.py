@@ -48,7 +48,7 @@ class PlannerNode(ManagedNode):
         config = self.config
         picture = config.goal_picture()
         planner = config.goal_planner()
-        planner.warm_up(config.image_size)
+        planner.warm_up(config.image_size, timed=not config.lockstep)
         history = planner.history
         self._assembler = config.frame_assembler(history)
         self._plan = self.create_publisher(JointTrajectory, "plan", RECORD)
@@ -129,9 +129,7 @@ class PlannerNode(ManagedNode):
     def _on_goal(self, message: Image) -> None:
         if message.height == 0:
             self._goals.clear()
-            self._begin_goal()
-            # Nothing of the old plan may be followed.
-            self._plan.publish(JointTrajectory(header=message.header))
+            self._begin_goal(message.header)
             self._accepted.publish(Header(stamp=message.header.stamp))
             return
         try:
@@ -141,7 +139,7 @@ class PlannerNode(ManagedNode):
             self.get_logger().error(f"goal refused: {error}")
             return
         if self._goals.put_image(image, to_ns(message.header.stamp)):
-            self._begin_goal()
+            self._begin_goal(message.header)
         self._accept_goal()
 
     def _on_goal_state(self, message: JointState) -> None:
@@ -151,15 +149,17 @@ class PlannerNode(ManagedNode):
             self.get_logger().error(f"goal/joint_states refused: {error}")
             return
         if self._goals.put_proprio(values, to_ns(message.header.stamp)):
-            self._begin_goal()
+            self._begin_goal(message.header)
             self._accept_goal()
 
-    def _begin_goal(self) -> None:
-        """Forget everything that belongs to the goal before."""
+    def _begin_goal(self, header: Header) -> None:
+        """Forget everything that belongs to the goal before; nothing of it may be followed."""
         if self._worker is not None:
             self._worker.reset()
         self._assembler.clear()
         self._planned = None
+        if self._active:
+            self._plan.publish(JointTrajectory(header=header))
 
     def _accept_goal(self) -> None:
         """Say that the goal is known; in lock-step only once it is whole."""
@@ -178,7 +178,11 @@ class PlannerNode(ManagedNode):
     def _on_plan(self, result: PlanResult) -> None:
         plan = result.plan
         message = plan_message(plan, self.config.action_names, self.config.command_interface)
-        status = diagnostics.status(STATUS, diagnostics.OK, "planned", result.summary())
+        late = result.num_committed >= len(plan.actions)
+        level, text = diagnostics.OK, "planned"
+        if late:  # nothing was left to plan
+            level, text = diagnostics.WARN, "plans take longer than they reach ahead"
+        status = diagnostics.status(STATUS, level, text, result.summary())
         # Before the plan: whoever sees the plan's effects has seen its cost.
         self._status.publish(diagnostics.array(plan.stamp_ns, status))
         self._planned = (result.goal, message)

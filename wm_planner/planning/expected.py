@@ -27,13 +27,13 @@ class ExpectedSeconds:
     def num_due(self, warm: bool, dt_s: float, age_s: float = 0.0) -> int:
         """Control periods of `dt_s` that begin before the next plan is there.
 
-        It is expected to take as long as the slowest of the last ones of its kind, or of the other
-        kind when there was none.
+        It is expected to take as long as the second slowest of the last ones of its kind, or of
+        the other kind when there was none: a single stall says nothing of the next plan.
 
         Args:
             warm: whether it has a warm start.
             dt_s: control period, seconds.
-            age_s: of the observation now, seconds.
+            age_s: of the observation now, seconds; negative when its clock is ahead.
         """
-        seconds = max(self._seen[warm] or self._seen[not warm], default=0.0)
-        return math.ceil(round((max(age_s, 0.0) + seconds) / dt_s, 9))
+        seen = sorted(self._seen[warm] or self._seen[not warm] or [0.0])
+        return max(0, math.ceil(round((age_s + seen[-2:][0]) / dt_s, 9)))

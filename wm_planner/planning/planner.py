@@ -162,6 +162,10 @@ class Planner:
         rows = self.raw_actions(result.actions)[0].cpu().numpy()
         return Plan(observation.stamp_ns, self.dt_ns, rows, float(result.costs[0]))
 
+    def is_warm(self, stamp_ns: int) -> bool:
+        """Whether a plan from an observation of that time would begin with the last one."""
+        return self._warm_start(stamp_ns) is not None
+
     def imagine(self) -> Latent:
         """(1, H + 1, ...) what the model expects of the last plan.
 

@@ -19,12 +19,14 @@ class ReadyReport:
     """Repeats on ``/diagnostics`` that `node` has found a publisher of each topic, until `stop`.
 
     DDS finds partners pair by pair, and repairs what went wrong in that after 3 s: that two nodes
-    are known to a third one does not mean that they know each other.
+    are known to a third one does not mean that they know each other. A node tells of its publishers
+    only to whom it knows, so that who has found one is found by it within a round trip; and it
+    tells of all of them together, so that one topic of each node will do.
 
     Args:
         node: that listens.
         publisher: of its diagnostics.
-        topics: that it listens to.
+        topics: that it listens to, one or more of each node.
     """
 
     def __init__(self, node: Node, publisher: Publisher, topics: Sequence[str]) -> None:

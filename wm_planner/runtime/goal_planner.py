@@ -25,6 +25,8 @@ class PlanResult:
         plan: with the seconds it took.
         initial_cost: cost of the starting point.
         num_evaluations: rollouts made.
+        num_committed: rows of the plan that were decided before, because the robot was expected to
+            have taken them by now.
         draw: gives (S, (H + 1) * S, 3) uint8, the imagined frames left to right; None when not
             asked for, or when the checkpoint has no decoder. It takes a while, so the plan goes
             first; call it before the next plan, on the same thread.
@@ -34,6 +36,7 @@ class PlanResult:
     plan: Plan
     initial_cost: float
     num_evaluations: int
+    num_committed: int = 0
     draw: Callable[[], np.ndarray] | None = None
 
     def summary(self) -> dict[str, float | int]:
@@ -44,6 +47,7 @@ class PlanResult:
             "initial_cost": self.initial_cost,
             "plan_seconds": self.plan.seconds,
             "num_evaluations": self.num_evaluations,
+            "num_committed": self.num_committed,
         }
 
 
@@ -58,6 +62,8 @@ class GoalPlanner:
         seed: of the planner's random generator.
         device: torch device.
         imagine: also draw what the model expects.
+        rests_at_zero: the raw action zero leaves the robot where it is, as velocities do and
+            positions do not.
 
     Raises:
         WmPlannerError: the checkpoint, the device or a setting cannot be used.
@@ -72,6 +78,7 @@ class GoalPlanner:
         seed: int = 0,
         device: str = "cpu",
         imagine: bool = True,
+        rests_at_zero: bool = True,
     ) -> None:
         # Here, so that nodes without a planner start without torch.
         from wm_planner.models.checkpoint import load_bundle
@@ -86,18 +93,19 @@ class GoalPlanner:
         self._imagine = imagine and bundle.model.decoder is not None
         self._goal: Goal | None = None
         self._expected = ExpectedSeconds()
+        self._rests_at_zero = rests_at_zero
 
     @property
     def history(self) -> int:
         """Frames that an observation needs."""
         return self._planner.config.num_frames(self._planner.bundle.model.config.num_hist)
 
-    def warm_up(self, image_size: int) -> None:
-        """Plan from and to a black picture, so that the first real plan is not the slow one, and
-        to know how long first and later plans take.
+    def warm_up(self, image_size: int, timed: bool = False) -> None:
+        """Plan once, from and to a black picture, so that the first real plan is not the slow one.
 
         Args:
             image_size: side of the pictures to come, pixels.
+            timed: also find out how long first and later plans take.
         """
         task, count = self._planner.task, self.history
         black = np.zeros((count, image_size, image_size, 3), np.uint8)
@@ -105,9 +113,10 @@ class GoalPlanner:
         actions = np.zeros((count - 1, task.frame_skip * task.action_size), np.float32)
         seen = Observation(black, rest, 0, actions if count > 1 else None)
         self(Goal(black[0], rest[0]), seen)
-        self._expected.clear()  # torch prepared itself in that one
-        goal = Goal(black[0], rest[0])
-        for _ in range(2):  # a first and a warm one
+        for _ in range(2 if timed else 0):  # torch prepares what it has not done yet, then for real
+            self._expected.clear()
+            goal = Goal(black[0], rest[0])
+            self(goal, seen)
             self(goal, seen)
         self._planner.clear()
         self._goal = None
@@ -126,27 +135,29 @@ class GoalPlanner:
             observation: where the robot is.
             should_stop: see `Solver.solve`.
             age_s: seconds since the observation was made, of a robot that goes on meanwhile: the
-                actions that will be due before this plan is there stay those of the last plan.
-                None: the robot waits.
+                actions that will be due before this plan is there stay those of the last plan, or
+                rest. None: the robot waits.
 
         Raises:
             PlanningError: no finite plan was found.
         """
+        begin_s = time.perf_counter()
         if self._goal is not goal:
             self._planner.set_goal(goal)
             self._goal = goal
-        warm, num_committed = self._planner.last is not None, 0
-        if age_s is not None:
+        warm, num_committed = self._planner.is_warm(observation.stamp_ns), 0
+        if age_s is not None and (warm or self._rests_at_zero):
             dt_s = self._planner.task.control_dt_s
             num_committed = self._expected.num_due(warm, dt_s, age_s)
-        begin_s = time.perf_counter()
         plan = self._planner.plan(observation, should_stop, num_committed)
         plan = replace(plan, seconds=time.perf_counter() - begin_s)
         self._expected.add(warm, plan.seconds)
         detail = self._planner.last
         assert detail is not None
         draw = self._draw if self._imagine else None
-        return PlanResult(goal, plan, detail.initial_cost, detail.num_evaluations, draw)
+        return PlanResult(
+            goal, plan, detail.initial_cost, detail.num_evaluations, num_committed, draw
+        )
 
     def _draw(self) -> np.ndarray:
         frames = self._planner.bundle.decode(self._planner.imagine())[0]

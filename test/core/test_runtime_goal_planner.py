@@ -1,0 +1,51 @@
+"""What the planner node's worker commits to while the robot goes on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wm_planner.runtime.goal_planner import GoalPlanner, PlanResult
+from wm_planner.types import Goal, Observation
+
+MODEL_STEP_NS = 500_000_000
+BLACK = np.zeros((64, 64, 3), np.uint8)
+GOAL = Goal(BLACK, np.full(2, 40, np.float32))
+
+
+def make(**options) -> GoalPlanner:
+    planner = GoalPlanner("base", "wall", "gbp", ["num_iterations=2"], imagine=False, **options)
+    planner.warm_up(64, timed=True)
+    return planner
+
+
+def plan(planner: GoalPlanner, step: int, age_s: float | None) -> PlanResult:
+    seen = Observation(BLACK[None], np.full((1, 2), 20, np.float32), step * MODEL_STEP_NS)
+    return planner(GOAL, seen, age_s=age_s)
+
+
+def test_a_robot_that_waits_has_nothing_decided() -> None:
+    planner = make()
+    assert [plan(planner, step, None).num_committed for step in range(2)] == [0, 0]
+
+
+def test_rest_is_committed_first_then_the_last_plan_and_after_a_gap_rest() -> None:
+    planner = make()
+    first, second = (plan(planner, step, 0.35) for step in range(2))
+    after_gap = plan(planner, 20, 0.35)
+    for result in (first, second, after_gap):
+        assert 4 <= result.num_committed < 25 == len(result.plan.actions)
+    for result in (first, after_gap):
+        assert np.abs(result.plan.actions[:4]).max() < 1e-6
+    np.testing.assert_allclose(second.plan.actions[:4], first.plan.actions[5:9], atol=1e-6)
+    assert first.summary()["num_committed"] == first.num_committed
+
+
+def test_when_nothing_is_left_to_plan_it_is_said() -> None:
+    result = plan(make(), 0, 60.0)
+    assert result.num_committed >= 25 and np.abs(result.plan.actions).max() < 1e-6
+
+
+def test_zero_is_no_rest_for_a_robot_that_takes_positions() -> None:
+    planner = make(rests_at_zero=False)
+    assert plan(planner, 0, 0.35).num_committed == 0
+    assert plan(planner, 1, 0.35).num_committed >= 4
