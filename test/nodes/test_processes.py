@@ -15,28 +15,28 @@ import pytest
 
 from wm_planner.cli.processes import Child, ChildFailedError, Supervisor
 
-SLEEPER = "import time; print('ready', flush=True); time.sleep(600)"
+SLEEPER = "import signal; print('ready', flush=True); signal.pause()"
 STUBBORN = """
-import signal, time
+import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print('ready', flush=True)
-time.sleep(600)
+signal.pause()
 """
 POLITE = """
-import signal, sys, time
+import signal, sys
 def end(*_):
     print('cleaned up', flush=True)
     sys.exit(0)
 signal.signal(signal.SIGINT, end)
 print('ready', flush=True)
-time.sleep(600)
+signal.pause()
 """
 PARENT_OF_ONE = """
-import subprocess, sys, time
-inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
+import signal, subprocess, sys
+inner = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])
 print('ready', inner.pid, flush=True)
-time.sleep(600)
+signal.pause()
 """
 SUPERVISES = """
 import os, sys, time
