@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,16 +13,20 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from wm_planner.bringup import NodeSpec, SimOptions, simulation
+from wm_planner.cli.preflight import (
+    check_options,
+    check_rendering,
+    check_ros,
+    child_environment,
+    claim_output,
+)
 from wm_planner.cli.processes import Child, Supervisor
-from wm_planner.errors import ConfigError, RenderError, WmPlannerError
+from wm_planner.errors import ConfigError, WmPlannerError
 
 if TYPE_CHECKING:
     from wm_planner.cli.run_record import RunRecord
 
-RENDER_CHECK = "import sim_bridge.rendering as rendering; rendering.check_rendering()"
-RENDER_TIMEOUT_S = 60.0
 DRAIN_S = 3.0  # the last messages may still be on their way when the bridge has ended
-MAX_DOMAIN_ID = 101  # above, the ports collide with those that Linux hands out
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -69,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         WmPlannerError: something cannot work (before any process starts), or a node died.
     """
+    from wm_planner.training.run_log import current_commit
+
     environment = child_environment(os.environ)
     options = SimOptions(
         task=args.task,
@@ -88,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     check_rendering(environment)
     output = claim_output(args.output or Path("runs") / options.task)
     options = replace(options, output=str(output))
-    commands = {"command": "wm-planner " + " ".join(sys.argv[1:]), "commit": _commit()}
+    commands = {"command": "wm-planner " + " ".join(sys.argv[1:]), "commit": current_commit()}
     (output / "config.yaml").write_text(yaml.safe_dump(commands | _plain(options)))
     record, ended = _run_graph(simulation(options), output, environment, options.episodes)
     if not ended:
@@ -120,116 +125,6 @@ def _plain(options: SimOptions) -> dict[str, Any]:
     """What YAML can hold: lists for tuples."""
     values = asdict(options)
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-
-
-def child_environment(environment: os._Environ[str] | dict[str, str]) -> dict[str, str]:
-    """Environment of the nodes; what the user has set stays.
-
-    Raises:
-        ConfigError: ROS_DOMAIN_ID is not a number that works.
-    """
-    children = {
-        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),  # two runs on a machine do not meet
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "OMP_NUM_THREADS": "1",
-        "MUJOCO_GL": "egl",
-        **{key: value for key, value in environment.items() if value or key != "ROS_DOMAIN_ID"},
-        "PYTHONUNBUFFERED": "1",
-    }
-    domain = children["ROS_DOMAIN_ID"]
-    if not domain.isdecimal() or int(domain) > MAX_DOMAIN_ID:
-        raise ConfigError(f"ROS_DOMAIN_ID={domain}: expected a number from 0 to {MAX_DOMAIN_ID}")
-    return children
-
-
-def check_options(options: SimOptions) -> None:
-    """Task, checkpoint, planner and its settings, without starting anything.
-
-    Raises:
-        WmPlannerError: one of them cannot be used.
-    """
-    from wm_planner.config import suggest
-    from wm_planner.models.catalog import CARD, WEIGHTS, check_whole, read_card, resolve_checkpoint
-    from wm_planner.planning.config import SOLVERS, planner_config
-    from wm_planner.tasks import get_task
-
-    task = get_task(options.task)
-    if options.episodes < 1:
-        raise ConfigError(f"--episodes must be at least 1, got {options.episodes}")
-    if options.seed < 0:
-        raise ConfigError(f"--seed must not be negative, got {options.seed}")
-    if options.planner not in SOLVERS:
-        raise ConfigError(
-            f"unknown planner '{options.planner}'.{suggest(options.planner, SOLVERS)}"
-        )
-    directory = resolve_checkpoint(options.checkpoint, task.name)
-    card = read_card(directory / CARD)
-    if card["task"] != task.name:
-        raise ConfigError(
-            f"--checkpoint {directory}: was trained for task '{card['task']}', "
-            f"not for '{task.name}'"
-        )
-    check_whole(directory / WEIGHTS, card["sha256"])
-    planner_config({**card["planner"], "solver": options.planner}, options.settings, "--set")
-
-
-def check_ros() -> None:
-    """Import rclpy.
-
-    Raises:
-        ConfigError: there is none; the message says where to get it.
-    """
-    try:
-        import rclpy  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"rclpy cannot be imported ({error}): source an installed ROS 2 "
-            "(source /opt/ros/<distribution>/setup.bash), or install it from PyPI with "
-            "`pip install -e .[ros]`"
-        ) from error
-
-
-def check_rendering(environment: dict[str, str]) -> None:
-    """Draw something in another process.
-
-    Raises:
-        RenderError: it failed; the message is that of the simulator.
-    """
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", RENDER_CHECK],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=RENDER_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise RenderError(
-            f"the renderer (MUJOCO_GL={environment['MUJOCO_GL']}) did not answer within "
-            f"{RENDER_TIMEOUT_S:g} s; try MUJOCO_GL=osmesa"
-        ) from error
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise RenderError(lines[-1].removeprefix("wm_planner.errors.RenderError: "))
-
-
-def claim_output(wanted: Path) -> Path:
-    """Make the directory `wanted`, or `wanted`-2, -3 ... when that is taken by an earlier run.
-
-    Raises:
-        ConfigError: it cannot be made.
-    """
-    number = 1
-    while True:
-        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise ConfigError(f"--output {path}: cannot be made: {error.strerror}") from error
 
 
 def child_of(spec: NodeSpec, parameters: Path) -> Child:
@@ -294,12 +189,3 @@ def _write_pictures(output: Path, record: RunRecord) -> list[Path]:
 def _milliseconds(result: dict[str, Any], name: str) -> str:
     values = [result[f"{name}_{percentile}"] for percentile in ("p50", "p99")]
     return ", ".join("not measured" if v is None else f"{1000 * v:.0f} ms" for v in values)
-
-
-def _commit() -> str | None:
-    """Commit of the source tree, None outside one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

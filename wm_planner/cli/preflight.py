@@ -1,0 +1,125 @@
+"""What is checked and prepared before `wm-planner sim` starts a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from wm_planner.bringup import SimOptions
+from wm_planner.errors import ConfigError, RenderError
+
+RENDER_CHECK = "import sim_bridge.rendering as rendering; rendering.check_rendering()"
+RENDER_TIMEOUT_S = 60.0
+MAX_DOMAIN_ID = 101  # above, the ports collide with those that Linux hands out
+
+
+def child_environment(environment: os._Environ[str] | dict[str, str]) -> dict[str, str]:
+    """Environment of the nodes; what the user has set stays.
+
+    Raises:
+        ConfigError: ROS_DOMAIN_ID is not a number that works.
+    """
+    children = {
+        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),  # two runs on a machine do not meet
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "OMP_NUM_THREADS": "1",
+        "MUJOCO_GL": "egl",
+        **{key: value for key, value in environment.items() if value or key != "ROS_DOMAIN_ID"},
+        "PYTHONUNBUFFERED": "1",
+    }
+    domain = children["ROS_DOMAIN_ID"]
+    if not domain.isdecimal() or int(domain) > MAX_DOMAIN_ID:
+        raise ConfigError(f"ROS_DOMAIN_ID={domain}: expected a number from 0 to {MAX_DOMAIN_ID}")
+    return children
+
+
+def check_options(options: SimOptions) -> None:
+    """Task, checkpoint, planner and its settings, without starting anything.
+
+    Raises:
+        WmPlannerError: one of them cannot be used.
+    """
+    from wm_planner.config import suggest
+    from wm_planner.models.catalog import CARD, WEIGHTS, check_whole, read_card, resolve_checkpoint
+    from wm_planner.planning.config import SOLVERS, planner_config
+    from wm_planner.tasks import get_task
+
+    task = get_task(options.task)
+    if options.episodes < 1:
+        raise ConfigError(f"--episodes must be at least 1, got {options.episodes}")
+    if options.seed < 0:
+        raise ConfigError(f"--seed must not be negative, got {options.seed}")
+    if options.planner not in SOLVERS:
+        raise ConfigError(
+            f"unknown planner '{options.planner}'.{suggest(options.planner, SOLVERS)}"
+        )
+    directory = resolve_checkpoint(options.checkpoint, task.name)
+    card = read_card(directory / CARD)
+    if card["task"] != task.name:
+        raise ConfigError(
+            f"--checkpoint {directory}: was trained for task '{card['task']}', "
+            f"not for '{task.name}'"
+        )
+    check_whole(directory / WEIGHTS, card["sha256"])
+    planner_config({**card["planner"], "solver": options.planner}, options.settings, "--set")
+
+
+def check_ros() -> None:
+    """Import rclpy.
+
+    Raises:
+        ConfigError: there is none; the message says where to get it.
+    """
+    try:
+        import rclpy  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"rclpy cannot be imported ({error}): source an installed ROS 2 "
+            "(source /opt/ros/<distribution>/setup.bash), or install it from PyPI with "
+            "`pip install -e .[ros]`"
+        ) from error
+
+
+def check_rendering(environment: dict[str, str]) -> None:
+    """Draw something in another process.
+
+    Raises:
+        RenderError: it failed; the message is that of the simulator.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", RENDER_CHECK],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=RENDER_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RenderError(
+            f"the renderer (MUJOCO_GL={environment['MUJOCO_GL']}) did not answer within "
+            f"{RENDER_TIMEOUT_S:g} s; try MUJOCO_GL=osmesa"
+        ) from error
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RenderError(lines[-1].removeprefix("wm_planner.errors.RenderError: "))
+
+
+def claim_output(wanted: Path) -> Path:
+    """Make the directory `wanted`, or `wanted`-2, -3 ... when that is taken by an earlier run.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    number = 1
+    while True:
+        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise ConfigError(f"--output {path}: cannot be made: {error.strerror}") from error
