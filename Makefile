@@ -11,7 +11,7 @@ demo: gl $(STAMP)
 test: gl $(STAMP)
 	$(BIN)/python -m pytest -n 2 --durations=10
 
-# About 1.5 hours each on two free cores; goes on where it was left.
+# Hours: about 1.5 for the first on two free cores, the second not timed. Goes on where it was left.
 results: gl $(STAMP)
 	$(BIN)/wm-planner results --config config/results.yaml --output runs/results
 	$(BIN)/wm-planner results --config config/shifts.yaml --output runs/shifts
