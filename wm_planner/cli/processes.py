@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +21,15 @@ from wm_planner.errors import WmPlannerError
 INTERRUPT_S, TERMINATE_S, END_S = 1.0, 2.0, 3.0  # after SIGINT: SIGTERM, SIGKILL, given up
 LOG_LINES = 15
 BAD_INPUT = 2  # exit code of a process that has said in one line what it cannot use
-_PR_SET_PDEATHSIG = 1
+# Asks the kernel for SIGKILL when the parent is gone, then becomes the program. A process of its own
+# because Python code between fork and exec deadlocks where threads (of DDS, say) hold locks.
+_LAUNCH = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]):  # it died before the line above
+    raise SystemExit(1)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 class ChildFailedError(WmPlannerError):
@@ -150,22 +158,20 @@ class Supervisor:
             time.sleep(0.02)
 
     def _start(self, child: Child) -> None:
-        parent = os.getpid()
+        command = list(child.command)
+        if shutil.which(command[0]) is None:
+            raise ChildFailedError(f"{child.name}: cannot start {command[0]}: no such program")
+        if sys.platform == "linux":
+            command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command]
         with self.log_of(child.name).open("wb") as log:
-            try:
-                self._running[child.name] = subprocess.Popen(
-                    list(child.command),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=self._environment,
-                    start_new_session=True,
-                    preexec_fn=_die_with(parent) if sys.platform == "linux" else None,
-                )
-            except OSError as error:
-                raise ChildFailedError(
-                    f"{child.name}: cannot start {child.command[0]}: {error.strerror}"
-                ) from error
+            self._running[child.name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop.set()
@@ -196,15 +202,3 @@ def _group_alive(process: subprocess.Popen[bytes]) -> bool:
     except PermissionError:  # macOS: only zombies are left
         return False
     return True
-
-
-def _die_with(parent: int) -> Callable[[], None]:
-    """Runs in the child before exec: the kernel kills it when the parent is gone."""
-    libc = ctypes.CDLL(None)  # loaded here: between fork and exec nothing may be loaded
-
-    def set_death_signal() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-    return set_death_signal
