@@ -15,6 +15,7 @@ from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
 from wm_planner.planning import Planner, PlannerConfig, planner_config
 from wm_planner.planning.gradient import descend, make_optimizer
+from wm_planner.planning.objective import frame_weights
 from wm_planner.planning.problem import Problem
 from wm_planner.types import Goal, Observation
 
@@ -120,8 +121,10 @@ class Descent:
         bundle = subject.bundle
         self._planner = Planner(bundle, config)
         now = bundle.encode_observation(subject.observation)
-        self._problem = Problem(now, bundle.encode_goal(subject.goal), None, 1.0, 0)
-        self._config, self._generator = config, self._planner.generator()
+        weights = frame_weights(config.objective, config.objective_base, config.horizon)
+        goal = bundle.encode_goal(subject.goal)
+        self._problem = Problem(now, goal, None, 1.0, weights.to(bundle.device))
+        self._generator = self._planner.generator()
         self._bound = torch.full((bundle.preprocess.action_dim,), torch.inf, device=bundle.device)
         start = subject.start(config.horizon, restarts)
         self.actions = start[None].clone().requires_grad_(True)
@@ -129,7 +132,7 @@ class Descent:
 
     def cost(self, actions: Tensor) -> Tensor:
         """(1, N) costs of (1, N, H, A)."""
-        return self._problem.costs(self._planner.engine, self._config, actions)
+        return self._problem.costs(self._planner.engine, actions)
 
     def step(self, noise_std: float = 0.003) -> Tensor:
         """One iteration; costs before it."""

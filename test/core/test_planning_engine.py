@@ -18,6 +18,7 @@ from wm_planner.planning import Planner, PlannerConfig
 from wm_planner.planning.captured import CapturedSolver
 from wm_planner.planning.engine import Engine
 from wm_planner.planning.gradient import Adam, GradientSolver
+from wm_planner.planning.objective import frame_weights
 from wm_planner.planning.problem import Problem
 
 SIZES = {
@@ -29,6 +30,7 @@ SIZES = {
     "one token, history": (1, 2, PredictorConfig(2, 2, 8, 16, width=12, residual=True)),
 }
 BATCH, HORIZON, ACTION, PROPRIO = 2, 5, 10, 2
+LAST, ALL = (frame_weights(mode, 0.5, HORIZON) for mode in ("last", "all"))
 bfloat16 = pytest.mark.skipif(
     not products.has_bfloat16(torch.device("cpu")), reason="the processor has no bfloat16"
 )
@@ -57,7 +59,7 @@ def problem(name: str, frames: int = 1) -> Problem:
     generator = torch.Generator().manual_seed(1)
     draw = lambda *shape: torch.randn(BATCH, *shape, generator=generator)  # noqa: E731
     now, goal = (Latent(draw(t, patches, 2), draw(t, 10)) for t in (frames, 1))
-    return Problem(now, goal, draw(frames - 1, ACTION) if frames > 1 else None, 1.0, 0)
+    return Problem(now, goal, draw(frames - 1, ACTION) if frames > 1 else None, 1.0, ALL)
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
@@ -110,7 +112,7 @@ def test_costs_and_gradients_are_those_of_the_plain_path(
         engine = Engine(model, config)
         actions = start.clone().requires_grad_(True)
         with engine.products():
-            costs = at.costs(engine, config, actions)
+            costs = at.costs(engine, actions)
             (gradient,) = torch.autograd.grad(costs.sum(), actions)
         results.append((costs.detach(), gradient))
     for actual, expected in zip(results[1], results[0], strict=True):
@@ -157,7 +159,7 @@ def test_rounded_checkpoints_descend_as_the_plain_path(name: str) -> None:
     for execution in ("plain", "auto"):
         config = PlannerConfig(horizon=HORIZON, execution=execution)
         actions = torch.ones(BATCH, 3, HORIZON, ACTION, requires_grad=True)
-        costs = at.costs(Engine(model, config), config, actions)
+        costs = at.costs(Engine(model, config), actions)
         results.append((costs.detach(), torch.autograd.grad(costs.sum(), actions)[0]))
     for actual, expected in zip(results[1], results[0], strict=True):
         close(actual, expected)
@@ -171,7 +173,7 @@ def test_bfloat16_gradients_point_where_float32_points(rollout: str) -> None:
     for precision in ("float32", "bfloat16"):
         config = PlannerConfig(rollout=rollout, precision=precision)
         actions = torch.ones(BATCH, 1, HORIZON, ACTION, requires_grad=True)
-        costs = at.costs(Engine(model, config), config, actions)
+        costs = at.costs(Engine(model, config), actions)
         gradients.append(torch.autograd.grad(costs.sum(), actions)[0].flatten())
     cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0)
     assert 0.9995 < cosine < 0.99999999  # and it is not float32
@@ -271,9 +273,9 @@ CAPTURES = {
 def test_a_recorded_iteration_descends_as_the_solver_does(name: str) -> None:
     """Twice with one recording, and another problem the second time."""
     solver, decided = CAPTURES[name]
-    engine, config = Engine(world_model("own width"), PlannerConfig()), PlannerConfig()
+    engine = Engine(world_model("own width"), PlannerConfig())
     low = torch.full((ACTION,), -0.8)
-    costs = lambda at, actions: at.costs(engine, config, actions)  # noqa: E731
+    costs = lambda at, actions: at.costs(engine, actions)  # noqa: E731
     recordings = []
 
     def record(work):
@@ -282,7 +284,7 @@ def test_a_recorded_iteration_descends_as_the_solver_does(name: str) -> None:
 
     captured = CapturedSolver(solver, costs, record)
     first = problem("own width")
-    for at in (first, Problem(first.goal, first.now, None, 1.0, 0)):
+    for at in (first, Problem(first.goal, first.now, None, 1.0, LAST)):
         init = torch.randn(BATCH, 3, HORIZON, ACTION).clamp(low, -low)
         draws = [torch.Generator().manual_seed(3) for _ in range(2)]
         bounds = [sign * low.expand(init[:, :1].shape) for sign in (1, -1)]
@@ -296,11 +298,11 @@ def test_a_recorded_iteration_descends_as_the_solver_does(name: str) -> None:
 
 
 def test_a_recording_stops_when_asked_or_stalled() -> None:
-    engine, config = Engine(world_model("one token"), PlannerConfig()), PlannerConfig()
+    engine = Engine(world_model("one token"), PlannerConfig())
     limit = torch.full((ACTION,), 1.0)
-    costs = lambda at, actions: at.costs(engine, config, actions)  # noqa: E731
+    costs = lambda at, actions: at.costs(engine, actions)  # noqa: E731
     at, generator = problem("one token"), torch.Generator()
-    alone = Problem(at.now[:1], at.goal[:1], None, 1.0, 0)
+    alone = Problem(at.now[:1], at.goal[:1], None, 1.0, ALL)
     init = torch.zeros(1, 1, HORIZON, ACTION)
     bounds = -limit, limit
     captured = CapturedSolver(GradientSolver(), costs, again)

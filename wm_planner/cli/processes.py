@@ -21,8 +21,8 @@ from wm_planner.errors import WmPlannerError
 INTERRUPT_S, TERMINATE_S, END_S = 1.0, 2.0, 3.0  # after SIGINT: SIGTERM, SIGKILL, given up
 LOG_LINES = 15
 BAD_INPUT = 2  # exit code of a process that has said in one line what it cannot use
-# Asks the kernel for SIGKILL when the parent is gone, then becomes the program. A process of its own
-# because Python code between fork and exec deadlocks where threads (of DDS, say) hold locks.
+# Asks the kernel for SIGKILL when the parent is gone, then becomes the program. Not between fork
+# and exec of this process, where Python code deadlocks on locks that other threads (DDS's) held.
 _LAUNCH = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

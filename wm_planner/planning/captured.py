@@ -108,8 +108,7 @@ class CapturedSolver:
 
     def _iteration(self, problem: Problem, init: Tensor) -> _Iteration | None:
         shapes = tuple(x.shape for x in _tensors(problem))
-        late = problem.replan >= init.shape[2]  # the two phases of a staged objective
-        key = (shapes, init.shape, problem.alpha, late)
+        key = (shapes, init.shape, problem.alpha)
         if key not in self._kept:
             if len(self._kept) == _KEPT:
                 self.forget()
@@ -187,7 +186,8 @@ class _Iteration:
 
 
 def _tensors(problem: Problem) -> list[Tensor]:
-    tensors = [problem.now.visual, problem.now.proprio, problem.goal.visual, problem.goal.proprio]
+    now, goal = problem.now, problem.goal
+    tensors = [now.visual, now.proprio, goal.visual, goal.proprio, problem.weights]
     return tensors if problem.past_actions is None else [*tensors, problem.past_actions]
 
 
@@ -198,4 +198,5 @@ def _copy(problem: Problem) -> Problem:
         now=Latent(problem.now.visual.clone(), problem.now.proprio.clone()),
         goal=Latent(problem.goal.visual.clone(), problem.goal.proprio.clone()),
         past_actions=None if past is None else past.clone(),
+        weights=problem.weights.clone(),
     )

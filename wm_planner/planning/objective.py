@@ -31,15 +31,24 @@ def goal_cost(
         alpha: weight of the proprioception error; 0 ignores it.
         replan: number of plans made before towards this goal ('staged').
     """
-    visual, proprio = imagined.visual, imagined.proprio
-    horizon = visual.shape[-3] - 1
+    visual = imagined.visual
+    weights = frame_weights(mode, base, visual.shape[-3] - 1, replan)
+    return weighed_cost(imagined, goal, weights.to(visual.device), alpha)
+
+
+def frame_weights(mode: str, base: float, horizon: int, replan: int = 0) -> Tensor:
+    """(H + 1,) weights of the frames' errors; arguments as `goal_cost`."""
     if mode == "last" or (mode == "staged" and replan < horizon):
-        visual, proprio = visual[..., -1:, :, :], proprio[..., -1:, :]
-        weights = torch.ones(1, device=visual.device)
-    else:
-        powers = base ** torch.arange(horizon + 1.0, device=visual.device)
-        weights = powers / powers.sum() / (horizon + 1)
-    error = (visual - goal.visual).square().mean(dim=(-2, -1))
+        weights = torch.zeros(horizon + 1)
+        weights[-1] = 1.0
+        return weights
+    powers = base ** torch.arange(horizon + 1.0)
+    return powers / powers.sum() / (horizon + 1)
+
+
+def weighed_cost(imagined: Latent, goal: Latent, weights: Tensor, alpha: float) -> Tensor:
+    """`goal_cost` with the weights of the H + 1 frames as a tensor of the rollouts' device."""
+    error = (imagined.visual - goal.visual).square().mean(dim=(-2, -1))
     if alpha:
-        error = error + alpha * (proprio - goal.proprio).square().mean(dim=-1)
+        error = error + alpha * (imagined.proprio - goal.proprio).square().mean(dim=-1)
     return (weights * error).sum(dim=-1)

@@ -17,6 +17,7 @@ from wm_planner.planning.config import PlannerConfig
 from wm_planner.planning.engine import Engine
 from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.init_network import starting_network
+from wm_planner.planning.objective import frame_weights
 from wm_planner.planning.problem import Problem
 from wm_planner.planning.registry import make_solver
 from wm_planner.planning.solver import SolverResult, StopFn
@@ -206,7 +207,9 @@ class Planner:
         if self.config.rollout == "markov":
             now, past_actions = now.frames(slice(-1, None)), None
         weight = self.alpha if alpha is None else alpha
-        problem = Problem(now, goal, past_actions, weight, replan)
+        config = self.config
+        weights = frame_weights(config.objective, config.objective_base, config.horizon, replan)
+        problem = Problem(now, goal, past_actions, weight, weights.to(now.visual.device))
         if self.engine.refresh() and self.captured is not None:
             self.captured.forget()
         with self.engine.products():
@@ -254,7 +257,7 @@ class Planner:
         return low.view(shape)[:, None], high.view(shape)[:, None]
 
     def _costs(self, problem: Problem, actions_BNHA: Tensor) -> Tensor:
-        return problem.costs(self.engine, self.config, actions_BNHA)
+        return problem.costs(self.engine, actions_BNHA)
 
     def _solve(
         self,

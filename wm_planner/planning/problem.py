@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from wm_planner.models.world_model import Latent
-from wm_planner.planning.config import PlannerConfig
 from wm_planner.planning.engine import Engine
-from wm_planner.planning.objective import goal_cost
+from wm_planner.planning.objective import weighed_cost
 
 
 @dataclass(frozen=True)
@@ -21,16 +20,16 @@ class Problem:
         goal: (B, 1, ...).
         past_actions: (B, T - 1, A) standardised, or None.
         alpha: weight of the proprioception error.
-        replan: plans made before towards these goals.
+        weights: (H + 1,) of the frames' errors, see `frame_weights`.
     """
 
     now: Latent
     goal: Latent
     past_actions: Tensor | None
     alpha: float
-    replan: int
+    weights: Tensor
 
-    def costs(self, engine: Engine, config: PlannerConfig, actions_BNHA: Tensor) -> Tensor:
+    def costs(self, engine: Engine, actions_BNHA: Tensor) -> Tensor:
         """(B, N) costs of N candidates of each problem."""
         lead = actions_BNHA.shape[:2]
 
@@ -44,5 +43,4 @@ class Problem:
         )
         imagined = Latent(flat.visual.unflatten(0, lead), flat.proprio.unflatten(0, lead))
         aim = Latent(self.goal.visual[:, None], self.goal.proprio[:, None])
-        mode, base = config.objective, config.objective_base
-        return goal_cost(imagined, aim, mode, base, self.alpha, self.replan)
+        return weighed_cost(imagined, aim, self.weights, self.alpha)
