@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import warnings
 
@@ -39,6 +41,21 @@ def test_task_is_the_published_one(task: str) -> None:
     control, own = get_task(task), get_task(task.removeprefix("gym_"))
     differing = {name for name in vars(own) if getattr(own, name) != getattr(control, name)}
     assert differing == {"name", "env_id", "layout"}
+
+
+@pytest.mark.parametrize("task", EVERY)
+def test_pictures_need_no_setting(task: str) -> None:
+    """In a process of its own, where nothing has been imported or chosen before."""
+    code = f"""
+from wm_planner.evaluation.job import EnvMaker
+from wm_planner.tasks.shifts import Shifts
+print(EnvMaker("{task}", 64, Shifts())(True).render().shape)
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "MUJOCO_GL"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert done.stdout.strip() == "(64, 64, 3)", done.stderr
 
 
 # Their physics ------------------------------------------------------------------------------
