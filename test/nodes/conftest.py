@@ -12,6 +12,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2 (or the 'ros' extra)")
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 class Graph:
@@ -75,7 +76,6 @@ class Graph:
 @pytest.fixture
 def graph() -> Iterator[Graph]:
     """A private graph; parallel test workers use different domains."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    graph = Graph(domain_id=30 + int(worker))
+    graph = Graph(domain_id=30 + WORKER)
     yield graph
     graph.close()

@@ -18,7 +18,8 @@ pytest.importorskip("mujoco")
 from wm_planner.data.bags import read_episode, read_messages  # noqa: E402
 from wm_planner.tasks import get_task  # noqa: E402
 
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+from .conftest import WORKER  # noqa: E402
+
 QUICK = ["--set", "num_iterations=4", "--set", "warm_iterations=2"]
 ENVIRONMENT = {**os.environ, "ROS_DOMAIN_ID": str(80 + WORKER)}
 
