@@ -20,13 +20,16 @@ from wm_planner.evaluation.ablation import (  # noqa: E402
     Row,
     ablation_table,
     check_sections,
+    error_table,
     merged,
     pooled,
+    pooled_error,
     training_stages,
 )
 from wm_planner.training.recipe import Recipe  # noqa: E402
 
-CONFIG = Path(__file__).parents[2] / "config/ablation.yaml"
+CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("ablation*.yaml"))
+CONFIG = CONFIGS[0]
 
 
 def stages(row: Row, recipe: dict | None = None, seed: int = 0):
@@ -47,9 +50,10 @@ def result(outcomes: str, targets: str = "t") -> dict:
     }
 
 
-def test_the_committed_ablation_is_understood() -> None:
-    ablation = from_yaml(Ablation, CONFIG)
-    recipe = merged(read_yaml(CONFIG.parent / ablation.recipe), ablation.quick)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
+def test_the_committed_ablations_are_understood(config: Path) -> None:
+    ablation = from_yaml(Ablation, config)
+    recipe = merged(read_yaml(config.parent / ablation.recipe), ablation.quick)
     for name in ablation.rows:
         for stage in stages(ablation.row(name), recipe):
             check_sections(stage.recipe, Recipe, name)
@@ -87,14 +91,28 @@ def test_pooling_counts_all_pairs() -> None:
     assert row["successes"] == 7 and row["episodes"] == 8 and row["rates"] == [0.75, 1.0]
     assert row["difference"] == 3 / 8 and row["p_value"] == 2 * 0.5**3
     assert row["interval_low"] < 7 / 8 < row["interval_high"]
-    assert "88 % (7/8)" in ablation_table([{"row": "a", "mode": "mpc", **row}], "b")
+    table = ablation_table([{"row": "a", "mode": "mpc", "reference": "b", **row}])
+    assert "88 % (7/8)" in table and "| b | 38 % (" in table
     with pytest.raises(ConfigError, match="different targets"):
         pooled([result("1", "t")], [result("1", "u")])
+
+
+def test_errors_are_means_whose_intervals_are_those_of_independent_runs() -> None:
+    def figure(expert: float, gap: float, margin: float) -> dict:
+        error = {"expert": [expert, 3 * expert], "planned": [2 * expert + gap] * 2, "gap": gap}
+        return {"checkpoints": {"c": {**error, "gap_low": gap - margin, "gap_high": gap + margin}}}
+
+    row = pooled_error([figure(0.1, 0.2, 0.03), figure(0.3, 0.6, 0.04)])
+    assert row["expert"] == pytest.approx(0.4) and row["planned"] == pytest.approx(0.8)
+    assert row["gap"] == pytest.approx(0.4) and row["gap_high"] == pytest.approx(0.425)
+    assert "| a | 0.4 | 0.8 | 2.00 | 0.4 (0.375 to 0.425) |" in error_table([{"row": "a", **row}])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"rows": {"base": {"reference": "bse"}}}, "Did you mean 'base'"),
+        ({"model_error_runs": -1}, "must not be negative, got -1"),
         ({"reference": "bse"}, "Did you mean 'base'"),
         ({"modes": ["mcp"]}, "Did you mean 'mpc'"),
         ({"rows": {"base": {"finetune": {}}}}, "'method' is missing"),
@@ -120,17 +138,21 @@ def test_from_nothing_to_a_table_and_again(tmp_path, capsys, monkeypatch) -> Non
     # The same commands without a new process for each, and without the encoder's measures.
     monkeypatch.setattr("wm_planner.cli.train._measure", lambda *arguments: None)
     monkeypatch.setattr("wm_planner.cli.ablation._command", in_process)
-    write(tmp_path, {"base": {}, "continued": {"finetune": {"method": "base"}}})
-    assert run(tmp_path) == 0
+    tuned = {"finetune": {"method": "base"}}
+    adapted = {"planner": {"adapt_learning_rate": 0.001}, "reference": "continued"}
+    write(tmp_path, {"base": {}, "continued": tuned, "adapted": adapted, "other": {"model": {}}})
+    assert run(tmp_path, "--row", "adapted") == 0
     table = capsys.readouterr().out
     assert table == (tmp_path / "out/ablation.md").read_text()
-    rows = json.loads((tmp_path / "out/ablation.json").read_text())["rows"]
-    assert [(row["row"], row["mode"], row["episodes"]) for row in rows] == [
+    content = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert [(row["row"], row["mode"], row["episodes"]) for row in content["rows"]] == [
         ("base", "mpc", 2),
         ("continued", "mpc", 2),
+        ("adapted", "mpc", 2),
     ]
+    assert [row["row"] for row in content["model_error"]] == ["base", "continued", "adapted"]
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("result.json")}
-    assert len(before) == 2 and run(tmp_path) == 0
+    assert len(before) == 3 and run(tmp_path, "--row", "adapted") == 0
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
@@ -150,7 +172,9 @@ def test_a_failing_command_ends_it_with_what_to_do(tmp_path, capfd) -> None:
 def write(directory: Path, rows: dict) -> None:
     quick = read_yaml(CONFIG)["quick"]
     content = {"recipe": "recipe.yaml", "rows": rows, "reference": "base", "modes": ["mpc"]}
-    (directory / "ablation.yaml").write_text(yaml.safe_dump({**content, "quick": quick}))
+    (directory / "ablation.yaml").write_text(
+        yaml.safe_dump({**content, "quick": quick}, sort_keys=False)
+    )
     recipe = (CONFIG.parent / "train/wall_rough.yaml").read_text()
     (directory / "recipe.yaml").write_text(recipe)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import shlex
 import subprocess
@@ -57,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
         Ablation,
         ablation_table,
         check_sections,
+        error_table,
         merged,
         pooled,
+        pooled_error,
     )
     from wm_planner.evaluation.run import write_json
     from wm_planner.training.recipe import Recipe
@@ -68,13 +71,16 @@ def run(args: argparse.Namespace) -> int:
     recipe = read_yaml(args.config.parent / ablation.recipe)
     if args.quick:
         recipe = merged(recipe, ablation.quick)
-        ablation = replace(ablation, episodes=2, seeds=ablation.seeds[:1])
+        ablation = replace(ablation, episodes=2, seeds=ablation.seeds[:1], model_error_runs=2)
     if args.seed:
         ablation = replace(ablation, seeds=tuple(args.seed))
     for name in args.row or ():
         if name not in ablation.rows:
             raise ConfigError(f"--row {name}: not in {args.config}.{suggest(name, ablation.rows)}")
-    names = [n for n in ablation.rows if not args.row or n in [*args.row, ablation.reference]]
+    wanted = set(args.row or ablation.rows)
+    while not wanted.issuperset(references := {ablation.reference_of(name) for name in wanted}):
+        wanted |= references
+    names = [name for name in ablation.rows if name in wanted]
     check_sections(recipe, Recipe, ablation.recipe)
     for name in names:
         for stage in _training(args, ablation, name, ablation.seeds[0], recipe):
@@ -84,24 +90,30 @@ def run(args: argparse.Namespace) -> int:
         if not args.data.exists():
             _collect(recipe["task"], recipe["collect"], args.data)
     results: dict[tuple[str, str], list[dict]] = {}
+    kinds = (*ablation.modes, *(["model error"] if ablation.model_error_runs else []))
     for seed in ablation.seeds:
         for name in names:
-            for mode, result in zip(
-                ablation.modes, _one(args, ablation, name, seed, recipe), strict=True
-            ):
-                results.setdefault((name, mode), []).append(result)
+            for kind, result in zip(kinds, _one(args, ablation, name, seed, recipe), strict=True):
+                results.setdefault((name, kind), []).append(result)
     rows = [
         {
             "row": name,
             "mode": mode,
-            **pooled(results[name, mode], results[ablation.reference, mode]),
+            "reference": (reference := ablation.reference_of(name)),
+            **pooled(results[name, mode], results[reference, mode]),
         }
         for mode in ablation.modes
         for name in names
     ]
+    errors = [
+        {"row": name, **pooled_error(results[name, kind])}
+        for kind in kinds[len(ablation.modes) :]
+        for name in names
+    ]
+    table = ablation_table(rows) + ("\n" + error_table(errors) if errors else "")
     content = {**provenance(), "ablation": to_dict(ablation), "recipe": recipe, "rows": rows}
+    content["model_error"] = errors
     write_json(args.output / "ablation.json", content)
-    table = ablation_table(rows, ablation.reference)
     (args.output / "ablation.md").write_text(table)
     print(table, end="")
     return 0
@@ -119,7 +131,7 @@ def _training(
 def _one(
     args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
 ) -> list[dict[str, Any]]:
-    """Results of a row and seed, in the order of the modes."""
+    """Results of a row and seed: one of each mode, then the model's error."""
     from wm_planner.evaluation.ablation import evaluation_stages
     from wm_planner.evaluation.summary import read_result
 
@@ -131,7 +143,8 @@ def _one(
     checkpoint = stages[-1].done
     for stage in evaluation_stages(ablation, name, seed, recipe["task"], checkpoint, args.output):
         _run(stage, [], f"{name}, seed {seed}")
-        results.append(read_result(stage.done))
+        is_eval = stage.arguments[0] == "eval"
+        results.append(read_result(stage.done) if is_eval else json.loads(stage.done.read_text()))
     return results
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from wm_planner.config import from_dict, suggest
@@ -33,6 +35,7 @@ class Row:
         projector: changes, or None: the encoder's latents are used as they are.
         finetune: changes and the key 'method', or None: not trained further.
         planner: planner settings, changing those of the recipe.
+        reference: row that this one is compared with; None takes the ablation's.
     """
 
     encoder: dict = field(default_factory=dict)
@@ -40,6 +43,7 @@ class Row:
     model: dict = field(default_factory=dict)
     finetune: dict | None = None
     planner: dict = field(default_factory=dict)
+    reference: str | None = None
 
     def __post_init__(self) -> None:
         if self.finetune is not None and "method" not in self.finetune:
@@ -53,10 +57,13 @@ class Ablation:
     Attributes:
         recipe: file of the recipe that rows change, relative to this one.
         rows: settings of each `Row` by a name of your own.
-        reference: row that the others are compared with, on the same targets.
+        reference: row that the others are compared with, on the same targets, unless they name
+            another.
         seeds: of training; each is a run of its own, of encoder, model and finetuning.
         modes: 'open-loop', 'mpc', or both.
         episodes, eval_seed: problems of each cell.
+        model_error_runs: runs of the expert on which the model's error is compared with that on
+            plans (`model_error`); 0 leaves it out.
         quick: changes of the recipe's sections that show that everything runs, and nothing else.
     """
 
@@ -67,25 +74,30 @@ class Ablation:
     modes: tuple[str, ...] = MODES
     episodes: int = 100
     eval_seed: int = 7
+    model_error_runs: int = 50
     quick: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in self.rows:
-            self.row(name)
-        if self.reference not in self.rows:
-            raise ValueError(
-                f"reference: '{self.reference}' is none of the rows."
-                f"{suggest(self.reference, self.rows)}"
-            )
+        for reference in {self.reference, *(self.row(name).reference for name in self.rows)}:
+            if reference is not None and reference not in self.rows:
+                raise ValueError(
+                    f"reference: '{reference}' is none of the rows.{suggest(reference, self.rows)}"
+                )
         for mode in self.modes:
             if mode not in MODES:
                 raise ValueError(f"modes: unknown mode '{mode}'.{suggest(mode, MODES)}")
         if self.episodes < 1 or not self.seeds:
             raise ValueError("at least one episode and one seed are needed")
+        if self.model_error_runs < 0:
+            raise ValueError(f"model_error_runs must not be negative, got {self.model_error_runs}")
 
     def row(self, name: str) -> Row:
         """A row by its name."""
         return from_dict(Row, self.rows[name] or {}, f"rows: {name}")
+
+    def reference_of(self, name: str) -> str:
+        """The row that a row is compared with."""
+        return self.row(name).reference or self.reference
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,7 @@ class Stage:
 
     Attributes:
         arguments: of `wm-planner`.
-        output: directory that it writes; `done` is there when it has finished.
+        output: directory or file that it writes; `done` is there when it has finished.
         recipe: what its recipe file holds, OUTPUT.yaml; None without one.
     """
 
@@ -148,15 +160,21 @@ def training_stages(row: Row, recipe: dict, seed: int, data: Path, output: Path)
 def evaluation_stages(
     ablation: Ablation, name: str, seed: int, task: str, checkpoint: Path, output: Path
 ) -> Iterator[Stage]:
-    """The commands that evaluate a row's checkpoint, one for each mode."""
+    """The commands that evaluate a row's checkpoint: one for each mode, then the model's error."""
     settings = ablation.row(name).planner
     changes = [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
+    common = ["--task", task, "--checkpoint", str(checkpoint), "--seed", str(ablation.eval_seed)]
+    results = output / f"seed-{seed}" / "results"
     for mode in ablation.modes:
-        directory = output / f"seed-{seed}" / "results" / f"{_file_name(name)}-{mode}"
-        arguments = ["eval", "--task", task, "--checkpoint", str(checkpoint), "--mode", mode]
-        arguments += ["--episodes", str(ablation.episodes), "--seed", str(ablation.eval_seed)]
+        directory = results / f"{_file_name(name)}-{mode}"
+        arguments = ["eval", *common, "--mode", mode, "--episodes", str(ablation.episodes)]
         arguments += [*changes, "--output", str(directory)]
         yield Stage(tuple(arguments), directory, directory / "result.json")
+    if ablation.model_error_runs:
+        figure = results / f"{_file_name(name)}-model-error.png"
+        arguments = ["plot", "model-error", *common, "--episodes", str(ablation.model_error_runs)]
+        arguments += [*changes, "--output", str(figure)]
+        yield Stage(tuple(arguments), figure, figure.with_suffix(".json"))
 
 
 def pooled(results: list[Result], references: list[Result]) -> dict[str, Any]:
@@ -185,9 +203,44 @@ def pooled(results: list[Result], references: list[Result]) -> dict[str, Any]:
     }
 
 
-def ablation_table(rows: list[dict[str, Any]], reference: str) -> str:
-    """A Markdown table of `pooled` rows, each with 'row' and 'mode'."""
-    columns = f"row | mode | success | 95 % interval | each seed | - {reference} (95 %) | p"
+def pooled_error(figures: list[Result]) -> dict[str, Any]:
+    """A row's model errors of all seeds: means over steps, runs and seeds.
+
+    Args:
+        figures: what `plot model-error` has written for one checkpoint each.
+
+    Returns:
+        'expert', 'planned', and 'gap' with the 95 % interval over the runs of these models.
+    """
+    errors = [next(iter(figure["checkpoints"].values())) for figure in figures]
+    gap = fmean(error["gap"] for error in errors)
+    margins = [error["gap_high"] - error["gap"] for error in errors]
+    margin = math.hypot(*margins) / len(margins)  # of a mean of independent means
+    return {
+        **{kind: fmean(fmean(error[kind]) for error in errors) for kind in ("expert", "planned")},
+        "gap": gap,
+        "gap_low": gap - margin,
+        "gap_high": gap + margin,
+    }
+
+
+def error_table(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table of `pooled_error` rows, each with 'row'."""
+    lines = [
+        "| row | error on expert runs | on plans | ratio | gap (95 %) |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row["row"], f"{row['expert']:.3g}", f"{row['planned']:.3g}"]
+        cells += [f"{row['planned'] / row['expert']:.2f}"]
+        cells += [f"{row['gap']:.3g} ({row['gap_low']:.3g} to {row['gap_high']:.3g})"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def ablation_table(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table of `pooled` rows, each with 'row', 'mode' and 'reference'."""
+    columns = "row | mode | success | 95 % interval | each seed | compared with | difference | p"
     lines = [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|"]
     for row in rows:
         ends = (percent(row[f"difference_{end}"]) for end in ("low", "high"))
@@ -197,11 +250,12 @@ def ablation_table(rows: list[dict[str, Any]], reference: str) -> str:
             f"{percent(row['success_rate'])} ({row['successes']}/{row['episodes']})",
             f"{percent(row['interval_low'])} to {percent(row['interval_high'])}",
             ", ".join(f"{100 * rate:.0f}" for rate in row["rates"]),
+            row["reference"],
             f"{percent(row['difference'])} ({' to '.join(ends)})",
             f"{row['p_value']:.2g}",
         ]
-        if row["row"] == reference:
-            cells[-2:] = ["", ""]
+        if row["row"] == row["reference"]:
+            cells[-3:] = ["", "", ""]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
