@@ -15,6 +15,10 @@ test: gl $(STAMP)
 results: gl $(STAMP)
 	$(BIN)/wm-planner results --config config/results.yaml --output runs/results
 	$(BIN)/wm-planner results --config config/shifts.yaml --output runs/shifts
+	@for task in wall point_maze pusht; do for clock in lockstep realtime; do \
+	    run=runs/results/sim-$$task-$$clock; test -e $$run.json || $(BIN)/wm-planner sim --task $$task \
+	        --episodes 20 --clock $$clock --no-record --output $$run --json $$run.json || exit 1; \
+	done; done
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --save

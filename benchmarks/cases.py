@@ -60,12 +60,13 @@ class Amount:
     batch: int = 32
     full_batch: int = 4
     shipped: tuple[str, ...] = field(default=SHIPPED)
+    published_refits: int = 30
 
 
 FULL = Amount()
 # A CPU takes hours for the published amount; of CEM the time goes with samples and refits.
 CPU = Amount(full_plan_iterations=3, full_samples=4, full_refits=1, refits=1, full_batch=2)
-QUICK = Amount(5, 2, 20, 1, 64, 2, 3, 1, 8, 1, ("wall",))
+QUICK = Amount(5, 2, 20, 1, 64, 2, 3, 1, 8, 1, ("wall",), 2)
 
 
 def cases(amount: Amount, device: str, only: str = "") -> Iterator[Case]:
@@ -96,6 +97,7 @@ def _of(subject: Subject, amount: Amount, device: torch.device) -> Iterator[Case
         yield make.replan()
         yield make.camera()
         yield make.hand_over()
+        yield make.against_cem(amount.samples, amount.published_refits)
     yield make.cem(
         *((amount.full_samples, amount.full_refits) if full else (amount.samples, amount.refits))
     )
@@ -186,17 +188,8 @@ class _Make:
 
     def _closed_loop(self, name: str, camera: tuple[int, int] | None) -> Case:
         """Plans as the node makes them, each from the last."""
-        bundle = self.subject.bundle
-        subject = Subject.of(self.subject.name, bundle, camera)
-        planner = subject.planner(warm_start=True)
-        period_ns = planner.dt_ns * bundle.preprocess.frame_skip
-        count = planner.config.iterations(True)
-        seen, turn = subject.observation, [0]
-        planner.plan(seen)
-
-        def ours() -> None:
-            turn[0] += 1
-            planner.plan(Observation(seen.images, seen.proprio, turn[0] * period_ns))
+        subject = Subject.of(self.subject.name, self.subject.bundle, camera)
+        count, ours = _replanning(subject)
 
         def plain() -> None:
             descent = subject.plain_descent(HORIZON, "markov")
@@ -205,6 +198,19 @@ class _Make:
 
         sizes = f"H={HORIZON}, {count} iterations"
         return self._case(name, sizes, {"released": plain, "shipped": ours})
+
+    def against_cem(self, samples: int, refits: int) -> Case:
+        """What a plan by gradients costs beside one by CEM, which starts anew every time."""
+        planner = self.subject.planner(
+            solver="cem", num_samples=samples, num_elites=samples // 10, num_iterations=refits
+        )
+        count, ours = _replanning(self.subject)
+        runs = {
+            f"CEM {samples} x {refits}": lambda: planner.plan(self.subject.observation),
+            f"{count} steps": ours,
+        }
+        sizes = f"H={HORIZON}"
+        return self._case("gradient for CEM", sizes, runs, "warm replan against our own CEM")
 
     def cem(self, samples: int, refits: int) -> Case:
         subject, elites = self.subject, max(2, samples // 10)
@@ -257,3 +263,17 @@ class _Make:
             "(or not); ours: from frames encoded once before, which is not counted"
         )
         return Case("training step", subject.name, f"batch {batch}", prepare, self.rounds, note)
+
+
+def _replanning(subject: Subject) -> tuple[int, Run]:
+    """Iterations of a warm plan of the shipped settings, and what makes the next one."""
+    planner = subject.planner(warm_start=True)
+    period_ns = planner.dt_ns * subject.bundle.preprocess.frame_skip
+    seen, turn = subject.observation, [0]
+    planner.plan(seen)
+
+    def replan() -> None:
+        turn[0] += 1
+        planner.plan(Observation(seen.images, seen.proprio, turn[0] * period_ns))
+
+    return planner.config.iterations(True), replan

@@ -193,7 +193,7 @@ def test_every_row_runs_and_is_saved(tmp_path, monkeypatch, capsys, subject: Sub
     saved = json.loads(file.read_text())
     assert file.name.startswith(saved["machine"]["date"])
     names = {(row["what"], row["model"]) for row in saved["rows"]}
-    rows = 8 + 10 - (importlib.util.find_spec("sensor_msgs") is None)
+    rows = 8 + 11 - (importlib.util.find_spec("sensor_msgs") is None)
     assert len(names) == rows and ("warm replan", "wall") in names
     assert all(np.isfinite(row["median_s"]) and row["median_s"] > 0 for row in saved["rows"])
     printed = capsys.readouterr().out
