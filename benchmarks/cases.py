@@ -31,8 +31,9 @@ class Case:
         name: what is done.
         subject: model.
         sizes: of the work, for people.
-        prepare: gives the alternatives by name; the first is the released procedure. Called with
-            an empty directory that goes when the row is done. An ImportError leaves the row out.
+        prepare: gives the alternatives by name; ratios are to the first, which is the released
+            procedure unless the note says otherwise. Called with an empty directory that goes when
+            the row is done. An ImportError leaves the row out.
         rounds: times that each is run.
         note: how the numbers are to be read.
     """
@@ -60,7 +61,7 @@ class Amount:
     batch: int = 32
     full_batch: int = 4
     shipped: tuple[str, ...] = field(default=SHIPPED)
-    published_refits: int = 30
+    published_refits: int = 30  # where gradients stand in for CEM, on every machine
 
 
 FULL = Amount()
@@ -202,7 +203,10 @@ class _Make:
     def against_cem(self, samples: int, refits: int) -> Case:
         """What a plan by gradients costs beside one by CEM, which starts anew every time."""
         planner = self.subject.planner(
-            solver="cem", num_samples=samples, num_elites=samples // 10, num_iterations=refits
+            solver="cem",
+            num_samples=samples,
+            num_elites=_elites(samples),
+            num_iterations=refits,
         )
         count, ours = _replanning(self.subject)
         runs = {
@@ -213,7 +217,7 @@ class _Make:
         return self._case("gradient for CEM", sizes, runs, "warm replan against our own CEM")
 
     def cem(self, samples: int, refits: int) -> Case:
-        subject, elites = self.subject, max(2, samples // 10)
+        subject, elites = self.subject, _elites(samples)
 
         def plain() -> object:
             images, start = subject.images(), subject.start(HORIZON)[0]
@@ -263,6 +267,11 @@ class _Make:
             "(or not); ours: from frames encoded once before, which is not counted"
         )
         return Case("training step", subject.name, f"batch {batch}", prepare, self.rounds, note)
+
+
+def _elites(samples: int) -> int:
+    """The published share of CEM's samples."""
+    return max(2, samples // 10)
 
 
 def _replanning(subject: Subject) -> tuple[int, Run]:

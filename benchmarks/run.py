@@ -1,7 +1,8 @@
 """`python -m benchmarks`: one table of ratios for this machine.
 
-Every row is measured against a plain implementation of the released procedure (`released`), in
-this process, by turns. Ratios hold where other work shares the machine; milliseconds may not.
+Rows are measured against a plain implementation of the released procedure (`released`), or what
+else their first line names, in this process, by turns. Ratios hold where other work shares the
+machine; milliseconds may not.
 """
 
 from __future__ import annotations

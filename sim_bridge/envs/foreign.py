@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim_bridge.envs.base import TaskEnv
-from sim_bridge.rendering import load_mujoco
 from wm_planner.errors import TaskError
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ class ForeignEnv(TaskEnv):
     def __init__(self, image_size: int = 64, render: bool = True, layout: dict | None = None):
         super().__init__(image_size, render, layout)
         self._renders = render
-        load_mujoco()  # not left to the package, which would do so without a backend chosen
         try:
             importlib.import_module(self.package)
         except ImportError as error:

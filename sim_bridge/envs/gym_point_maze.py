@@ -33,6 +33,10 @@ class GymPointMazeEnv(ForeignEnv, PointMazeTask):
     package = "gymnasium_robotics"
     maze = Maze(("...", "##.", "..."), -1.3, 1.3)
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        load_mujoco()  # before the package does, without a GL library chosen
+        super().__init__(*args, **kwargs)
+
     def get_state(self) -> np.ndarray:
         """x, y, vx, vy."""
         data = self.foreign.data

@@ -21,6 +21,7 @@ from wm_planner.evaluation.ablation import (  # noqa: E402
     ablation_table,
     check_sections,
     error_table,
+    evaluation_stages,
     merged,
     pooled,
     pooled_error,
@@ -29,7 +30,7 @@ from wm_planner.evaluation.ablation import (  # noqa: E402
 from wm_planner.training.recipe import Recipe  # noqa: E402
 
 CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("ablation*.yaml"))
-CONFIG = CONFIGS[0]
+CONFIG = Path(__file__).parents[2] / "config/ablation.yaml"
 
 
 def stages(row: Row, recipe: dict | None = None, seed: int = 0):
@@ -97,15 +98,32 @@ def test_pooling_counts_all_pairs() -> None:
         pooled([result("1", "t")], [result("1", "u")])
 
 
-def test_errors_are_means_whose_intervals_are_those_of_independent_runs() -> None:
-    def figure(expert: float, gap: float, margin: float) -> dict:
-        error = {"expert": [expert, 3 * expert], "planned": [2 * expert + gap] * 2, "gap": gap}
-        return {"checkpoints": {"c": {**error, "gap_low": gap - margin, "gap_high": gap + margin}}}
+def test_errors_are_means_over_seeds_with_an_interval_over_runs() -> None:
+    def figure(expert: float, gaps: list[float]) -> dict:
+        error = {"expert": [expert, 3 * expert], "planned": [expert, 5 * expert], "gaps": gaps}
+        return {"checkpoints": {"c": error}}
 
-    row = pooled_error([figure(0.1, 0.2, 0.03), figure(0.3, 0.6, 0.04)])
-    assert row["expert"] == pytest.approx(0.4) and row["planned"] == pytest.approx(0.8)
-    assert row["gap"] == pytest.approx(0.4) and row["gap_high"] == pytest.approx(0.425)
-    assert "| a | 0.4 | 0.8 | 2.00 | 0.4 (0.375 to 0.425) |" in error_table([{"row": "a", **row}])
+    row = pooled_error([figure(0.1, [0.0, 0.4]), figure(0.3, [0.6, 0.6])])
+    assert row["expert"] == pytest.approx(0.4) and row["planned"] == pytest.approx(0.6)
+    margin = 1.96 * 0.1  # standard error of 0.3 and 0.5
+    assert row["gap"] == pytest.approx(0.4)
+    assert row["gap_high"] - row["gap"] == pytest.approx(margin, rel=1e-3)
+    assert "| a | 0.4 | 0.6 | 1.50 | 0.4 (0.204 to 0.596) |" in error_table([{"row": "a", **row}])
+
+
+def test_evaluations_with_other_settings_are_others() -> None:
+    content = {"recipe": "r", "rows": {"base": {}}, "reference": "base", "modes": ["mpc"]}
+
+    def outputs(**changes: object) -> list[Path]:
+        ablation = from_dict(Ablation, content | changes, "a.yaml")
+        stages = evaluation_stages(ablation, "base", 0, "wall", Path("c"), Path("o"))
+        return [stage.output for stage in stages]
+
+    mpc, error = outputs()
+    assert "mpc" in mpc.name and error.suffix == ".png"
+    assert outputs() == [mpc, error] and outputs(model_error_runs=0) == [mpc]
+    assert outputs(episodes=3)[0] != mpc
+    assert outputs(rows={"base": {"planner": {"horizon": 4}}})[0] != mpc
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from wm_planner.data.store import write_store
 from wm_planner.errors import ConfigError, DatasetError, TaskError
 from wm_planner.evaluation.goals import dataset_problems, image_problems, sample_problems
 from wm_planner.evaluation.problems import Problems
-from wm_planner.evaluation.stats import mcnemar_p, paired_difference
+from wm_planner.evaluation.stats import mcnemar_p, mean_interval, paired_difference
 from wm_planner.evaluation.summary import compare, read_result
 
 from .dot_world import DotEnv, picture
@@ -34,6 +34,12 @@ def test_paired_difference_by_hand() -> None:
     assert (low, high) == (pytest.approx(-0.01134, abs=1e-4), pytest.approx(0.24211, abs=1e-4))
     assert paired_difference(2, 8, 50) == pytest.approx((-difference, -high, -low))
     assert paired_difference(0, 30, 30)[1] == -1.0
+
+
+def test_mean_interval_by_hand() -> None:
+    mean, low, high = mean_interval([1.0, 2.0, 6.0])  # standard deviation sqrt(7)
+    assert mean == 3.0 and (3.0 - low, high - 3.0) == (pytest.approx(2.9939, abs=1e-4),) * 2
+    assert mean_interval([2.0]) == (2.0, -np.inf, np.inf)
 
 
 @pytest.mark.parametrize("counts", [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])

@@ -250,6 +250,8 @@ def test_objective_weights_and_stages() -> None:
         assert cost("all") == pytest.approx(every[alpha])
         assert [cost("staged", i) for i in (0, 1)] == [cost("last")] * 2
         assert cost("staged", 2) == cost("all")
+    visual[0, 1] = torch.inf  # on the way, not at the end
+    assert goal_cost(imagined, aim, "last", 0.5, 0.0).item() == pytest.approx(9)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_ratios_are_those_of_the_rounds(monkeypatch) -> None:
 
 
 def test_every_row_runs_and_is_saved(tmp_path, monkeypatch, capsys, subject: Subject) -> None:
-    amount = Amount(1, 1, 2, 1, 4, 4, 1, 1, 2, 1, ("wall",))
+    amount = Amount(1, 1, 2, 1, 4, 4, 1, 1, 2, 1, ("wall",), 2)
     monkeypatch.setattr(run, "CPU", amount)
     monkeypatch.setattr("benchmarks.cases.full_size", lambda device: subject.bundle)
     threads = torch.get_num_threads()

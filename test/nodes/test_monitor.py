@@ -145,8 +145,7 @@ def test_a_planner_that_fails_is_reported(
 
 
 def test_waiting_has_an_end() -> None:
-    begin_s = time.monotonic()
     with Monitor(print, domain_id=30 + WORKER) as monitor:
+        begin_s = time.monotonic()
         assert not monitor.spin_until(lambda: False, 0.2)
-        assert monitor.spin_until(lambda: True, 0.0)
-    assert 0.2 <= time.monotonic() - begin_s < 10.0
+        assert 0.2 <= time.monotonic() - begin_s < 2.0

@@ -172,6 +172,28 @@ def test_a_program_that_cannot_start_ends_the_others(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_program_is_looked_for_where_the_children_look(tmp_path: Path) -> None:
+    program = tmp_path / "its_own_program"
+    program.write_text("#!/bin/sh\ngrep SigIgn /proc/self/status\n")
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    child = Child("shell", [program.name], ends_run=True)
+    with Supervisor([child], tmp_path, environment) as supervisor:
+        assert supervisor.wait(idle)
+    if sys.platform == "linux":  # what Python ignores for itself is not left ignored
+        ignored = int((tmp_path / "shell.log").read_text().split()[1], 16)
+        assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
+
+
+def test_a_file_that_is_no_program_is_named(tmp_path: Path) -> None:
+    program = tmp_path / "text"
+    program.write_bytes(b"\x7fELF no program")
+    program.chmod(0o755)
+    with pytest.raises(ChildFailedError, match="cannot start .*text: Exec format error"):
+        with Supervisor([Child("odd", [str(program)])], tmp_path, os.environ) as supervisor:
+            supervisor.wait(idle)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_all_within_3_s(tmp_path: Path, number: signal.Signals) -> None:
     with supervising(tmp_path, SLEEPER, STUBBORN) as process:

@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from wm_planner.config import from_yaml, read_yaml, suggest, to_dict
     from wm_planner.evaluation.ablation import (
+        MODEL_ERROR,
         Ablation,
         ablation_table,
         check_sections,
@@ -68,10 +69,13 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.training.run_log import provenance
 
     ablation = from_yaml(Ablation, args.config)
+    if ablation.model_error_runs:
+        import wm_planner.cli.figures  # noqa: F401 - what it needs is missed now, not after hours
     recipe = read_yaml(args.config.parent / ablation.recipe)
     if args.quick:
         recipe = merged(recipe, ablation.quick)
-        ablation = replace(ablation, episodes=2, seeds=ablation.seeds[:1], model_error_runs=2)
+        runs = min(2, ablation.model_error_runs)
+        ablation = replace(ablation, episodes=2, seeds=ablation.seeds[:1], model_error_runs=runs)
     if args.seed:
         ablation = replace(ablation, seeds=tuple(args.seed))
     for name in args.row or ():
@@ -90,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.data.exists():
             _collect(recipe["task"], recipe["collect"], args.data)
     results: dict[tuple[str, str], list[dict]] = {}
-    kinds = (*ablation.modes, *(["model error"] if ablation.model_error_runs else []))
+    kinds = (*ablation.modes, *([MODEL_ERROR] if ablation.model_error_runs else []))
     for seed in ablation.seeds:
         for name in names:
             for kind, result in zip(kinds, _one(args, ablation, name, seed, recipe), strict=True):
@@ -105,11 +109,9 @@ def run(args: argparse.Namespace) -> int:
         for mode in ablation.modes
         for name in names
     ]
-    errors = [
-        {"row": name, **pooled_error(results[name, kind])}
-        for kind in kinds[len(ablation.modes) :]
-        for name in names
-    ]
+    errors = []
+    if ablation.model_error_runs:
+        errors = [{"row": name, **pooled_error(results[name, MODEL_ERROR])} for name in names]
     table = ablation_table(rows) + ("\n" + error_table(errors) if errors else "")
     content = {**provenance(), "ablation": to_dict(ablation), "recipe": recipe, "rows": rows}
     content["model_error"] = errors

@@ -27,8 +27,13 @@ _LAUNCH = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 if os.getppid() != int(sys.argv[1]):  # it died before the line above
-    raise SystemExit(1)
-os.execvp(sys.argv[2], sys.argv[2:])
+    sys.exit(1)
+for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and exec would keep so
+    signal.signal(number, signal.SIG_DFL)
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    sys.exit(f"cannot start {sys.argv[2]}: {error.strerror}")
 """
 
 
@@ -159,19 +164,24 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         command = list(child.command)
-        if shutil.which(command[0]) is None:
+        if shutil.which(command[0], path=self._environment.get("PATH")) is None:
             raise ChildFailedError(f"{child.name}: cannot start {command[0]}: no such program")
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command]
         with self.log_of(child.name).open("wb") as log:
-            self._running[child.name] = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                start_new_session=True,
-            )
+            try:
+                self._running[child.name] = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise ChildFailedError(
+                    f"{child.name}: cannot start {command[0]}: {error.strerror}"
+                ) from error
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop.set()

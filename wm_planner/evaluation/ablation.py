@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from wm_planner.config import from_dict, suggest
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episodes import MODES
-from wm_planner.evaluation.stats import mcnemar_p, paired_difference, wilson_interval
+from wm_planner.evaluation.stats import (
+    GAP,
+    mcnemar_p,
+    mean_interval,
+    paired_difference,
+    wilson_interval,
+)
 from wm_planner.evaluation.summary import compare, percent
 
 STAGES = ("encoder", "projector", "model", "finetune")
-_OPTIONAL = ("projector", "finetune")
+MODEL_ERROR = "model-error"
 Result = dict[str, Any]
 
 
@@ -164,17 +171,24 @@ def evaluation_stages(
     settings = ablation.row(name).planner
     changes = [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
     common = ["--task", task, "--checkpoint", str(checkpoint), "--seed", str(ablation.eval_seed)]
-    results = output / f"seed-{seed}" / "results"
+
+    def at(arguments: list[str]) -> Path:  # what was run with other settings is run again
+        key = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:8]
+        kind = arguments[arguments.index("--mode") + 1] if "--mode" in arguments else MODEL_ERROR
+        return output / f"seed-{seed}" / "results" / f"{_file_name(name)}-{kind}-{key}"
+
     for mode in ablation.modes:
-        directory = results / f"{_file_name(name)}-{mode}"
         arguments = ["eval", *common, "--mode", mode, "--episodes", str(ablation.episodes)]
-        arguments += [*changes, "--output", str(directory)]
-        yield Stage(tuple(arguments), directory, directory / "result.json")
+        arguments += changes
+        directory = at(arguments)
+        done = directory / "result.json"
+        yield Stage((*arguments, "--output", str(directory)), directory, done)
     if ablation.model_error_runs:
-        figure = results / f"{_file_name(name)}-model-error.png"
-        arguments = ["plot", "model-error", *common, "--episodes", str(ablation.model_error_runs)]
-        arguments += [*changes, "--output", str(figure)]
-        yield Stage(tuple(arguments), figure, figure.with_suffix(".json"))
+        arguments = ["plot", MODEL_ERROR, *common, "--episodes", str(ablation.model_error_runs)]
+        arguments += changes
+        figure = at(arguments).with_suffix(".png")
+        done = figure.with_suffix(".json")
+        yield Stage((*arguments, "--output", str(figure)), figure, done)
 
 
 def pooled(results: list[Result], references: list[Result]) -> dict[str, Any]:
@@ -207,25 +221,22 @@ def pooled_error(figures: list[Result]) -> dict[str, Any]:
     """A row's model errors of all seeds: means over steps, runs and seeds.
 
     Args:
-        figures: what `plot model-error` has written for one checkpoint each.
+        figures: what `plot model-error` has written for one checkpoint each, on the same runs.
 
     Returns:
-        'expert', 'planned', and 'gap' with the 95 % interval over the runs of these models.
+        'expert', 'planned', and 'gap' with its 95 % interval over the runs, of these models.
     """
     errors = [next(iter(figure["checkpoints"].values())) for figure in figures]
-    gap = fmean(error["gap"] for error in errors)
-    margins = [error["gap_high"] - error["gap"] for error in errors]
-    margin = math.hypot(*margins) / len(margins)  # of a mean of independent means
-    return {
-        **{kind: fmean(fmean(error[kind]) for error in errors) for kind in ("expert", "planned")},
-        "gap": gap,
-        "gap_low": gap - margin,
-        "gap_high": gap + margin,
-    }
+    means = {kind: fmean(fmean(error[kind]) for error in errors) for kind in ("expert", "planned")}
+    gaps = np.mean([error["gaps"] for error in errors], axis=0).tolist()
+    return means | dict(zip(GAP, mean_interval(gaps), strict=True))
 
 
 def error_table(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table of `pooled_error` rows, each with 'row'."""
+    """A Markdown table of `pooled_error` rows, each with 'row'.
+
+    Errors are in units of each encoder's own latent: of different ones only ratios compare.
+    """
     lines = [
         "| row | error on expert runs | on plans | ratio | gap (95 %) |",
         "|---|---|---|---|---|",
@@ -240,7 +251,7 @@ def error_table(rows: list[dict[str, Any]]) -> str:
 
 def ablation_table(rows: list[dict[str, Any]]) -> str:
     """A Markdown table of `pooled` rows, each with 'row', 'mode' and 'reference'."""
-    columns = "row | mode | success | 95 % interval | each seed | compared with | difference | p"
+    columns = "row | mode | success | 95 % interval | each seed | against | difference (95 %) | p"
     lines = [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|"]
     for row in rows:
         ends = (percent(row[f"difference_{end}"]) for end in ("low", "high"))

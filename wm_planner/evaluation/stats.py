@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 
 Z_95 = 1.959963984540054
+GAP = ("gap", "gap_low", "gap_high")  # names of a `mean_interval` in results
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -26,6 +29,19 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     margin = Z_95 * math.sqrt(rate * (1 - rate) / trials + (Z_95 / (2 * trials)) ** 2) / scale
     # Rounding must not put the observed rate outside its own interval.
     return min(max(0.0, centre - margin), rate), max(min(1.0, centre + margin), rate)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of independent values, and its 95 % interval by the normal approximation.
+
+    Returns:
+        (mean, low, high); an infinite interval for a single value.
+    """
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, -math.inf, math.inf
+    margin = Z_95 * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, mean - margin, mean + margin
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:

@@ -51,4 +51,5 @@ def weighed_cost(imagined: Latent, goal: Latent, weights: Tensor, alpha: float) 
     error = (imagined.visual - goal.visual).square().mean(dim=(-2, -1))
     if alpha:
         error = error + alpha * (imagined.proprio - goal.proprio).square().mean(dim=-1)
-    return (weights * error).sum(dim=-1)
+    # Where a rollout diverges on the way, a frame without weight must not make the cost NaN.
+    return (weights * error).where(weights > 0, 0.0).sum(dim=-1)
