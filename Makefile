@@ -11,7 +11,8 @@ demo: gl $(STAMP)
 test: gl $(STAMP)
 	$(BIN)/python -m pytest -n 2 --durations=10
 
-# Hours: about 1.5 for the first on two free cores, the second not timed. Goes on where it was left.
+# Hours: about 1.5 for the first on two cores, a quarter of one for the last; the second has not been timed.
+# Goes on where it was left.
 results: gl $(STAMP)
 	$(BIN)/wm-planner results --config config/results.yaml --output runs/results
 	$(BIN)/wm-planner results --config config/shifts.yaml --output runs/shifts
