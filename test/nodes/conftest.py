@@ -1,4 +1,8 @@
-"""Live nodes in a private context: own domain, loopback only, conditions with deadlines."""
+"""Live nodes in a private domain: loopback only, conditions with deadlines.
+
+All tests of a process share one context, and so one DDS participant: to make and destroy one per
+test is what no robot does, and where Fast DDS deadlocks (eProsima/Fast-DDS, issues 6193 and 6502).
+"""
 
 from __future__ import annotations
 
@@ -16,14 +20,13 @@ WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 class Graph:
-    """Nodes that share a context and one executor."""
+    """Nodes of a context that share one executor."""
 
-    def __init__(self, domain_id: int) -> None:
+    def __init__(self, context: rclpy.context.Context) -> None:
         from rclpy.executors import SingleThreadedExecutor
 
-        self.context = rclpy.context.Context()
-        rclpy.init(context=self.context, domain_id=domain_id)
-        self._executor = SingleThreadedExecutor(context=self.context)
+        self.context = context
+        self._executor = SingleThreadedExecutor(context=context)
         self._nodes: list[Any] = []
 
     def add(self, kind: type, **parameters: Any) -> Any:
@@ -70,12 +73,22 @@ class Graph:
                 node.close()
             node.destroy_node()
         self._executor.shutdown()
-        rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture(scope="session")
+def context() -> Iterator[rclpy.context.Context]:
+    """A context whose participant lives until the end; parallel workers use different domains."""
+    context = rclpy.context.Context()
+    rclpy.init(context=context, domain_id=30 + WORKER)
+    anchor = rclpy.create_node("anchor", context=context)  # a participant goes with its last node
+    yield context
+    anchor.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 @pytest.fixture
-def graph() -> Iterator[Graph]:
-    """A private graph; parallel test workers use different domains."""
-    graph = Graph(domain_id=30 + WORKER)
+def graph(context: rclpy.context.Context) -> Iterator[Graph]:
+    """A graph that holds the test's nodes and no others."""
+    graph = Graph(context)
     yield graph
     graph.close()

@@ -22,7 +22,7 @@ from wm_planner.ros.diagnostics import values_of  # noqa: E402
 from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RECORD, RELIABLE  # noqa: E402
 from wm_planner.ros.ready import ReadyReport  # noqa: E402
 
-from .conftest import WORKER, Graph  # noqa: E402
+from .conftest import Graph  # noqa: E402
 
 JOINTS = ("slide_x", "slide_y")
 NAMES = ("slide_x/position", "slide_y/position")
@@ -90,10 +90,10 @@ def test_lockstep_asks_once_per_tick_and_images_come_per_model_step(graph):
     assert all(float(end["distance"]) >= 0 and end["success"] in ("true", "false") for end in ends)
 
 
-def test_same_seed_same_commands_and_another_seed_others():
+def test_same_seed_same_commands_and_another_seed_others(context):
     commands = []
     for seed in (1, 1, 2):
-        graph = Graph(domain_id=30 + WORKER)
+        graph = Graph(context)
         try:
             commands.append(run(graph, episodes=1, seed=seed)[1].commands)
         finally:
