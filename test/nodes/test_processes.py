@@ -39,13 +39,13 @@ print('ready', inner.pid, flush=True)
 signal.pause()
 """
 SUPERVISES = """
-import os, sys, time
+import os, sys, threading
 from pathlib import Path
 from wm_planner.cli.processes import Child, Supervisor
 children = [Child(str(i), [sys.executable, '-c', code]) for i, code in enumerate(sys.argv[2:])]
 with Supervisor(children, Path(sys.argv[1]), os.environ) as supervisor:
     print(*supervisor.pids.values(), flush=True)
-    ended = supervisor.wait(lambda: time.sleep(0.02))
+    ended = supervisor.wait(lambda: threading.Event().wait(0.02))
 sys.exit(0 if ended else 130)
 """
 
@@ -118,15 +118,18 @@ def test_a_signal_is_named(tmp_path: Path) -> None:
 
 def test_an_optional_child_may_end(tmp_path: Path) -> None:
     optional = python("recorder", "raise SystemExit(1)", required=False)
-    until_then = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists():"
-    until_then += " time.sleep(0.02)"
-    flag = tmp_path / "flag"
-    bridge = Child("bridge", [sys.executable, "-c", until_then, str(flag)], ends_run=True)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    ends = "import sys; open(sys.argv[1]).read()"  # when somebody has opened and closed it
+    bridge = Child("bridge", [sys.executable, "-c", ends, str(pipe)], ends_run=True)
+    told = False
 
     def end_after_recorder() -> None:
+        nonlocal told
         idle()
-        if gone(pids["recorder"]):
-            flag.touch()
+        if not told and gone(pids["recorder"]):
+            told = True
+            pipe.write_text("")
 
     with Supervisor([optional, bridge], tmp_path, os.environ) as supervisor:
         pids = supervisor.pids
