@@ -164,8 +164,9 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         command = list(child.command)
+        refused = f"{child.name}: cannot start {command[0]}"
         if shutil.which(command[0], path=self._environment.get("PATH")) is None:
-            raise ChildFailedError(f"{child.name}: cannot start {command[0]}: no such program")
+            raise ChildFailedError(f"{refused}: no such program")
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command]
         with self.log_of(child.name).open("wb") as log:
@@ -179,9 +180,7 @@ class Supervisor:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise ChildFailedError(
-                    f"{child.name}: cannot start {command[0]}: {error.strerror}"
-                ) from error
+                raise ChildFailedError(f"{refused}: {error.strerror}") from error
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop.set()
