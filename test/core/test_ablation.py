@@ -25,6 +25,7 @@ from wm_planner.evaluation.ablation import (  # noqa: E402
     merged,
     pooled,
     pooled_error,
+    read_error,
     training_stages,
 )
 from wm_planner.training.recipe import Recipe  # noqa: E402
@@ -99,16 +100,27 @@ def test_pooling_counts_all_pairs() -> None:
 
 
 def test_errors_are_means_over_seeds_with_an_interval_over_runs() -> None:
-    def figure(expert: float, gaps: list[float]) -> dict:
-        error = {"expert": [expert, 3 * expert], "planned": [expert, 5 * expert], "gaps": gaps}
-        return {"checkpoints": {"c": error}}
+    def error(expert: float, gaps: list[float]) -> dict:
+        return {"expert": [expert, 3 * expert], "planned": [expert, 5 * expert], "gaps": gaps}
 
-    row = pooled_error([figure(0.1, [0.0, 0.4]), figure(0.3, [0.6, 0.6])])
+    row = pooled_error([error(0.1, [0.0, 0.4]), error(0.3, [0.6, 0.6])])
     assert row["expert"] == pytest.approx(0.4) and row["planned"] == pytest.approx(0.6)
     margin = 1.96 * 0.1  # standard error of 0.3 and 0.5
     assert row["gap"] == pytest.approx(0.4)
     assert row["gap_high"] - row["gap"] == pytest.approx(margin, rel=1e-3)
     assert "| a | 0.4 | 0.6 | 1.50 | 0.4 (0.204 to 0.596) |" in error_table([{"row": "a", **row}])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "{", "[]", "{}", '{"checkpoints": {}}', '{"checkpoints": {"c": {"gap": 1}}}'],
+)
+def test_errors_that_cannot_be_read_name_the_file(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "error.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match="error.json: no result of .* delete it and run"):
+        read_error(file)
 
 
 def test_evaluations_with_other_settings_are_others() -> None:

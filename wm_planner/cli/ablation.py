@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import shlex
 import subprocess
@@ -134,7 +133,7 @@ def _one(
     args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
 ) -> list[dict[str, Any]]:
     """Results of a row and seed: one of each mode, then the model's error."""
-    from wm_planner.evaluation.ablation import evaluation_stages
+    from wm_planner.evaluation.ablation import evaluation_stages, read_error
     from wm_planner.evaluation.summary import read_result
 
     stages = _training(args, ablation, name, seed, recipe)
@@ -145,8 +144,8 @@ def _one(
     checkpoint = stages[-1].done
     for stage in evaluation_stages(ablation, name, seed, recipe["task"], checkpoint, args.output):
         _run(stage, [], f"{name}, seed {seed}")
-        is_eval = stage.arguments[0] == "eval"
-        results.append(read_result(stage.done) if is_eval else json.loads(stage.done.read_text()))
+        read = read_result if stage.arguments[0] == "eval" else read_error
+        results.append(read(stage.done))
     return results
 
 

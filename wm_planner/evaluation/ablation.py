@@ -172,21 +172,20 @@ def evaluation_stages(
     changes = [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
     common = ["--task", task, "--checkpoint", str(checkpoint), "--seed", str(ablation.eval_seed)]
 
-    def at(arguments: list[str]) -> Path:  # what was run with other settings is run again
+    def at(kind: str, arguments: list[str]) -> Path:  # with other settings, another place
         key = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:8]
-        kind = arguments[arguments.index("--mode") + 1] if "--mode" in arguments else MODEL_ERROR
         return output / f"seed-{seed}" / "results" / f"{_file_name(name)}-{kind}-{key}"
 
     for mode in ablation.modes:
         arguments = ["eval", *common, "--mode", mode, "--episodes", str(ablation.episodes)]
         arguments += changes
-        directory = at(arguments)
+        directory = at(mode, arguments)
         done = directory / "result.json"
         yield Stage((*arguments, "--output", str(directory)), directory, done)
     if ablation.model_error_runs:
         arguments = ["plot", MODEL_ERROR, *common, "--episodes", str(ablation.model_error_runs)]
         arguments += changes
-        figure = at(arguments).with_suffix(".png")
+        figure = at(MODEL_ERROR, arguments).with_suffix(".png")
         done = figure.with_suffix(".json")
         yield Stage((*arguments, "--output", str(figure)), figure, done)
 
@@ -217,16 +216,31 @@ def pooled(results: list[Result], references: list[Result]) -> dict[str, Any]:
     }
 
 
-def pooled_error(figures: list[Result]) -> dict[str, Any]:
+def read_error(file: Path) -> Result:
+    """The errors of the one checkpoint that `plot model-error` has written to `file`.
+
+    Raises:
+        ConfigError: it cannot be read, or is of another version.
+    """
+    try:
+        (error,) = json.loads(file.read_text())["checkpoints"].values()
+        return {key: error[key] for key in ("expert", "planned", "gaps")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ConfigError(
+            f"{file}: no result of 'wm-planner plot model-error' ({problem!r}); delete it and run "
+            "the same command again"
+        ) from problem
+
+
+def pooled_error(errors: list[Result]) -> dict[str, Any]:
     """A row's model errors of all seeds: means over steps, runs and seeds.
 
     Args:
-        figures: what `plot model-error` has written for one checkpoint each, on the same runs.
+        errors: of one checkpoint each, on the same runs.
 
     Returns:
         'expert', 'planned', and 'gap' with its 95 % interval over the runs, of these models.
     """
-    errors = [next(iter(figure["checkpoints"].values())) for figure in figures]
     means = {kind: fmean(fmean(error[kind]) for error in errors) for kind in ("expert", "planned")}
     gaps = np.mean([error["gaps"] for error in errors], axis=0).tolist()
     return means | dict(zip(GAP, mean_interval(gaps), strict=True))
