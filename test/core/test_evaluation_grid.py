@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from wm_planner.config import from_dict, from_yaml
 from wm_planner.errors import ConfigError, RenderError
 from wm_planner.evaluation.grid import Grid, _problems, cells, run_grid
 from wm_planner.evaluation.problems import Problems
+from wm_planner.evaluation.summary import comparison_table
+from wm_planner.models.catalog import resolve_checkpoint
 from wm_planner.tasks.shifts import Shifts
 
 CONFIG = Path(__file__).parents[2] / "config" / "results.yaml"
@@ -101,6 +104,7 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
         (dict(planners={"cem": {"num_sample": 3}}), "planners: cem: unknown key 'num_sample'"),
         (dict(modes=["mpcs"]), "unknown mode 'mpcs'. Did you mean 'mpc'?"),
         (dict(reference="mppi"), "reference: 'mppi' is none of the planners"),
+        (dict(reference_checkpoint="bas"), "'bas' is none of wall's checkpoints. Did you mean 'base'?"),
         (dict(shifts={"x": {"gian": 1}}), "shifts: x: unknown key 'gian'. Did you mean 'gain'?"),
         (dict(shifts={"x": {"maze": "u", "door_y": 9}}), "shifts: x: no task has this layout"),
         (dict(episodes=0), "episodes must be at least 1, got 0"),
@@ -147,3 +151,28 @@ def test_quick_results_of_one_task(tmp_path, capsys) -> None:
     # Another grid in the same place is refused.
     with pytest.raises(ConfigError, match="planner.num_iterations 2, this one has 60"):
         run_grid(replace(from_yaml(Grid, CONFIG), episodes=1), output, 1)
+
+
+def test_checkpoints_are_compared_with_one_of_them(tmp_path) -> None:
+    try:
+        check_rendering()
+    except RenderError as error:
+        pytest.skip(str(error))
+    other = tmp_path / "other"
+    shutil.copytree(resolve_checkpoint("wall-base"), other)
+    data = {
+        "checkpoints": {"wall": ["base", str(other)]},
+        "planners": {"gbp": {"num_iterations": 1, "warm_iterations": 1}},
+        "modes": ["mpc"],
+        "reference": "gbp",
+        "reference_checkpoint": "base",
+        "episodes": 2,
+        "timing_episodes": 1,
+    }
+    rows = run_grid(from_dict(Grid, data, "grid"), tmp_path / "out", 1)
+    ratio = rows[1]["plan_seconds_p50"] / rows[0]["plan_seconds_p50"]
+    assert rows[1]["against_reference"]["time_ratio"] == pytest.approx(ratio)
+    assert rows[1]["against_reference"]["difference"] == 0  # the same weights
+    lines = comparison_table(rows, "gbp", "base").splitlines()
+    assert "time / base gbp's" in lines[0]
+    assert lines[2].endswith("| 1 |  |  |") and not lines[3].endswith("| 1 |  |  |")

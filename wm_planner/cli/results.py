@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     }
     content = {**origin, "machine": machine, "grid": to_dict(grid), "rows": rows}
     write_json(args.output / "results.json", content)
-    table = comparison_table(rows, grid.reference)
+    table = comparison_table(rows, grid.reference, grid.reference_checkpoint)
     (args.output / "results.md").write_text(table)
     print(table, end="")
     return 0

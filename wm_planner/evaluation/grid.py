@@ -47,6 +47,8 @@ class Grid:
             is a solver's name, or any name when 'solver' is among the settings.
         modes: 'open-loop', 'mpc', or both.
         reference: planner that the others are compared with, on the same targets.
+        reference_checkpoint: where the compared planner takes its model from; None: each
+            checkpoint is compared with itself.
         shifts: differences from the trained world, by a name of your own. One of a layout that a
             task does not have is left out for it.
         episodes: problems of each cell, the same for all of a task.
@@ -60,6 +62,7 @@ class Grid:
     planners: dict
     modes: tuple[str, ...] = MODES
     reference: str = "cem"
+    reference_checkpoint: str | None = None
     shifts: dict = field(default_factory=lambda: {"none": {}})
     episodes: int = 50
     timing_episodes: int = 3
@@ -83,6 +86,12 @@ class Grid:
                 f"reference: '{self.reference}' is none of the planners."
                 f"{suggest(self.reference, self.planners)}"
             )
+        for task, names in self.checkpoints.items():
+            if self.reference_checkpoint not in (None, *names):
+                raise ValueError(
+                    f"reference_checkpoint: '{self.reference_checkpoint}' is none of "
+                    f"{task}'s checkpoints.{suggest(self.reference_checkpoint, names)}"
+                )
         for name in self.shifts:
             if not any(self.shifts_of(name).fits(task) for task in TASKS.values()):
                 layouts = {task.name: list(task.layout) for task in TASKS.values()}
@@ -240,11 +249,12 @@ def _joined(
         rows[cell.name] = row
     for cell in todo:
         row, job = rows[cell.name], cell.job
+        checkpoint = grid.reference_checkpoint or job.checkpoint
         reference = next(
             other
             for other in todo
             if other.planner == grid.reference
             and (other.shift, other.job.task, other.job.checkpoint, other.job.loop)
-            == (cell.shift, job.task, job.checkpoint, job.loop)
+            == (cell.shift, job.task, checkpoint, job.loop)
         )
         yield row | {"against_reference": compare(row, rows[reference.name])}

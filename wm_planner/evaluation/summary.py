@@ -134,11 +134,19 @@ def markdown(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def comparison_table(rows: list[dict[str, Any]], reference: str) -> str:
-    """A Markdown table of a grid's rows, each with 'against_reference', what `compare` says."""
+def comparison_table(
+    rows: list[dict[str, Any]], reference: str, reference_checkpoint: str | None = None
+) -> str:
+    """A Markdown table of a grid's rows, each with 'against_reference', what `compare` says.
+
+    Args:
+        rows: of a grid.
+        reference, reference_checkpoint: see `Grid`.
+    """
+    name = " ".join(filter(None, (reference_checkpoint, reference)))
     columns = (
         "task | shift | checkpoint | mode | planner | success | 95 % interval | s/plan p50 | p99 "
-        f"| time / {reference}'s | success - {reference}'s (95 % interval) | p"
+        f"| time / {name}'s | success - {name}'s (95 % interval) | p"
     )
     lines = [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|"]
     for row in rows:
@@ -153,7 +161,8 @@ def comparison_table(rows: list[dict[str, Any]], reference: str) -> str:
             f"{percent(pair['difference'])} ({' to '.join(ends)})",
             f"{pair['p_value']:.2g}",
         ]
-        if row["planner"] == reference:
+        own = reference_checkpoint in (None, row["checkpoint"])
+        if own and row["planner"] == reference:
             cells[-3:] = ["1", "", ""]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
