@@ -104,7 +104,10 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
         (dict(planners={"cem": {"num_sample": 3}}), "planners: cem: unknown key 'num_sample'"),
         (dict(modes=["mpcs"]), "unknown mode 'mpcs'. Did you mean 'mpc'?"),
         (dict(reference="mppi"), "reference: 'mppi' is none of the planners"),
-        (dict(reference_checkpoint="bas"), "'bas' is none of wall's checkpoints. Did you mean 'base'?"),
+        (
+            dict(reference_checkpoint="bas"),
+            "'bas' is none of wall's checkpoints. Did you mean 'base'?",
+        ),
         (dict(shifts={"x": {"gian": 1}}), "shifts: x: unknown key 'gian'. Did you mean 'gain'?"),
         (dict(shifts={"x": {"maze": "u", "door_y": 9}}), "shifts: x: no task has this layout"),
         (dict(episodes=0), "episodes must be at least 1, got 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -21,12 +22,14 @@ from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import ModelConfig  # noqa: E402
 from wm_planner.nodes.planner_node import PlannerNode  # noqa: E402
+from wm_planner.planning.seen import Eye  # noqa: E402
 from wm_planner.ros.conversions import (  # noqa: E402
     image_message,
     joint_state_message,
     to_ns,
 )
 from wm_planner.ros.qos import COMMAND, LATCHED, RELIABLE  # noqa: E402
+from wm_planner.runtime.goal_planner import GoalPlanner  # noqa: E402
 
 SIZE = 32
 NAMES = ("slide_x/position", "slide_y/position")
@@ -41,6 +44,12 @@ def checkpoint(tmp_path_factory):
     statistics = ((0.0, 0.0), (0.5, 0.5), (32.0, 32.0), (12.0, 12.0))
     bundle = Bundle(model, Preprocess(SIZE, 5, *statistics), "wall", {"num_iterations": 3})
     return str(save_bundle(bundle, tmp_path_factory.mktemp("models") / "random"))
+
+
+@pytest.fixture(params=["before the plan", "beside the plan"])
+def encoding(request, monkeypatch):
+    """Both ways to encode; the second is a GPU's, but the threads are the same anywhere."""
+    monkeypatch.setattr(Eye, "is_beside", request.param == "beside the plan")
 
 
 class Peer:
@@ -103,6 +112,7 @@ def rows(plan: JointTrajectory) -> np.ndarray:
     return np.array([list(point.velocities) for point in plan.points])
 
 
+@pytest.mark.usefixtures("encoding")
 def test_plan_is_stamped_bounded_repeatable_and_drawn(graph, checkpoint):
     peer = Peer(graph, checkpoint)
     peer.goal(100)
@@ -123,6 +133,7 @@ def test_plan_is_stamped_bounded_repeatable_and_drawn(graph, checkpoint):
     assert np.array_equal(rows(again), actions)
 
 
+@pytest.mark.usefixtures("encoding")
 def test_cleared_goal_ends_planning(graph, checkpoint):
     peer = Peer(graph, checkpoint)
     peer.goal(100)
@@ -156,6 +167,7 @@ def test_goal_file_of_another_size_names_both(graph, checkpoint, tmp_path):
         node.start()
 
 
+@pytest.mark.usefixtures("encoding")
 def test_deactivation_ends_the_plan_and_activation_begins_again(graph, checkpoint):
     peer = Peer(graph, checkpoint)
     peer.goal(100)
@@ -173,15 +185,16 @@ def test_deactivation_ends_the_plan_and_activation_begins_again(graph, checkpoin
     assert np.array_equal(again, first)
 
 
+@pytest.mark.usefixtures("encoding")
 def test_cleanup_and_configure_give_one_fresh_planner(graph, checkpoint):
     peer = Peer(graph, checkpoint)
     peer.goal(100)
     graph.until(lambda: peer.accepted, "the goal")
     first = rows(peer.plan_for(10**9))
-    worker = peer.planner._worker
+    workers = peer.planner._workers
     for step in ("deactivate", "cleanup"):
         getattr(peer.planner, f"trigger_{step}")()
-    assert not worker._thread.is_alive()
+    assert workers and not any(worker._thread.is_alive() for worker in workers)
     peer.planner.start()
     graph.until(
         lambda: all(p.get_subscription_count() == 1 for p in (peer._image, peer._goal)), "one each"
@@ -256,6 +269,7 @@ def test_failed_configure_can_be_tried_again(graph, checkpoint, tmp_path):
     graph.until(lambda: node.count_publishers("plan") == 1, "the publisher")
 
 
+@pytest.mark.usefixtures("encoding")
 def test_another_goal_ends_the_plan_for_the_one_before(graph, checkpoint):
     peer = Peer(graph, checkpoint)
     peer.goal(100)
@@ -264,6 +278,34 @@ def test_another_goal_ends_the_plan_for_the_one_before(graph, checkpoint):
     peer.goal(200)
     graph.until(lambda: not peer.plans[-1].points, "the empty plan")
     assert to_ns(peer.plans[-1].header.stamp) == 200
+
+
+def test_an_image_that_comes_during_a_plan_is_encoded_by_its_end(graph, checkpoint, monkeypatch):
+    monkeypatch.setattr(Eye, "is_beside", True)
+    peer = Peer(graph, checkpoint)
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the goal")
+    planning, encoded = threading.Event(), threading.Event()
+    call, encode = GoalPlanner.__call__, GoalPlanner.encode
+
+    def slow_plan(self, goal, seen, *args):
+        planning.set()
+        assert encoded.wait(20), "nothing was encoded while this was planned"
+        return call(self, goal, seen, *args)
+
+    def watched_encode(self, observation):
+        seen = encode(self, observation)
+        if observation.stamp_ns == 2 * 10**9:
+            encoded.set()
+        return seen
+
+    monkeypatch.setattr(GoalPlanner, "__call__", slow_plan)
+    monkeypatch.setattr(GoalPlanner, "encode", watched_encode)
+    peer.observe(10**9)
+    graph.until(planning.is_set, "the first plan's beginning")
+    peer.observe(2 * 10**9)
+    graph.until(lambda: len(peer.whole()) == 2, "both plans")
+    assert [to_ns(plan.header.stamp) for plan in peer.whole()] == [10**9, 2 * 10**9]
 
 
 @pytest.mark.parametrize("lockstep", [True, False])

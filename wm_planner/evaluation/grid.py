@@ -90,7 +90,7 @@ class Grid:
             if self.reference_checkpoint not in (None, *names):
                 raise ValueError(
                     f"reference_checkpoint: '{self.reference_checkpoint}' is none of "
-                    f"{task}'s checkpoints.{suggest(self.reference_checkpoint, names)}"
+                    f"{task}'s checkpoints.{suggest(str(self.reference_checkpoint), names)}"
                 )
         for name in self.shifts:
             if not any(self.shifts_of(name).fits(task) for task in TASKS.values()):

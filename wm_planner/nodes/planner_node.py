@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image, JointState
@@ -30,6 +30,9 @@ from wm_planner.runtime.goal_tracker import GoalTracker
 from wm_planner.runtime.worker import LatestWorker
 from wm_planner.types import Goal, Observation
 
+if TYPE_CHECKING:
+    from wm_planner.planning.seen import Seen
+
 STATUS = "planner_node: plan"
 
 
@@ -41,7 +44,7 @@ class PlannerNode(ManagedNode):
         self._active = False
         self._goals = GoalTracker()
         self._planned: tuple[Goal, JointTrajectory] | None = None
-        self._worker: LatestWorker[Any, Any] | None = None
+        self._workers: list[LatestWorker[Any, Any]] = []  # each hands its results to the next
 
     def configure(self) -> None:
         """Load the checkpoint and plan once, so that the first real plan is not the slow one."""
@@ -63,13 +66,19 @@ class PlannerNode(ManagedNode):
         self.create_subscription(Image, "goal/image", self._on_goal, LATCHED)
         self.create_subscription(JointState, "goal/joint_states", self._on_goal_state, LATCHED)
 
-        def work(item: tuple[Goal, Observation], should_stop: Any) -> PlanResult:
+        def work(item: tuple[Goal, Observation | Seen], should_stop: Any) -> PlanResult:
             stamp_ns, age_s = item[1].stamp_ns, None
             if not self.config.lockstep:
                 age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
             return planner(*item, should_stop, age_s)
 
-        self._worker = LatestWorker(work, self._on_plan, self._on_failure, "planner")
+        def encode(item: tuple[Goal, Observation], should_stop: Any) -> tuple[Goal, Seen]:
+            return item[0], planner.encode(item[1])
+
+        last = LatestWorker(work, self._on_plan, self._on_failure, "planner")
+        self._workers = [last]
+        if planner.encodes_beside:  # an image that comes during a plan is encoded by its end
+            self._workers.insert(0, LatestWorker(encode, last.submit, self._on_failure, "encoder"))
         if picture is not None:
             self._goals.put_image(picture, 0)
             self._accept_goal()
@@ -83,21 +92,25 @@ class PlannerNode(ManagedNode):
         if not self._active:
             return
         self._active, self._planned = False, None
-        if self._worker is not None:
-            self._worker.reset()
+        self._reset()
         self._plan.publish(JointTrajectory())
 
     def cleanup(self) -> None:
         """Let go of model and goal."""
         self.close()
-        self._worker = None
+        self._workers = []
         self._goals = GoalTracker()
 
     def close(self) -> None:
-        """End the worker."""
+        """End the workers."""
         self.deactivate()
-        if self._worker is not None:
-            self._worker.stop()
+        for worker in self._workers:
+            worker.stop()
+
+    def _reset(self) -> None:
+        """Make everything worthless that is asked for and not done."""
+        for worker in self._workers:
+            worker.reset()
 
     def _on_image(self, message: Image) -> None:
         stamp_ns = to_ns(message.header.stamp)
@@ -154,8 +167,7 @@ class PlannerNode(ManagedNode):
 
     def _begin_goal(self, header: Header) -> None:
         """Forget everything that belongs to the goal before; nothing of it may be followed."""
-        if self._worker is not None:
-            self._worker.reset()
+        self._reset()
         self._assembler.clear()
         self._planned = None
         if self._active:
@@ -169,11 +181,11 @@ class PlannerNode(ManagedNode):
 
     def _try_plan(self) -> None:
         goal = self._goals.goal
-        if not self._active or goal is None or self._worker is None:
+        if not self._active or goal is None or not self._workers:
             return
         observation = self._assembler.take()
         if observation is not None:
-            self._worker.submit((goal, observation))
+            self._workers[0].submit((goal, observation))
 
     def _on_plan(self, result: PlanResult) -> None:
         plan = result.plan

@@ -20,6 +20,7 @@ from wm_planner.planning.init_network import starting_network
 from wm_planner.planning.objective import frame_weights
 from wm_planner.planning.problem import Problem
 from wm_planner.planning.registry import make_solver
+from wm_planner.planning.seen import Eye, Seen
 from wm_planner.planning.solver import SolverResult, StopFn
 from wm_planner.planning.starting_points import StartingPoints
 from wm_planner.tasks import get_task
@@ -34,17 +35,13 @@ class PlanDetail:
         initial_cost: cost of the starting point.
         num_evaluations: rollouts made.
         actions: (1, H, A) standardised model actions.
-        now: (1, T, ...) latent of the observation.
-        past_actions: (1, T - 1, A) standardised, or None.
-        stamp_ns: capture time of the observation.
+        seen: what it was planned from.
     """
 
     initial_cost: float
     num_evaluations: int
     actions: Tensor
-    now: Latent
-    past_actions: Tensor | None
-    stamp_ns: int
+    seen: Seen
 
 
 class Planner:
@@ -69,6 +66,7 @@ class Planner:
         self._solver = make_solver(config)
         self.adaptation = Adaptation(bundle.model, config, round(self.task.model_dt_s * 1e9))
         self.engine = Engine(self.adaptation.model, config)
+        self._eye = Eye(bundle)
         self._network = starting_network(bundle, config)
         low, high = bundle.preprocess.action_bounds(self.task.action_low, self.task.action_high)
         if not config.bounded:
@@ -81,6 +79,11 @@ class Planner:
         self._rest = bundle.preprocess.normalise_actions(rest).to(bundle.device)
         self._starts = StartingPoints(config, self._rest, self.task.action_size)
         self.clear()
+
+    @property
+    def encodes_beside(self) -> bool:
+        """Whether `encode` in another thread does not hold up a plan."""
+        return self._eye.is_beside
 
     @property
     def dt_ns(self) -> int:
@@ -110,17 +113,23 @@ class Planner:
             self._goal = self.bundle.encode_goal(goal)
         self._alpha = self.alpha if goal.proprio is not None else 0.0
 
+    def encode(self, observation: Observation) -> Seen:
+        """What the model sees of an observation. Frames beyond the newest are used by 'history'
+        rollouts and adaptation.
+        """
+        with self.engine.encoding():
+            return self._eye(observation)
+
     def plan(
         self,
-        observation: Observation,
+        observation: Observation | Seen,
         should_stop: StopFn | None = None,
         num_committed: int = 0,
     ) -> Plan:
         """Plan from an observation.
 
         Args:
-            observation: its stamp becomes the plan's; frames beyond the newest are used by
-                'history' rollouts and adaptation.
+            observation: encoded or not; its stamp becomes the plan's.
             should_stop: see `Solver.solve`.
             num_committed: see `plan_latents`.
 
@@ -133,20 +142,16 @@ class Planner:
         """
         if self._goal is None:
             raise PlanningError("no goal is set: send a goal image first")
-        with self.engine.encoding():
-            now = self.bundle.encode_observation(observation)
-        past = None
-        if observation.actions is not None:
-            normalise = self.bundle.preprocess.normalise_actions
-            past = normalise(observation.actions)[None].to(self.bundle.device)
-        self.adaptation.learn(now, past, observation.stamp_ns)
+        seen = observation if isinstance(observation, Seen) else self.encode(observation)
+        seen.wait()
+        self.adaptation.learn(seen.now, seen.past_actions, seen.stamp_ns)
         result = self.plan_latents(
-            now,
+            seen.now,
             self._goal,
-            self._warm_start(observation.stamp_ns),
+            self._warm_start(seen.stamp_ns),
             self._replans,
             self._generator,
-            past_actions=past,
+            past_actions=seen.past_actions,
             alpha=self._alpha,
             should_stop=should_stop,
             num_committed=num_committed,
@@ -155,13 +160,11 @@ class Planner:
             float(result.initial_costs[0]),
             result.num_evaluations,
             result.actions,
-            now,
-            past,
-            observation.stamp_ns,
+            seen,
         )
         self._replans += 1
         rows = self.raw_actions(result.actions)[0].cpu().numpy()
-        return Plan(observation.stamp_ns, self.dt_ns, rows, float(result.costs[0]))
+        return Plan(seen.stamp_ns, self.dt_ns, rows, float(result.costs[0]))
 
     def is_warm(self, stamp_ns: int) -> bool:
         """Whether a plan from an observation of that time would begin with the last one."""
@@ -175,9 +178,9 @@ class Planner:
         """
         if self.last is None:
             raise PlanningError("there is no plan to imagine yet")
-        detail = self.last
+        seen, actions = self.last.seen, self.last.actions
         with torch.no_grad(), self.engine.products():
-            return self.engine.rollout(detail.now, detail.actions, detail.past_actions)
+            return self.engine.rollout(seen.now, actions, seen.past_actions)
 
     def plan_latents(
         self,
@@ -240,7 +243,7 @@ class Planner:
         """(1, H, A) what is left of the last plan at `stamp_ns`; None when nothing is."""
         if self.last is None or not self.config.warm_start:
             return None
-        num_raw = round((stamp_ns - self.last.stamp_ns) / self.dt_ns)
+        num_raw = round((stamp_ns - self.last.seen.stamp_ns) / self.dt_ns)
         if not 0 <= num_raw < self.config.horizon * self.bundle.preprocess.frame_skip:
             return None
         return self.shift(self.last.actions, num_raw)

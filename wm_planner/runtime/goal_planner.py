@@ -13,6 +13,7 @@ from wm_planner.errors import ConfigError
 from wm_planner.types import Goal, Observation, Plan
 
 if TYPE_CHECKING:
+    from wm_planner.planning.seen import Seen
     from wm_planner.planning.solver import StopFn
 
 
@@ -121,10 +122,19 @@ class GoalPlanner:
         self._planner.clear()
         self._goal = None
 
+    @property
+    def encodes_beside(self) -> bool:
+        """Whether `encode` in another thread does not hold up a plan."""
+        return self._planner.encodes_beside
+
+    def encode(self, observation: Observation) -> Seen:
+        """What the model sees of an observation."""
+        return self._planner.encode(observation)
+
     def __call__(
         self,
         goal: Goal,
-        observation: Observation,
+        observation: Observation | Seen,
         should_stop: StopFn | None = None,
         age_s: float | None = None,
     ) -> PlanResult:
@@ -132,7 +142,7 @@ class GoalPlanner:
 
         Args:
             goal: where to go.
-            observation: where the robot is.
+            observation: where the robot is, encoded or not.
             should_stop: see `Solver.solve`.
             age_s: seconds since the observation was made, of a robot that goes on meanwhile: the
                 actions that will be due before this plan is there stay those of the last plan, or

@@ -1,0 +1,77 @@
+"""An observation as the model sees it, encoded where the planner does not wait for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from wm_planner.models.bundle import Bundle
+from wm_planner.models.world_model import Latent
+from wm_planner.types import Observation
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An encoded observation.
+
+    Attributes:
+        now: (1, T, ...) latent.
+        past_actions: (1, T - 1, A) standardised, or None.
+        stamp_ns: capture time of the newest frame.
+        ready: on a GPU, what comes after the encoding in the stream that does it.
+    """
+
+    now: Latent
+    past_actions: Tensor | None
+    stamp_ns: int
+    ready: torch.cuda.Event | None = None
+
+    def wait(self) -> None:
+        """Let what is issued from here on, in the current stream, come after the encoding."""
+        if self.ready is None:
+            return
+        stream = torch.cuda.current_stream(self.now.visual.device)
+        stream.wait_event(self.ready)
+        for tensor in (self.now.visual, self.now.proprio, self.past_actions):
+            if tensor is not None:
+                tensor.record_stream(stream)  # or its memory may be taken before it is read
+
+
+class Eye:
+    """Encodes observations; on a GPU in a stream beside the one that plans.
+
+    Args:
+        bundle: whose encoder.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._side = None
+        if bundle.device.type == "cuda":
+            self._side = torch.cuda.Stream(bundle.device)
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether another thread may encode while one plans, and gain by it.
+
+        On a CPU both would take the same cores, and the libraries chosen for the planner's products
+        hold for the whole process.
+        """
+        return self._side is not None
+
+    def __call__(self, observation: Observation) -> Seen:
+        """Encode."""
+        if self._side is None:
+            return self._encode(observation)
+        with torch.cuda.stream(self._side):
+            return replace(self._encode(observation), ready=self._side.record_event())
+
+    def _encode(self, observation: Observation) -> Seen:
+        past = None
+        if observation.actions is not None:
+            normalise = self._bundle.preprocess.normalise_actions
+            past = normalise(observation.actions)[None].to(self._bundle.device)
+        latent = self._bundle.encode_observation(observation)
+        return Seen(latent, past, observation.stamp_ns)
