@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
-        "results", help="evaluate tasks x checkpoints x planners x modes into one table"
+        "results", help="evaluate tasks x checkpoints x planners x loops into one table"
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML, see config/results.yaml")
     parser.add_argument(
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     }
     content = {**origin, "machine": machine, "grid": to_dict(grid), "rows": rows}
     write_json(args.output / "results.json", content)
-    table = comparison_table(rows, grid.reference, grid.reference_checkpoint)
+    table = comparison_table(rows, str(grid.reference))
     (args.output / "results.md").write_text(table)
     print(table, end="")
     return 0

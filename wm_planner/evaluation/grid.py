@@ -1,4 +1,4 @@
-"""Tasks x checkpoints x planners x modes: the results that the documents quote, from one file."""
+"""Tasks x checkpoints x planners x loops: the results that the documents quote, from one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wm_planner.config import from_dict, suggest
-from wm_planner.evaluation.episodes import MODES, Loop
+from wm_planner.evaluation.episodes import Loop
 from wm_planner.evaluation.goals import sample_problems
 from wm_planner.evaluation.job import Job, default_batch
 from wm_planner.evaluation.problems import Problems
@@ -38,6 +38,22 @@ class Quick:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What each cell is compared with, on the same targets.
+
+    Attributes:
+        planner, checkpoint, loop: of the other cell; None: the cell's own.
+    """
+
+    planner: str | None = None
+    checkpoint: str | None = None
+    loop: str | None = None
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.checkpoint, self.planner, self.loop)))
+
+
+@dataclass(frozen=True)
 class Grid:
     """What to run.
 
@@ -45,10 +61,8 @@ class Grid:
         checkpoints: names or directories of each task's checkpoints.
         planners: settings of each planner, changing those that the checkpoint recommends. The key
             is a solver's name, or any name when 'solver' is among the settings.
-        modes: 'open-loop', 'mpc', or both.
-        reference: planner that the others are compared with, on the same targets.
-        reference_checkpoint: where the compared planner takes its model from; None: each
-            checkpoint is compared with itself.
+        loops: how plans are executed, by a name of your own: keys of `Loop`.
+        reference: see `Reference`.
         shifts: differences from the trained world, by a name of your own. One of a layout that a
             task does not have is left out for it.
         episodes: problems of each cell, the same for all of a task.
@@ -60,9 +74,8 @@ class Grid:
 
     checkpoints: dict
     planners: dict
-    modes: tuple[str, ...] = MODES
-    reference: str = "cem"
-    reference_checkpoint: str | None = None
+    loops: dict = field(default_factory=lambda: {"open-loop": {"mode": "open-loop"}, "mpc": {}})
+    reference: Reference = field(default_factory=Reference)
     shifts: dict = field(default_factory=lambda: {"none": {}})
     episodes: int = 50
     timing_episodes: int = 3
@@ -78,20 +91,9 @@ class Grid:
             solver = (settings or {}).get("solver", name)
             if solver not in SOLVERS:
                 raise ValueError(f"planners: {name}: unknown solver.{suggest(solver, SOLVERS)}")
-        for mode in self.modes:
-            if mode not in MODES:
-                raise ValueError(f"modes: unknown mode '{mode}'.{suggest(mode, MODES)}")
-        if self.reference not in self.planners:
-            raise ValueError(
-                f"reference: '{self.reference}' is none of the planners."
-                f"{suggest(self.reference, self.planners)}"
-            )
-        for task, names in self.checkpoints.items():
-            if self.reference_checkpoint not in (None, *names):
-                raise ValueError(
-                    f"reference_checkpoint: '{self.reference_checkpoint}' is none of "
-                    f"{task}'s checkpoints.{suggest(str(self.reference_checkpoint), names)}"
-                )
+        for name in self.loops:
+            self.loop_of(name, Shifts())
+        self._check_reference()
         for name in self.shifts:
             if not any(self.shifts_of(name).fits(task) for task in TASKS.values()):
                 layouts = {task.name: list(task.layout) for task in TASKS.values()}
@@ -99,6 +101,27 @@ class Grid:
         for name in ("episodes", "timing_episodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def _check_reference(self) -> None:
+        of = self.reference
+        named = [("planner", of.planner, "the planners", self.planners)]
+        named += [("loop", of.loop, "the loops", self.loops)]
+        for task, names in self.checkpoints.items():
+            named += [("checkpoint", of.checkpoint, f"{task}'s checkpoints", names)]
+        for key, value, where, known in named:
+            if value is not None and value not in known:
+                raise ValueError(
+                    f"reference: {key} '{value}' is none of {where}.{suggest(value, known)}"
+                )
+
+    def loop_of(self, name: str, shifts: Shifts) -> Loop:
+        """The loop of a name, in a world of those shifts.
+
+        Raises:
+            ConfigError: a key or value that cannot be used.
+        """
+        loop = from_dict(Loop, self.loops[name] or {}, f"loops: {name}")
+        return replace(loop, delayed_frames=max(loop.delayed_frames, shifts.delayed_frames))
 
     def shifts_of(self, name: str) -> Shifts:
         """The shift of a name.
@@ -130,7 +153,15 @@ class Cell:
     name: str
     planner: str
     shift: str
+    loop: str
     job: Job
+
+    def is_compared_with(self, other: Cell, reference: Reference) -> bool:
+        """Whether `other` is this cell's reference."""
+        mine = self.job.task, self.shift, self.planner, self.job.checkpoint, self.loop
+        theirs = other.job.task, other.shift, other.planner, other.job.checkpoint, other.loop
+        wanted = None, None, reference.planner, reference.checkpoint, reference.loop
+        return all(b == (w or a) for a, b, w in zip(mine, theirs, wanted, strict=True))
 
 
 def cells(grid: Grid, device: str) -> list[Cell]:
@@ -140,12 +171,12 @@ def cells(grid: Grid, device: str) -> list[Cell]:
         WmPlannerError: a checkpoint is missing, or a setting cannot be used.
     """
     return [
-        _cell(grid, device, task, str(checkpoint), mode, planner, shift)
+        _cell(grid, device, task, str(checkpoint), loop, planner, shift)
         for task, checkpoints in grid.checkpoints.items()
         for shift in grid.shifts
         if grid.shifts_of(shift).fits(get_task(task))
         for checkpoint in checkpoints
-        for mode in grid.modes
+        for loop in grid.loops
         for planner in grid.planners
     ]
 
@@ -170,7 +201,7 @@ def run_grid(
 
     Returns:
         A row for each cell: its result, seconds per plan measured alone, and the paired comparison
-        with the reference planner.
+        with its reference, None where the cell is that itself.
 
     Raises:
         WmPlannerError: a cell cannot be run; `output` keeps the others.
@@ -197,14 +228,14 @@ def run_grid(
 
 
 def _cell(
-    grid: Grid, device: str, task: str, checkpoint: str, mode: str, planner: str, shift: str
+    grid: Grid, device: str, task: str, checkpoint: str, loop_name: str, planner: str, shift: str
 ) -> Cell:
     card = read_card(resolve_checkpoint(checkpoint, task) / CARD)
     changes = {"solver": planner, "seed": grid.seed, **(grid.planners[planner] or {})}
     settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     config = planner_config(card["planner"], settings, f"planners: {planner}")
     shifts = grid.shifts_of(shift)
-    loop = Loop(mode, delayed_frames=shifts.delayed_frames)
+    loop = grid.loop_of(loop_name, shifts)
     job = Job(
         task=task,
         checkpoint=checkpoint,
@@ -216,8 +247,8 @@ def _cell(
         batch_size=default_batch(config, loop),
         device=device,
     )
-    name = "-".join([task, Path(checkpoint).name, mode, planner, shift])
-    return Cell(name, planner, shift, job)
+    name = "-".join([task, Path(checkpoint).name, loop_name, planner, shift])
+    return Cell(name, planner, shift, loop_name, job)
 
 
 def _world(cell: Cell) -> tuple[str, Shifts]:
@@ -243,18 +274,11 @@ def _joined(
     grid: Grid, todo: list[Cell], rows: dict[str, Row], timings: dict[str, Row]
 ) -> Iterator[Row]:
     for cell in todo:
-        row = rows[cell.name] | {"planner": cell.planner, "shift": cell.shift}
+        row = rows[cell.name] | {"planner": cell.planner, "shift": cell.shift, "loop": cell.loop}
         for key in ("plan_seconds_p50", "plan_seconds_p99"):
             row[key] = timings[cell.name][key]
         rows[cell.name] = row
     for cell in todo:
-        row, job = rows[cell.name], cell.job
-        checkpoint = grid.reference_checkpoint or job.checkpoint
-        reference = next(
-            other
-            for other in todo
-            if other.planner == grid.reference
-            and (other.shift, other.job.task, other.job.checkpoint, other.job.loop)
-            == (cell.shift, job.task, checkpoint, job.loop)
-        )
-        yield row | {"against_reference": compare(row, rows[reference.name])}
+        other = next(c for c in todo if cell.is_compared_with(c, grid.reference))
+        pair = None if other is cell else compare(rows[cell.name], rows[other.name])
+        yield rows[cell.name] | {"against_reference": pair}

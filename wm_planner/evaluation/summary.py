@@ -134,36 +134,30 @@ def markdown(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def comparison_table(
-    rows: list[dict[str, Any]], reference: str, reference_checkpoint: str | None = None
-) -> str:
-    """A Markdown table of a grid's rows, each with 'against_reference', what `compare` says.
-
-    Args:
-        rows: of a grid.
-        reference, reference_checkpoint: see `Grid`.
-    """
-    name = " ".join(filter(None, (reference_checkpoint, reference)))
+def comparison_table(rows: list[dict[str, Any]], reference: str) -> str:
+    """A Markdown table of a grid's rows, each with 'against_reference', what `compare` says."""
     columns = (
-        "task | shift | checkpoint | mode | planner | success | 95 % interval | s/plan p50 | p99 "
-        f"| time / {name}'s | success - {name}'s (95 % interval) | p"
+        "task | shift | checkpoint | loop | planner | success | 95 % interval | s/plan p50 | p99 "
+        f"| time / {reference}'s | success - {reference}'s (95 % interval) | p"
     )
     lines = [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|"]
     for row in rows:
-        pair = row["against_reference"]
-        ends = (percent(pair[f"difference_{end}"]) for end in ("low", "high"))
         cells = [
-            *(row[key] for key in ("task", "shift", "checkpoint", "mode", "planner")),
+            *(row[key] for key in ("task", "shift", "checkpoint", "loop", "planner")),
             f"{percent(row['success_rate'])} ({row['successes']}/{row['episodes']})",
             f"{percent(row['interval_low'])} to {percent(row['interval_high'])}",
             *(f"{row[f'plan_seconds_{p}']:.3g}" for p in ("p50", "p99")),
-            f"{pair['time_ratio']:.2g}",
-            f"{percent(pair['difference'])} ({' to '.join(ends)})",
-            f"{pair['p_value']:.2g}",
         ]
-        own = reference_checkpoint in (None, row["checkpoint"])
-        if own and row["planner"] == reference:
-            cells[-3:] = ["1", "", ""]
+        pair = row["against_reference"]
+        if pair is None:
+            cells += ["1", "", ""]
+        else:
+            ends = (percent(pair[f"difference_{end}"]) for end in ("low", "high"))
+            cells += [
+                f"{pair['time_ratio']:.2g}",
+                f"{percent(pair['difference'])} ({' to '.join(ends)})",
+                f"{pair['p_value']:.2g}",
+            ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
