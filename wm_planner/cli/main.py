@@ -28,6 +28,7 @@ COMMANDS = {
     "train": "wm_planner.cli.train",
     "finetune": "wm_planner.cli.finetune",
     "import": "wm_planner.cli.import_",
+    "export": "wm_planner.cli.export",
     "info": "wm_planner.cli.info",
 }
 

@@ -1,0 +1,82 @@
+"""Checkpoints in half the bytes: the same model to float16's rounding, and nothing else lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from wm_planner.cli import main as cli
+from wm_planner.models.bundle import Bundle, build_model
+from wm_planner.models.checkpoint import load_bundle, save_bundle
+from wm_planner.models.init_network import InitNetwork
+from wm_planner.models.predictor import PredictorConfig
+from wm_planner.models.preprocess import Preprocess
+from wm_planner.models.world_model import ModelConfig
+
+RECIPES = Path(__file__).parents[2] / "config" / "train"
+
+
+def trained() -> Bundle:
+    """A random model of Wall, with everything that a checkpoint may have."""
+    torch.manual_seed(0)
+    predictor = PredictorConfig(depth=1, heads=2, dim_head=8, mlp_dim=32, dropout=0.0, width=16)
+    config = ModelConfig(32, 1, 16, 8, 10, 2, predictor=predictor, decoder="small")
+    preprocess = Preprocess(32, 5, (0.0, 0.0), (0.5, 0.5), (32.0, 32.0), (12.0, 12.0))
+    network = InitNetwork.for_model(config, 5)
+    planner, info = {"num_iterations": 3}, {"minutes": 2.0}
+    return Bundle(build_model(config), preprocess, "wall", planner, info, network)
+
+
+def export(source: Path, *more: str) -> int:
+    return cli.main(["export", str(source), "--output", str(source) + "-half", *more])
+
+
+def size(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+
+
+def test_half_the_bytes_and_the_same_model(tmp_path) -> None:
+    source = save_bundle(trained(), tmp_path / "trained")
+    assert export(source) == 0
+    half = tmp_path / "trained-half"
+    assert size(half) < 0.6 * size(source)  # the headers stay
+    before, after = load_bundle(source), load_bundle(half)
+    assert (after.planner, after.info["minutes"]) == (before.planner, 2.0)
+    assert "float16" in after.info["stored"] and "stored" not in before.info
+    modules = (before.model, after.model), (before.init_network, after.init_network)
+    for old, new in modules:
+        for key, value in new.state_dict().items():
+            assert value.dtype == old.state_dict()[key].dtype  # loaded as ever
+            torch.testing.assert_close(value, old.state_dict()[key], rtol=1e-3, atol=1e-7)
+
+
+def test_the_planner_of_a_recipe(tmp_path) -> None:
+    source = save_bundle(trained(), tmp_path / "trained")
+    assert export(source, "--recipe", str(RECIPES / "wall.yaml")) == 0
+    planner = load_bundle(tmp_path / "trained-half").planner
+    assert planner["gbp"] == {"num_iterations": 60, "warm_iterations": 20}
+
+
+@pytest.mark.parametrize(
+    ("value", "more", "message"),
+    [
+        (1e5, (), "'action_encoder.patch_embed.weight' has values that float16 cannot hold"),
+        (float("nan"), (), "has values that float16 cannot hold"),
+        (0.0, ("--recipe", str(RECIPES / "pusht.yaml")), "is for task 'wall'"),
+    ],
+)
+def test_what_cannot_be_exported_is_named(tmp_path, capsys, value, more, message) -> None:
+    bundle = trained()
+    with torch.no_grad():
+        next(iter(bundle.model.action_encoder.parameters())).fill_(value)
+    assert export(save_bundle(bundle, tmp_path / "trained"), *more) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "trained-half").exists()
+
+
+def test_nothing_is_overwritten(tmp_path, capsys) -> None:
+    source = save_bundle(trained(), tmp_path / "trained")
+    assert (export(source), export(source)) == (0, 2)
+    assert "exists already" in capsys.readouterr().err
