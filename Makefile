@@ -15,7 +15,9 @@ test: gl $(STAMP)
 # Goes on where it was left.
 results: gl $(STAMP)
 	$(BIN)/wm-planner results --config config/results.yaml --output runs/results
-	$(BIN)/wm-planner results --config config/shifts.yaml --output runs/shifts
+	@for name in checkpoints latency shifts; do \
+	    $(BIN)/wm-planner results --config config/$$name.yaml --output runs/$$name || exit 1; \
+	done
 	@for task in wall point_maze pusht; do for clock in lockstep realtime; do \
 	    run=runs/results/sim-$$task-$$clock; test -e $$run.json || $(BIN)/wm-planner sim --task $$task \
 	        --episodes 20 --clock $$clock --no-record --output $$run --json $$run.json || exit 1; \

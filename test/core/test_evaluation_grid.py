@@ -17,11 +17,10 @@ from wm_planner.errors import ConfigError, RenderError
 from wm_planner.evaluation.grid import Grid, _problems, cells, run_grid
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.summary import comparison_table
-from wm_planner.models.catalog import resolve_checkpoint
+from wm_planner.models.catalog import resolve_checkpoint, shipped_checkpoints
 from wm_planner.tasks.shifts import Shifts
 
 CONFIG = Path(__file__).parents[2] / "config" / "results.yaml"
-SHIFTS = CONFIG.with_name("shifts.yaml")
 
 
 def test_the_shipped_grid_covers_all_tasks_and_modes() -> None:
@@ -34,16 +33,30 @@ def test_the_shipped_grid_covers_all_tasks_and_modes() -> None:
 
 
 def test_the_shipped_shifts_change_every_task_in_many_ways() -> None:
-    grid = from_yaml(Grid, SHIFTS)
-    assert grid.episodes >= 100 and grid.reference.planner == "gbp"
+    grid = from_yaml(Grid, CONFIG.with_name("shifts.yaml"))
+    assert grid.episodes >= 100 and grid.reference.checkpoint == "base"
     found = cells(grid, "cpu")
     assert len({cell.name for cell in found}) == len(found)
     changed = {name for values in grid.shifts.values() for name in values}
     left_out = {"proprio_noise", "camera_y", "camera_zoom"}  # much like one that is there
     assert changed == {field.name for field in fields(Shifts)} - left_out
-    for task in grid.checkpoints:
-        of_task = {c.shift for c in found if c.job.task == task and c.planner == "adapted"}
+    for task, checkpoints in grid.checkpoints.items():
+        assert set(checkpoints) == {"base", "adversarial", "online"}
+        of_task = {c.shift for c in found if c.job.task == task}
         assert {"none", "obstacle"} < of_task and len(of_task) >= 13
+
+
+def test_the_shipped_checkpoints_are_all_compared() -> None:
+    grid = from_yaml(Grid, CONFIG.with_name("checkpoints.yaml"))
+    found = {f"{c.job.task}-{c.job.checkpoint}" for c in cells(grid, "cpu")}
+    assert found == set(shipped_checkpoints()) and grid.episodes >= 200
+
+
+def test_the_shipped_latencies_reach_what_cem_takes() -> None:
+    grid = from_yaml(Grid, CONFIG.with_name("latency.yaml"))
+    found = {(c.job.task, c.job.loop.latency) for c in cells(grid, "cpu")}
+    latencies = (None, 0.1, 0.2, 0.4, 1.0, 2.0, "measured")
+    assert found == {(task, latency) for task in grid.checkpoints for latency in latencies}
 
 
 def test_settings_and_shifts_reach_their_cells() -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from .domains import claim_domain
+
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2 (or the 'ros' extra)")
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 class Graph:
@@ -77,9 +78,9 @@ class Graph:
 
 @pytest.fixture(scope="session")
 def context() -> Iterator[rclpy.context.Context]:
-    """A context whose participant lives until the end; parallel workers use different domains."""
+    """A context whose participant lives until the end, in a domain of its own."""
     context = rclpy.context.Context()
-    rclpy.init(context=context, domain_id=30 + WORKER)
+    rclpy.init(context=context, domain_id=claim_domain())
     anchor = rclpy.create_node("anchor", context=context)  # a participant goes with its last node
     yield context
     anchor.destroy_node()

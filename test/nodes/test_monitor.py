@@ -19,7 +19,8 @@ from wm_planner.ros.conversions import command_message, image_message, plan_mess
 from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RELIABLE  # noqa: E402
 from wm_planner.types import Plan  # noqa: E402
 
-from .conftest import WORKER, Graph  # noqa: E402
+from .conftest import Graph  # noqa: E402
+from .domains import claim_domain  # noqa: E402
 
 SECOND = 10**9
 AXES = ("x", "y")
@@ -141,7 +142,7 @@ def test_a_planner_that_fails_is_reported(
 
 
 def test_waiting_has_an_end() -> None:
-    with Monitor(print, domain_id=40 + WORKER) as monitor:
+    with Monitor(print, domain_id=claim_domain()) as monitor:
         begin_s = time.monotonic()
         assert not monitor.spin_until(lambda: False, 0.2)
         assert 0.2 <= time.monotonic() - begin_s < 2.0

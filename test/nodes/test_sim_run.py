@@ -18,10 +18,10 @@ pytest.importorskip("mujoco")
 from wm_planner.data.bags import read_episode, read_messages  # noqa: E402
 from wm_planner.tasks import get_task  # noqa: E402
 
-from .conftest import WORKER  # noqa: E402
+from .domains import claim_domain  # noqa: E402
 
 QUICK = ["--set", "num_iterations=4", "--set", "warm_iterations=2"]
-ENVIRONMENT = {**os.environ, "ROS_DOMAIN_ID": str(80 + WORKER)}
+ENVIRONMENT = {**os.environ, "ROS_DOMAIN_ID": str(claim_domain())}
 
 
 def sim(*arguments: str, **options) -> subprocess.CompletedProcess[str]:

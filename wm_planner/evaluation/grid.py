@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wm_planner.config import from_dict, suggest
-from wm_planner.evaluation.episodes import Loop
+from wm_planner.evaluation.episodes import MEASURED, Loop
 from wm_planner.evaluation.goals import sample_problems
 from wm_planner.evaluation.job import Job, default_batch
 from wm_planner.evaluation.problems import Problems
@@ -216,7 +216,8 @@ def run_grid(
         starts(cell.name)
         which = problems[_world(cell)]
         record = RunDirectory(output / "cells" / cell.name, cell.job, origin)
-        evaluation = run_job(cell.job, which, record, processes)
+        alone = cell.job.loop.latency == MEASURED  # or one would wait for the other
+        evaluation = run_job(cell.job, which, record, 1 if alone else processes)
         rows[cell.name] = result_of(cell.job, grid.seed, which, evaluation)
     for cell in todo:
         starts(f"{cell.name}, timing")
