@@ -142,7 +142,8 @@ def test_evaluations_with_other_settings_are_others() -> None:
     ("change", "message"),
     [
         ({"rows": {"base": {"reference": "bse"}}}, "Did you mean 'base'"),
-        ({"model_error_runs": -1}, "must not be negative, got -1"),
+        ({"model_error_runs": -1}, "must be 0, for none, or at least 2, for an interval, got -1"),
+        ({"model_error_runs": 1}, "at least 2, for an interval, got 1"),
         ({"reference": "bse"}, "Did you mean 'base'"),
         ({"modes": ["mcp"]}, "Did you mean 'mpc'"),
         ({"rows": {"base": {"finetune": {}}}}, "'method' is missing"),

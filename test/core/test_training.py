@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from wm_planner.cli import main as cli
 from wm_planner.errors import CheckpointError, ConfigError, DatasetError
 from wm_planner.models.bundle import build_model
 from wm_planner.models.checkpoint import load_bundle, save_bundle
@@ -20,6 +21,7 @@ from wm_planner.training.encoder import (
     std_hinge,
     train_encoder,
 )
+from wm_planner.training.feature_cache import weights_sha256
 from wm_planner.training.latents import LatentTrajectories
 from wm_planner.training.losses import evaluate, rollout_loss
 from wm_planner.training.trainer import ModelTraining, build_untrained, train_model
@@ -52,6 +54,15 @@ def test_encoder_tokens_are_standardised(trained):
     store, bundle = trained[0], trained[4]
     tokens = bundle.model.encode_images(bundle.preprocess.images(store.images[0])[None])
     assert 0.3 < float(tokens.std()) < 3.0
+
+
+def test_an_exported_checkpoint_encodes_as_the_trained_one_did(trained, tmp_path):
+    bundle = trained[4]
+    source = save_bundle(bundle, tmp_path / "trained")
+    assert cli.main(["export", str(source), "--output", str(tmp_path / "half")]) == 0
+    exported = load_bundle(tmp_path / "half").model
+    assert weights_sha256(exported.encoder) == weights_sha256(bundle.model.encoder)
+    assert weights_sha256(exported.predictor) != weights_sha256(bundle.model.predictor)
 
 
 def test_the_seed_says_what_weights_training_begins_with(trained):

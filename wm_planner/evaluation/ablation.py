@@ -95,8 +95,11 @@ class Ablation:
                 raise ValueError(f"modes: unknown mode '{mode}'.{suggest(mode, MODES)}")
         if self.episodes < 1 or not self.seeds:
             raise ValueError("at least one episode and one seed are needed")
-        if self.model_error_runs < 0:
-            raise ValueError(f"model_error_runs must not be negative, got {self.model_error_runs}")
+        if self.model_error_runs < 0 or self.model_error_runs == 1:
+            raise ValueError(
+                "model_error_runs must be 0, for none, or at least 2, for an interval, "
+                f"got {self.model_error_runs}"
+            )
 
     def row(self, name: str) -> Row:
         """A row by its name."""

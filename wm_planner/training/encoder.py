@@ -183,10 +183,18 @@ def train_encoder(
     fit(learner, {"encoder": to_dict(config), "data": str(store.meta)}, output, machine)
     encoder, decoder = learner.encoder.eval(), learner.decoder
     _standardise(encoder, decoder, store.images, learner.rng, machine)
+    round_weights(encoder)
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"decoder.{k}": v for k, v in decoder.state_dict().items()}
     save_file({k: v.contiguous().cpu() for k, v in state.items()}, output / "encoder.safetensors")
     return encoder
+
+
+def round_weights(encoder: torch.nn.Module) -> None:
+    """Leave float16 numbers, so that an exported checkpoint (`wm-planner export`) encodes as the one
+    that was trained did: frames that were encoded once need not be again.
+    """
+    encoder.half().float()
 
 
 @torch.no_grad()
