@@ -191,8 +191,8 @@ def train_encoder(
 
 
 def round_weights(encoder: torch.nn.Module) -> None:
-    """Leave float16 numbers, so that an exported checkpoint (`wm-planner export`) encodes as the one
-    that was trained did: frames that were encoded once need not be again.
+    """Leave float16 numbers: a checkpoint exported with `wm-planner export` encodes as the one that
+    was trained, and what was encoded once need not be again.
     """
     encoder.half().float()
 
