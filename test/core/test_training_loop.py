@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from wm_planner.training.encoder import EncoderTraining, train_encoder  # noqa: 
 from wm_planner.training.learner import Schedule  # noqa: E402
 from wm_planner.training.machine import Machine  # noqa: E402
 from wm_planner.training.model_learner import ModelLearner  # noqa: E402
-from wm_planner.training.run_log import RunLog  # noqa: E402
+from wm_planner.training.run_log import RunLog, provenance  # noqa: E402
 from wm_planner.training.state import load_state  # noqa: E402
 
 from .training_world import dot_store, interrupted, metrics, tiny_checkpoint, weights  # noqa: E402
@@ -273,3 +274,10 @@ def test_bf16_trains(world, tmp_path):
     assert main(command(world, tmp_path / "run", "--bf16")) == 0
     losses = [line["loss"] for line in metrics(tmp_path / "run")]
     assert all(np.isfinite(losses))
+
+
+def test_the_command_that_is_written_down_can_be_run_again(monkeypatch) -> None:
+    arguments = ["finetune", "--set", "online.planner={num_restarts: 2}"]
+    monkeypatch.setattr("sys.argv", ["/somewhere/bin/wm-planner", *arguments])
+    command = provenance()["command"]
+    assert shlex.split(command) == ["wm-planner", *arguments]

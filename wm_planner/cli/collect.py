@@ -6,7 +6,6 @@ import argparse
 import functools
 import logging
 import multiprocessing
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.data.store import write_store
     from wm_planner.errors import ConfigError
     from wm_planner.tasks import get_task
+    from wm_planner.training.run_log import command_line
 
     task = get_task(args.task)
     if min(args.num_trajectories, args.steps, args.workers) < 1 or args.seed < 0:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         "task": args.task,
         "seed": args.seed,
         "frame_skip": task.frame_skip,
-        "command": "wm-planner " + " ".join(sys.argv[1:]),
+        "command": command_line(),
     }
     context = multiprocessing.get_context("spawn")
     with context.Pool(args.workers) as pool:

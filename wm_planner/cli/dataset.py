@@ -84,6 +84,7 @@ def run_build(args: argparse.Namespace) -> int:
     from wm_planner.data.layouts import open_dataset
     from wm_planner.errors import ConfigError
     from wm_planner.tasks import TASKS
+    from wm_planner.training.run_log import command_line
 
     for name in ("steps", "image_size"):
         value = getattr(args, name)
@@ -94,7 +95,7 @@ def run_build(args: argparse.Namespace) -> int:
     task = TASKS.get(dataset.task, dataset)  # the published rope and granular sets have none
     frame_skip = args.frame_skip or task.frame_skip
     bar = functools.partial(tqdm, desc="build", unit="trajectory")
-    meta = {"command": "wm-planner " + " ".join(sys.argv[1:])}
+    meta = {"command": command_line()}
     store = build_store(dataset, args.output, args.steps, frame_skip, meta, bar, args.image_size)
     if export is not None:
         export(store, args.output / EXPORTS[args.export])

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         WmPlannerError: something cannot work (before any process starts), or a node died.
     """
-    from wm_planner.training.run_log import current_commit
+    from wm_planner.training.run_log import provenance
 
     environment = child_environment(os.environ)
     options = SimOptions(
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     check_rendering(environment)
     output = claim_output(args.output or Path("runs") / options.task)
     options = replace(options, output=str(output))
-    commands = {"command": "wm-planner " + " ".join(sys.argv[1:]), "commit": current_commit()}
+    commands = provenance()
     (output / "config.yaml").write_text(yaml.safe_dump(commands | _plain(options)))
     record, ended = _run_graph(simulation(options), output, environment, options.episodes)
     if not ended:

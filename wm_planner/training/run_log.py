@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import subprocess
 import sys
 import time
@@ -31,7 +32,12 @@ def current_commit() -> str:
 
 def provenance() -> dict[str, str]:
     """Command and commit of this process."""
-    return {"command": " ".join(sys.argv), "commit": current_commit()}
+    return {"command": command_line(), "commit": current_commit()}
+
+
+def command_line() -> str:
+    """The command of this process, quoted, so that it can be run again."""
+    return shlex.join(["wm-planner", *sys.argv[1:]])
 
 
 def check_free(directory: Path) -> None:
