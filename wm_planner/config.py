@@ -11,6 +11,7 @@ import difflib
 import re
 import types
 import typing
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,7 +96,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             if type(None) in options:
                 return None
             raise ConfigError(f"{where}: a value is needed, got null")
-        return _convert(next(o for o in options if o is not type(None)), value, where)
+        *others, last = (option for option in options if option is not type(None))
+        for option in others:
+            with suppress(ConfigError):
+                return _convert(option, value, where)
+        return _convert(last, value, where)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: expected a mapping, got {value!r}")

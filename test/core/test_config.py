@@ -107,3 +107,17 @@ def test_suggest_names_the_nearest_and_all_choices():
 def test_a_number_needs_no_point_before_its_exponent(text, value):
     content = yaml.safe_load(f"{{name: a, limit: {text}}}")
     assert from_dict(Cart, content, "s").limit == value
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A number, or a word for one."""
+
+    seconds: float | str | None = None
+
+
+@pytest.mark.parametrize("value", [None, 0.5, "measured"])
+def test_one_of_several_types(value):
+    assert from_dict(Wait, {"seconds": value}, "x").seconds == value
+    with pytest.raises(ConfigError, match=r"x: seconds: expected a string, got \[1\]"):
+        from_dict(Wait, {"seconds": [1]}, "x")
