@@ -11,7 +11,6 @@ import difflib
 import re
 import types
 import typing
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +52,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 def from_dict(cls: type[T], data: dict[str, Any], source: str) -> T:
     """Build the dataclass `cls` from a mapping; `source` names it in errors.
 
-    Nested dataclasses, tuples of dataclasses, optional values and tuples of numbers are built too.
+    Nested dataclasses, tuples of dataclasses, optional values, unions and tuples of numbers are
+    built too.
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
@@ -96,11 +96,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             if type(None) in options:
                 return None
             raise ConfigError(f"{where}: a value is needed, got null")
-        *others, last = (option for option in options if option is not type(None))
-        for option in others:
-            with suppress(ConfigError):
-                return _convert(option, value, where)
-        return _convert(last, value, where)
+        errors = []
+        for option in options:
+            if option is not type(None):
+                try:
+                    return _convert(option, value, where)
+                except ConfigError as error:
+                    errors.append(str(error))
+        raise ConfigError("; or ".join(errors))
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: expected a mapping, got {value!r}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import torch
 from wm_planner.models.checkpoint import load_bundle
 from wm_planner.planning import Planner
 from wm_planner.planning.config import planner_config
-from wm_planner.planning.seen import Seen
+from wm_planner.planning.encoding import EncodedObservation
 from wm_planner.types import Goal, Observation
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -55,25 +55,34 @@ def test_bfloat16_plans_are_finite_and_recorded() -> None:
     assert all(np.isfinite(row).all() for row in rows)
 
 
-def test_what_is_encoded_in_another_thread_during_a_plan_is_the_same() -> None:
+def test_what_is_encoded_during_a_plan_is_the_same_and_disturbs_no_recording() -> None:
     bundle = load_bundle("base", "cuda", "wall")
     planner = Planner(bundle, planner_config(bundle.planner, ["num_iterations=100"]))
-    assert planner.encodes_beside
+    assert planner.encodes_concurrently
     size, proprio = bundle.preprocess.image_size, np.full((1, 2), 30, np.float32)
     rng = np.random.default_rng(0)
-    seen = [
-        Observation(rng.integers(0, 256, (1, size, size, 3), np.uint8), proprio, step * 10**9)
-        for step in range(4)
-    ]
+    pictures = [rng.integers(0, 256, (1, size, size, 3), np.uint8) for _ in range(4)]
+    observations = [Observation(x, proprio, step * 10**9) for step, x in enumerate(pictures)]
 
-    def plans_of(things: list[Callable[[], Seen]]) -> list[np.ndarray]:
-        planner.set_goal(Goal(seen[0].images[0], proprio[0]))
-        return [planner.plan(thing()).actions for thing in things]
+    def plans_from(encoded: Iterable[EncodedObservation]) -> list[np.ndarray]:
+        planner.set_goal(Goal(pictures[0][0], proprio[0]))
+        return [planner.plan(observation).actions for observation in encoded]
 
-    alone = plans_of([partial(planner.encode, observation) for observation in seen])
+    alone = plans_from(map(planner.encode, observations))
+    planner.captured.forget()
+    done = threading.Event()
+
+    def encode_until_done() -> int:
+        count = 0
+        while not done.is_set():
+            count += len([planner.encode(observation) for observation in observations])
+        return count
+
     with ThreadPoolExecutor(1) as pool:
-        planner.captured.forget()  # a recording, too, must not mind the other thread
-        ahead = [pool.submit(planner.encode, observation) for observation in seen]
-        beside = plans_of([job.result for job in ahead])
+        job = pool.submit(encode_until_done)
+        beside = plans_from(map(planner.encode, observations))
+        done.set()
+        count = job.result()
+    assert count >= 4 and not planner.captured.failed
     for mine, reference in zip(beside, alone, strict=True):
         np.testing.assert_array_equal(mine, reference)

@@ -21,6 +21,7 @@ from wm_planner.models.catalog import resolve_checkpoint, shipped_checkpoints
 from wm_planner.tasks.shifts import Shifts
 
 CONFIG = Path(__file__).parents[2] / "config" / "results.yaml"
+TWIN = str(resolve_checkpoint("wall-base"))
 
 
 def test_the_shipped_grid_covers_all_tasks_and_modes() -> None:
@@ -52,7 +53,7 @@ def test_the_shipped_checkpoints_are_all_compared() -> None:
     assert found == set(shipped_checkpoints()) and grid.episodes >= 200
 
 
-def test_the_shipped_latencies_reach_what_cem_takes() -> None:
+def test_the_shipped_latencies_are_run_for_every_task() -> None:
     grid = from_yaml(Grid, CONFIG.with_name("latency.yaml"))
     found = {(c.job.task, c.job.loop.latency) for c in cells(grid, "cpu")}
     latencies = (None, 0.1, 0.2, 0.4, 1.0, 2.0, "measured")
@@ -64,6 +65,7 @@ def test_settings_and_shifts_reach_their_cells() -> None:
         "checkpoints": {"wall": ["base"]},
         "planners": {"cem": {"num_iterations": 7}, "two": {"solver": "gbp", "num_restarts": 2}},
         "loops": {"mpc": {}},
+        "reference": {"planner": "cem"},
         "shifts": {"none": {}, "late": {"delayed_frames": 1, "gain": 2.0}},
     }
     found = {(c.planner, c.shift): c.job for c in cells(from_dict(Grid, data, "grid"), "cpu")}
@@ -79,6 +81,7 @@ def test_layouts_are_for_the_tasks_that_have_them() -> None:
         "checkpoints": {"wall": ["base"], "point_maze": ["base"]},
         "planners": {"cem": {}},
         "loops": {"mpc": {}},
+        "reference": {"planner": "cem"},
         "shifts": {"none": {}, "maze": {"maze": "open"}, "obstacle": {"obstacle": 1, "gain": 2}},
     }
     found = {(c.job.task, c.shift) for c in cells(from_dict(Grid, data, "grid"), "cpu")}
@@ -95,6 +98,7 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
         "checkpoints": {"point_maze": ["base"]},
         "planners": {"cem": {}},
         "loops": {"mpc": {}},
+        "reference": {"planner": "cem"},
         "shifts": {"none": {}, "noise": {"gain": 2.0}, "ne": {"maze": "medium_northeast"}},
         "episodes": 8,
     }
@@ -120,6 +124,8 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
             dict(loops={"x": {"latncy": 1}}),
             "loops: x: unknown key 'latncy'. Did you mean 'latency'?",
         ),
+        (dict(checkpoints={"wall": ["wall-base", TWIN]}), "have the same last name"),
+        (dict(reference={}), "name a planner, a checkpoint or a loop to compare with"),
         (dict(reference={"planner": "mppi"}), "planner 'mppi' is none of the planners"),
         (dict(reference={"checkpoint": "bas"}), "checkpoint 'bas' is none of wall's checkpoints"),
         (dict(shifts={"x": {"gian": 1}}), "shifts: x: unknown key 'gian'. Did you mean 'gain'?"),
@@ -130,7 +136,11 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
 )
 def test_bad_grids_are_named(tmp_path, capsys, change, message: str) -> None:
     file = tmp_path / "grid.yaml"
-    good = {"checkpoints": {"wall": ["base"]}, "planners": {"cem": {}}}
+    good = {
+        "checkpoints": {"wall": ["base"]},
+        "planners": {"cem": {}},
+        "reference": {"planner": "cem"},
+    }
     file.write_text(yaml.safe_dump({**good, **change}))
     arguments = ["results", "--config", str(file), "--output", str(tmp_path / "out")]
     assert cli.main(arguments) == 2
@@ -192,7 +202,8 @@ def test_checkpoints_are_compared_with_one_of_them(tmp_path) -> None:
     for row in rows[1:]:
         ratio = row["plan_seconds_p50"] / rows[0]["plan_seconds_p50"]
         assert row["against_reference"]["time_ratio"] == pytest.approx(ratio)
-    assert rows[2]["against_reference"]["difference"] == 0  # the same weights
+    assert rows[2]["outcomes"] == rows[0]["outcomes"]  # the same weights
+    assert rows[2]["distance_median"] == rows[0]["distance_median"]
     lines = comparison_table(rows, str(grid.reference)).splitlines()
     assert "time / base mpc's" in lines[0]
     assert [line.endswith("| 1 |  |  |") for line in lines[2:]] == [True, False, False, False]

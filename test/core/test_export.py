@@ -9,6 +9,7 @@ import torch
 
 from wm_planner.cli import main as cli
 from wm_planner.models.bundle import Bundle, build_model
+from wm_planner.models.catalog import CARD, read_card
 from wm_planner.models.checkpoint import load_bundle, save_bundle
 from wm_planner.models.init_network import InitNetwork
 from wm_planner.models.predictor import PredictorConfig
@@ -45,6 +46,7 @@ def test_half_the_bytes_and_the_same_model(tmp_path) -> None:
     before, after = load_bundle(source), load_bundle(half)
     assert (after.planner, after.info["minutes"]) == (before.planner, 2.0)
     assert "float16" in after.info["stored"] and "stored" not in before.info
+    assert after.info["export"]["sha256"] == read_card(source / CARD)["sha256"]
     modules = (before.model, after.model), (before.init_network, after.init_network)
     for old, new in modules:
         for key, value in new.state_dict().items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,5 +27,14 @@ def test_recipes_are_understood(file):
 
 @pytest.mark.parametrize("name", shipped_checkpoints())
 def test_shipped_checkpoints_plan_as_their_recipes_say(name):
-    recipe = from_yaml(Recipe, RECIPES / f"{name.removesuffix('-base')}.yaml")
-    assert read_card(SHIPPED / name / CARD)["planner"] == recipe.planner
+    card = read_card(SHIPPED / name / CARD)
+    recipe = from_yaml(Recipe, RECIPES / f"{card['task']}.yaml")
+    assert card["planner"] == recipe.planner
+
+
+def test_the_two_ablations_differ_in_the_latent_alone():
+    rough, smooth = (
+        from_yaml(Recipe, RECIPES / f"wall_{kind}.yaml") for kind in ("rough", "smooth")
+    )
+    assert rough.encoder != smooth.encoder
+    assert replace(rough, encoder=smooth.encoder) == smooth

@@ -18,11 +18,10 @@ def claim_domain() -> int:
     """
     for number in range(20, 100):
         name = f"wm_planner-test-domain-{number}.lock"
-        stream = (Path(tempfile.gettempdir()) / name).open("a")
         try:
+            stream = (Path(tempfile.gettempdir()) / name).open("a")
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.close()
+        except OSError:  # locked, or another user's
             continue
         _held.append(stream)
         return number

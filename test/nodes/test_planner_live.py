@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("rclpy")
 torch = pytest.importorskip("torch")
 
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
@@ -22,7 +23,7 @@ from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import ModelConfig  # noqa: E402
 from wm_planner.nodes.planner_node import PlannerNode  # noqa: E402
-from wm_planner.planning.seen import Eye  # noqa: E402
+from wm_planner.planning.encoding import ObservationEncoder  # noqa: E402
 from wm_planner.ros.conversions import (  # noqa: E402
     image_message,
     joint_state_message,
@@ -49,7 +50,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(params=["before the plan", "beside the plan"])
 def encoding(request, monkeypatch):
     """Both ways to encode; the second is a GPU's, but the threads are the same anywhere."""
-    monkeypatch.setattr(Eye, "is_beside", request.param == "beside the plan")
+    monkeypatch.setattr(ObservationEncoder, "is_concurrent", request.param == "beside the plan")
 
 
 class Peer:
@@ -281,23 +282,23 @@ def test_another_goal_ends_the_plan_for_the_one_before(graph, checkpoint):
 
 
 def test_an_image_that_comes_during_a_plan_is_encoded_by_its_end(graph, checkpoint, monkeypatch):
-    monkeypatch.setattr(Eye, "is_beside", True)
+    monkeypatch.setattr(ObservationEncoder, "is_concurrent", True)
     peer = Peer(graph, checkpoint)
     peer.goal(100)
     graph.until(lambda: peer.accepted, "the goal")
-    planning, encoded = threading.Event(), threading.Event()
+    planning, second = threading.Event(), threading.Event()
     call, encode = GoalPlanner.__call__, GoalPlanner.encode
 
-    def slow_plan(self, goal, seen, *args):
+    def slow_plan(self, goal, encoded, *args):
         planning.set()
-        assert encoded.wait(20), "nothing was encoded while this was planned"
-        return call(self, goal, seen, *args)
+        assert second.wait(20), "nothing was encoded while this was planned"
+        return call(self, goal, encoded, *args)
 
     def watched_encode(self, observation):
-        seen = encode(self, observation)
+        encoded = encode(self, observation)
         if observation.stamp_ns == 2 * 10**9:
-            encoded.set()
-        return seen
+            second.set()
+        return encoded
 
     monkeypatch.setattr(GoalPlanner, "__call__", slow_plan)
     monkeypatch.setattr(GoalPlanner, "encode", watched_encode)
@@ -306,6 +307,53 @@ def test_an_image_that_comes_during_a_plan_is_encoded_by_its_end(graph, checkpoi
     peer.observe(2 * 10**9)
     graph.until(lambda: len(peer.whole()) == 2, "both plans")
     assert [to_ns(plan.header.stamp) for plan in peer.whole()] == [10**9, 2 * 10**9]
+
+
+def test_what_was_being_encoded_for_the_goal_before_is_not_planned_from(
+    graph, checkpoint, monkeypatch
+):
+    monkeypatch.setattr(ObservationEncoder, "is_concurrent", True)
+    peer = Peer(graph, checkpoint)
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the goal")
+    begun, released, encode = threading.Event(), threading.Event(), GoalPlanner.encode
+
+    def slow_encode(self, observation):
+        begun.set()
+        assert released.wait(20)
+        return encode(self, observation)
+
+    monkeypatch.setattr(GoalPlanner, "encode", slow_encode)
+    peer.observe(10**9)
+    graph.until(begun.is_set, "the encoding's beginning")
+    peer.goal(200)
+    graph.until(lambda: 200 in peer.accepted, "the next goal")
+    released.set()
+    peer.plan_for(2 * 10**9)
+    assert [to_ns(plan.header.stamp) for plan in peer.whole()] == [2 * 10**9]
+
+
+def test_an_image_that_cannot_be_encoded_is_told_and_the_next_is_planned_from(
+    graph, checkpoint, monkeypatch
+):
+    monkeypatch.setattr(ObservationEncoder, "is_concurrent", True)
+    peer = Peer(graph, checkpoint)
+    told: list[DiagnosticArray] = []
+    peer.planner.create_subscription(DiagnosticArray, "/diagnostics", told.append, RELIABLE)
+    graph.until(lambda: peer.planner.count_subscribers("/diagnostics"), "the listener")
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the goal")
+    encode = GoalPlanner.encode
+
+    def fails_once(self, observation):
+        monkeypatch.setattr(GoalPlanner, "encode", encode)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(GoalPlanner, "encode", fails_once)
+    peer.observe(10**9)
+    graph.until(lambda: told, "what went wrong")
+    assert told[0].status[0].message == "out of memory"
+    assert to_ns(peer.plan_for(2 * 10**9).header.stamp) == 2 * 10**9
 
 
 @pytest.mark.parametrize("lockstep", [True, False])

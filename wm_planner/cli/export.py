@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wm_planner.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from torch.nn import Module
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -30,8 +26,10 @@ def run(args: argparse.Namespace) -> int:
         WmPlannerError: the checkpoint, the recipe or the output cannot be used.
     """
     from wm_planner.config import from_yaml
-    from wm_planner.models.checkpoint import load_bundle, save_bundle
+    from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+    from wm_planner.models.checkpoint import in_float16, load_bundle, save_bundle
     from wm_planner.training.recipe import Recipe
+    from wm_planner.training.run_log import provenance
 
     bundle = load_bundle(args.checkpoint)
     if args.recipe is not None:
@@ -41,19 +39,11 @@ def run(args: argparse.Namespace) -> int:
                 f"{args.checkpoint} is for task '{bundle.task}', {args.recipe} for '{recipe.task}'"
             )
         bundle.planner = recipe.planner
-    _round(bundle.model, args.checkpoint)
+    in_float16(bundle.model, args.checkpoint)
     if bundle.init_network is not None:
-        _round(bundle.init_network, args.checkpoint)
+        in_float16(bundle.init_network, args.checkpoint)
+    card = read_card(resolve_checkpoint(args.checkpoint) / CARD)
     bundle.info["stored"] = "weights rounded to float16 after training"
+    bundle.info["export"] = {**provenance(), "sha256": card["sha256"]}
     print(f"written: {save_bundle(bundle, args.output)}")
     return 0
-
-
-def _round(module: Module, name: str) -> None:
-    import torch
-
-    largest = torch.finfo(torch.float16).max
-    for key, value in module.state_dict().items():
-        if value.is_floating_point() and not bool((value.abs() <= largest).all()):
-            raise CheckpointError(f"{name}: '{key}' has values that float16 cannot hold")
-    module.half()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from wm_planner.config import from_dict, suggest
-from wm_planner.evaluation.episodes import MEASURED, Loop
+from wm_planner.errors import ConfigError
+from wm_planner.evaluation.episodes import Loop
 from wm_planner.evaluation.goals import sample_problems
 from wm_planner.evaluation.job import Job, default_batch
 from wm_planner.evaluation.problems import Problems
@@ -91,6 +93,8 @@ class Grid:
             solver = (settings or {}).get("solver", name)
             if solver not in SOLVERS:
                 raise ValueError(f"planners: {name}: unknown solver.{suggest(solver, SOLVERS)}")
+        if self.reference == Reference():
+            raise ValueError("reference: name a planner, a checkpoint or a loop to compare with")
         for name in self.loops:
             self.loop_of(name, Shifts())
         self._check_reference()
@@ -156,12 +160,16 @@ class Cell:
     loop: str
     job: Job
 
-    def is_compared_with(self, other: Cell, reference: Reference) -> bool:
-        """Whether `other` is this cell's reference."""
-        mine = self.job.task, self.shift, self.planner, self.job.checkpoint, self.loop
-        theirs = other.job.task, other.shift, other.planner, other.job.checkpoint, other.loop
-        wanted = None, None, reference.planner, reference.checkpoint, reference.loop
-        return all(b == (w or a) for a, b, w in zip(mine, theirs, wanted, strict=True))
+    def key(self, reference: Reference | None = None) -> tuple[str, ...]:
+        """What tells it from the others; with a reference, that of the cell it is compared with."""
+        of = reference or Reference()
+        return (
+            self.job.task,
+            self.shift,
+            of.planner or self.planner,
+            of.checkpoint or self.job.checkpoint,
+            of.loop or self.loop,
+        )
 
 
 def cells(grid: Grid, device: str) -> list[Cell]:
@@ -170,7 +178,7 @@ def cells(grid: Grid, device: str) -> list[Cell]:
     Raises:
         WmPlannerError: a checkpoint is missing, or a setting cannot be used.
     """
-    return [
+    found = [
         _cell(grid, device, task, str(checkpoint), loop, planner, shift)
         for task, checkpoints in grid.checkpoints.items()
         for shift in grid.shifts
@@ -179,6 +187,14 @@ def cells(grid: Grid, device: str) -> list[Cell]:
         for loop in grid.loops
         for planner in grid.planners
     ]
+    names = Counter(cell.name for cell in found)
+    if twice := [cell for cell in found if names[cell.name] > 1]:
+        raise ConfigError(
+            f"checkpoints: {twice[0].job.task}: {twice[0].job.checkpoint} and "
+            f"{twice[1].job.checkpoint} have the same last name, by which their results are kept; "
+            "rename one of the directories"
+        )
+    return found
 
 
 def run_grid(
@@ -216,8 +232,7 @@ def run_grid(
         starts(cell.name)
         which = problems[_world(cell)]
         record = RunDirectory(output / "cells" / cell.name, cell.job, origin)
-        alone = cell.job.loop.latency == MEASURED  # or one would wait for the other
-        evaluation = run_job(cell.job, which, record, 1 if alone else processes)
+        evaluation = run_job(cell.job, which, record, processes)
         rows[cell.name] = result_of(cell.job, grid.seed, which, evaluation)
     for cell in todo:
         starts(f"{cell.name}, timing")
@@ -279,7 +294,8 @@ def _joined(
         for key in ("plan_seconds_p50", "plan_seconds_p99"):
             row[key] = timings[cell.name][key]
         rows[cell.name] = row
+    cell_of = {cell.key(): cell for cell in todo}
     for cell in todo:
-        other = next(c for c in todo if cell.is_compared_with(c, grid.reference))
+        other = cell_of[cell.key(grid.reference)]
         pair = None if other is cell else compare(rows[cell.name], rows[other.name])
         yield rows[cell.name] | {"against_reference": pair}

@@ -14,7 +14,7 @@ from typing import Any
 from wm_planner.config import to_dict
 from wm_planner.errors import ConfigError, WmPlannerError
 from wm_planner.evaluation.arena import Arena
-from wm_planner.evaluation.episodes import EpisodeResult, Evaluation
+from wm_planner.evaluation.episodes import MEASURED, EpisodeResult, Evaluation
 from wm_planner.evaluation.job import Job, run_part
 from wm_planner.evaluation.problems import Problems
 from wm_planner.models.bundle import Bundle
@@ -105,7 +105,8 @@ def run_job(
         job: settings.
         problems: all of them.
         record: finished batches are taken from it, and added to it.
-        processes: 1 stays in this one.
+        processes: 1 stays in this one, as do episodes whose latency is measured: beside each other
+            plans take longer.
         bundle: the job's checkpoint, where this process has loaded it already.
         progress: told the number of control periods that are done, or saved by a success.
 
@@ -120,7 +121,7 @@ def run_job(
     pending = [i for i, key in enumerate(keys) if key not in finished]
     waiting = [parts[i] for i in pending]
     progress(num_periods(job, problems) - sum(num_periods(job, part) for part in waiting))
-    if processes > 1 and len(pending) > 1:
+    if processes > 1 and len(pending) > 1 and job.loop.latency != MEASURED:
         batches = _in_processes(job, waiting, min(processes, len(pending)), progress)
     else:
         batches = _in_turn(job, waiting, bundle, progress)

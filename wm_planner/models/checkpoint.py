@@ -69,6 +69,23 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
     return directory
 
 
+def in_float16(module: Module, name: str) -> Module:
+    """Round a module's numbers to float16, in place; the module itself.
+
+    Args:
+        module: anything with weights.
+        name: of what it is a part, for the error.
+
+    Raises:
+        CheckpointError: a number is not finite, or too large.
+    """
+    largest = torch.finfo(torch.float16).max
+    for key, value in module.state_dict().items():
+        if value.is_floating_point() and not bool((value.abs() <= largest).all()):
+            raise CheckpointError(f"{name}: '{key}' has values that float16 cannot hold")
+    return module.half()
+
+
 def torch_device(name: str, index: int = 0) -> torch.device:
     """The device of that name.
 

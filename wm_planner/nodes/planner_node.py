@@ -1,4 +1,4 @@
-"""Planner node: images, proprioception and a goal in; plans out, computed on a worker thread."""
+"""Planner node: images, proprioception and a goal in; plans out, computed on worker threads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from wm_planner.runtime.worker import LatestWorker
 from wm_planner.types import Goal, Observation
 
 if TYPE_CHECKING:
-    from wm_planner.planning.seen import Seen
+    from wm_planner.planning.encoding import EncodedObservation
 
 STATUS = "planner_node: plan"
 
@@ -66,18 +66,22 @@ class PlannerNode(ManagedNode):
         self.create_subscription(Image, "goal/image", self._on_goal, LATCHED)
         self.create_subscription(JointState, "goal/joint_states", self._on_goal_state, LATCHED)
 
-        def work(item: tuple[Goal, Observation | Seen], should_stop: Any) -> PlanResult:
+        def work(
+            item: tuple[Goal, Observation | EncodedObservation], should_stop: Any
+        ) -> PlanResult:
             stamp_ns, age_s = item[1].stamp_ns, None
             if not self.config.lockstep:
                 age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
             return planner(*item, should_stop, age_s)
 
-        def encode(item: tuple[Goal, Observation], should_stop: Any) -> tuple[Goal, Seen]:
+        def encode(
+            item: tuple[Goal, Observation], should_stop: Any
+        ) -> tuple[Goal, EncodedObservation]:
             return item[0], planner.encode(item[1])
 
         last = LatestWorker(work, self._on_plan, self._on_failure, "planner")
         self._workers = [last]
-        if planner.encodes_beside:  # an image that comes during a plan is encoded by its end
+        if planner.encodes_concurrently:  # an image that comes during a plan is encoded by its end
             self._workers.insert(0, LatestWorker(encode, last.submit, self._on_failure, "encoder"))
         if picture is not None:
             self._goals.put_image(picture, 0)
@@ -108,7 +112,10 @@ class PlannerNode(ManagedNode):
             worker.stop()
 
     def _reset(self) -> None:
-        """Make everything worthless that is asked for and not done."""
+        """Make everything worthless that is asked for and not done.
+
+        The first worker first: what it hands on after the second's reset would be planned from.
+        """
         for worker in self._workers:
             worker.reset()
 

@@ -39,7 +39,7 @@ def record_cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
             work()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    # Other threads may go on, as the one that encodes does: what they issue is not recorded.
+    # The thread that encodes goes on; by default what it allocates would end the recording.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         work()
     return graph.replay

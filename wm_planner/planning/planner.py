@@ -14,13 +14,13 @@ from wm_planner.models.world_model import Latent
 from wm_planner.planning.adaptation import Adaptation
 from wm_planner.planning.captured import CapturedSolver
 from wm_planner.planning.config import PlannerConfig
+from wm_planner.planning.encoding import EncodedObservation, ObservationEncoder
 from wm_planner.planning.engine import Engine
 from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.init_network import starting_network
 from wm_planner.planning.objective import frame_weights
 from wm_planner.planning.problem import Problem
 from wm_planner.planning.registry import make_solver
-from wm_planner.planning.seen import Eye, Seen
 from wm_planner.planning.solver import SolverResult, StopFn
 from wm_planner.planning.starting_points import StartingPoints
 from wm_planner.tasks import get_task
@@ -35,13 +35,13 @@ class PlanDetail:
         initial_cost: cost of the starting point.
         num_evaluations: rollouts made.
         actions: (1, H, A) standardised model actions.
-        seen: what it was planned from.
+        observation: what it was planned from.
     """
 
     initial_cost: float
     num_evaluations: int
     actions: Tensor
-    seen: Seen
+    observation: EncodedObservation
 
 
 class Planner:
@@ -66,7 +66,7 @@ class Planner:
         self._solver = make_solver(config)
         self.adaptation = Adaptation(bundle.model, config, round(self.task.model_dt_s * 1e9))
         self.engine = Engine(self.adaptation.model, config)
-        self._eye = Eye(bundle)
+        self._encoder = ObservationEncoder(bundle)
         self._network = starting_network(bundle, config)
         low, high = bundle.preprocess.action_bounds(self.task.action_low, self.task.action_high)
         if not config.bounded:
@@ -81,9 +81,9 @@ class Planner:
         self.clear()
 
     @property
-    def encodes_beside(self) -> bool:
-        """Whether `encode` in another thread does not hold up a plan."""
-        return self._eye.is_beside
+    def encodes_concurrently(self) -> bool:
+        """Whether another thread may `encode` while a plan is computed, and gain by it."""
+        return self._encoder.is_concurrent
 
     @property
     def dt_ns(self) -> int:
@@ -113,16 +113,16 @@ class Planner:
             self._goal = self.bundle.encode_goal(goal)
         self._alpha = self.alpha if goal.proprio is not None else 0.0
 
-    def encode(self, observation: Observation) -> Seen:
+    def encode(self, observation: Observation) -> EncodedObservation:
         """What the model sees of an observation. Frames beyond the newest are used by 'history'
         rollouts and adaptation.
         """
         with self.engine.encoding():
-            return self._eye(observation)
+            return self._encoder(observation)
 
     def plan(
         self,
-        observation: Observation | Seen,
+        observation: Observation | EncodedObservation,
         should_stop: StopFn | None = None,
         num_committed: int = 0,
     ) -> Plan:
@@ -142,16 +142,17 @@ class Planner:
         """
         if self._goal is None:
             raise PlanningError("no goal is set: send a goal image first")
-        seen = observation if isinstance(observation, Seen) else self.encode(observation)
-        seen.wait()
-        self.adaptation.learn(seen.now, seen.past_actions, seen.stamp_ns)
+        if isinstance(observation, Observation):
+            observation = self.encode(observation)
+        observation.wait()
+        self.adaptation.learn(observation.now, observation.past_actions, observation.stamp_ns)
         result = self.plan_latents(
-            seen.now,
+            observation.now,
             self._goal,
-            self._warm_start(seen.stamp_ns),
+            self._warm_start(observation.stamp_ns),
             self._replans,
             self._generator,
-            past_actions=seen.past_actions,
+            past_actions=observation.past_actions,
             alpha=self._alpha,
             should_stop=should_stop,
             num_committed=num_committed,
@@ -160,11 +161,11 @@ class Planner:
             float(result.initial_costs[0]),
             result.num_evaluations,
             result.actions,
-            seen,
+            observation,
         )
         self._replans += 1
         rows = self.raw_actions(result.actions)[0].cpu().numpy()
-        return Plan(seen.stamp_ns, self.dt_ns, rows, float(result.costs[0]))
+        return Plan(observation.stamp_ns, self.dt_ns, rows, float(result.costs[0]))
 
     def is_warm(self, stamp_ns: int) -> bool:
         """Whether a plan from an observation of that time would begin with the last one."""
@@ -178,9 +179,9 @@ class Planner:
         """
         if self.last is None:
             raise PlanningError("there is no plan to imagine yet")
-        seen, actions = self.last.seen, self.last.actions
+        at, actions = self.last.observation, self.last.actions
         with torch.no_grad(), self.engine.products():
-            return self.engine.rollout(seen.now, actions, seen.past_actions)
+            return self.engine.rollout(at.now, actions, at.past_actions)
 
     def plan_latents(
         self,
@@ -243,7 +244,7 @@ class Planner:
         """(1, H, A) what is left of the last plan at `stamp_ns`; None when nothing is."""
         if self.last is None or not self.config.warm_start:
             return None
-        num_raw = round((stamp_ns - self.last.seen.stamp_ns) / self.dt_ns)
+        num_raw = round((stamp_ns - self.last.observation.stamp_ns) / self.dt_ns)
         if not 0 <= num_raw < self.config.horizon * self.bundle.preprocess.frame_skip:
             return None
         return self.shift(self.last.actions, num_raw)

@@ -1,4 +1,4 @@
-"""What the planner node's worker runs: a goal and an observation in, a timed plan out."""
+"""What the planner node's workers run: a goal and an observation in, a timed plan out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wm_planner.errors import ConfigError
 from wm_planner.types import Goal, Observation, Plan
 
 if TYPE_CHECKING:
-    from wm_planner.planning.seen import Seen
+    from wm_planner.planning.encoding import EncodedObservation
     from wm_planner.planning.solver import StopFn
 
 
@@ -123,18 +123,18 @@ class GoalPlanner:
         self._goal = None
 
     @property
-    def encodes_beside(self) -> bool:
-        """Whether `encode` in another thread does not hold up a plan."""
-        return self._planner.encodes_beside
+    def encodes_concurrently(self) -> bool:
+        """Whether another thread may `encode` while a plan is computed, and gain by it."""
+        return self._planner.encodes_concurrently
 
-    def encode(self, observation: Observation) -> Seen:
+    def encode(self, observation: Observation) -> EncodedObservation:
         """What the model sees of an observation."""
         return self._planner.encode(observation)
 
     def __call__(
         self,
         goal: Goal,
-        observation: Observation | Seen,
+        observation: Observation | EncodedObservation,
         should_stop: StopFn | None = None,
         age_s: float | None = None,
     ) -> PlanResult:

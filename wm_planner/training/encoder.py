@@ -24,6 +24,7 @@ from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.models.bundle import build_decoder, build_encoder
+from wm_planner.models.checkpoint import in_float16
 from wm_planner.training.learner import Learner, Schedule
 from wm_planner.training.loop import fit
 from wm_planner.training.machine import Machine
@@ -183,18 +184,13 @@ def train_encoder(
     fit(learner, {"encoder": to_dict(config), "data": str(store.meta)}, output, machine)
     encoder, decoder = learner.encoder.eval(), learner.decoder
     _standardise(encoder, decoder, store.images, learner.rng, machine)
-    round_weights(encoder)
+    # Float16 numbers: a checkpoint exported with 'wm-planner export' encodes as the one that was
+    # trained, and what was encoded once need not be again.
+    in_float16(encoder, str(output)).float()
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"decoder.{k}": v for k, v in decoder.state_dict().items()}
     save_file({k: v.contiguous().cpu() for k, v in state.items()}, output / "encoder.safetensors")
     return encoder
-
-
-def round_weights(encoder: torch.nn.Module) -> None:
-    """Leave float16 numbers: a checkpoint exported with `wm-planner export` encodes as the one that
-    was trained, and what was encoded once need not be again.
-    """
-    encoder.half().float()
 
 
 @torch.no_grad()

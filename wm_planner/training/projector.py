@@ -16,7 +16,7 @@ from wm_planner.errors import CheckpointError, ConfigError, DatasetError
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.projected_encoder import ProjectedEncoder
 from wm_planner.models.world_model import WorldModel
-from wm_planner.training.encoder import EncoderTraining, encoder_settings, round_weights
+from wm_planner.training.encoder import EncoderTraining, encoder_settings
 from wm_planner.training.feature_cache import weights_sha256
 from wm_planner.training.latents import LatentTrajectories, encode_store
 from wm_planner.training.loop import fit
@@ -75,7 +75,6 @@ def train_projector(
     fit(learner, settings, output, machine)
     projected = learner.encoder.eval().requires_grad_(False)
     _standardise(projected, learner.train, config.seed)
-    round_weights(projected)
     state = {f"encoder.{k}": v.contiguous().cpu() for k, v in projected.state_dict().items()}
     save_file(state, output / "encoder.safetensors")
     return projected

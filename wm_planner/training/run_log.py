@@ -36,7 +36,7 @@ def provenance() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The command of this process, quoted, so that it can be run again."""
+    """The command of this process, quoted for a shell; without what launched it (torchrun)."""
     return shlex.join(["wm-planner", *sys.argv[1:]])
 
 

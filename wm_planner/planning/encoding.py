@@ -13,7 +13,7 @@ from wm_planner.types import Observation
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedObservation:
     """An encoded observation.
 
     Attributes:
@@ -39,7 +39,7 @@ class Seen:
                 tensor.record_stream(stream)  # or its memory may be taken before it is read
 
 
-class Eye:
+class ObservationEncoder:
     """Encodes observations; on a GPU in a stream beside the one that plans.
 
     Args:
@@ -53,7 +53,7 @@ class Eye:
             self._side = torch.cuda.Stream(bundle.device)
 
     @property
-    def is_beside(self) -> bool:
+    def is_concurrent(self) -> bool:
         """Whether another thread may encode while one plans, and gain by it.
 
         On a CPU both would take the same cores, and the libraries chosen for the planner's products
@@ -61,17 +61,17 @@ class Eye:
         """
         return self._side is not None
 
-    def __call__(self, observation: Observation) -> Seen:
+    def __call__(self, observation: Observation) -> EncodedObservation:
         """Encode."""
         if self._side is None:
             return self._encode(observation)
         with torch.cuda.stream(self._side):
             return replace(self._encode(observation), ready=self._side.record_event())
 
-    def _encode(self, observation: Observation) -> Seen:
+    def _encode(self, observation: Observation) -> EncodedObservation:
         past = None
         if observation.actions is not None:
             normalise = self._bundle.preprocess.normalise_actions
             past = normalise(observation.actions)[None].to(self._bundle.device)
         latent = self._bundle.encode_observation(observation)
-        return Seen(latent, past, observation.stamp_ns)
+        return EncodedObservation(latent, past, observation.stamp_ns)
