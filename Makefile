@@ -14,8 +14,7 @@ test: gl $(STAMP)
 # Hours: about 1.5 for the first on two cores, a quarter of one for the last; the second has not been timed.
 # Goes on where it was left.
 results: gl $(STAMP)
-	$(BIN)/wm-planner results --config config/results.yaml --output runs/results
-	@for name in checkpoints latency shifts; do \
+	@for name in results checkpoints latency shifts; do \
 	    $(BIN)/wm-planner results --config config/$$name.yaml --output runs/$$name || exit 1; \
 	done
 	@for task in wall point_maze pusht; do for clock in lockstep realtime; do \

@@ -1,4 +1,4 @@
-"""`wm-planner results`: every number that the documents quote, from one file of what to run."""
+"""`wm-planner results`: a table that the documents quote, from one file of what to run."""
 
 from __future__ import annotations
 
