@@ -18,15 +18,17 @@ from wm_planner.errors import ConfigError  # noqa: E402
 from wm_planner.evaluation.ablation import (  # noqa: E402
     Ablation,
     Row,
-    ablation_table,
     check_sections,
-    error_table,
     evaluation_stages,
     merged,
+    training_stages,
+)
+from wm_planner.evaluation.pooling import (  # noqa: E402
+    ablation_table,
+    error_table,
     pooled,
     pooled_error,
     read_error,
-    training_stages,
 )
 from wm_planner.training.recipe import Recipe  # noqa: E402
 

@@ -14,7 +14,8 @@ from sim_bridge.rendering import check_rendering
 from wm_planner.cli import main as cli
 from wm_planner.config import from_dict, from_yaml
 from wm_planner.errors import ConfigError, RenderError
-from wm_planner.evaluation.grid import Grid, _problems, cells, run_grid
+from wm_planner.evaluation.cells import _problems, cells, run_grid
+from wm_planner.evaluation.grid import Grid
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.summary import comparison_table
 from wm_planner.models.catalog import resolve_checkpoint, shipped_checkpoints

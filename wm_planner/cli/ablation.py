@@ -53,16 +53,8 @@ def run(args: argparse.Namespace) -> int:
         WmPlannerError: the file cannot be used, or a command failed.
     """
     from wm_planner.config import from_yaml, read_yaml, suggest, to_dict
-    from wm_planner.evaluation.ablation import (
-        MODEL_ERROR,
-        Ablation,
-        ablation_table,
-        check_sections,
-        error_table,
-        merged,
-        pooled,
-        pooled_error,
-    )
+    from wm_planner.evaluation.ablation import MODEL_ERROR, Ablation, check_sections, merged
+    from wm_planner.evaluation.pooling import ablation_table, error_table, pooled, pooled_error
     from wm_planner.evaluation.run import write_json
     from wm_planner.training.recipe import Recipe
     from wm_planner.training.run_log import provenance
@@ -133,7 +125,8 @@ def _one(
     args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
 ) -> list[dict[str, Any]]:
     """Results of a row and seed: one of each mode, then the model's error."""
-    from wm_planner.evaluation.ablation import evaluation_stages, read_error
+    from wm_planner.evaluation.ablation import evaluation_stages
+    from wm_planner.evaluation.pooling import read_error
     from wm_planner.evaluation.summary import read_result
 
     stages = _training(args, ablation, name, seed, recipe)

@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from wm_planner.config import from_yaml, suggest, to_dict
-    from wm_planner.evaluation.grid import Grid, run_grid
+    from wm_planner.evaluation.cells import run_grid
+    from wm_planner.evaluation.grid import Grid
     from wm_planner.evaluation.run import write_json
     from wm_planner.evaluation.summary import comparison_table
     from wm_planner.training.run_log import provenance

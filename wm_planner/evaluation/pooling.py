@@ -1,0 +1,117 @@
+"""The seeds of an ablation's rows put together: rates, intervals, the model's errors, tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from wm_planner.errors import ConfigError
+from wm_planner.evaluation.stats import (
+    GAP,
+    mcnemar_p,
+    mean_interval,
+    paired_difference,
+    wilson_interval,
+)
+from wm_planner.evaluation.summary import compare, percent
+
+Result = dict[str, Any]
+
+
+def pooled(results: list[Result], references: list[Result]) -> dict[str, Any]:
+    """One row's results of all seeds, with the reference's of the same seeds and targets.
+
+    The interval and the test count every episode as one trial: they speak of these seeds' models,
+    not of all models that training may give. `rates` shows how far seeds differ.
+    """
+    trials = sum(result["episodes"] for result in results)
+    successes = sum(result["successes"] for result in results)
+    low, high = wilson_interval(successes, trials)
+    pairs = [compare(a, b) for a, b in zip(results, references, strict=True)]
+    only_a, only_b = (sum(pair[key] for pair in pairs) for key in ("only_a", "only_b"))
+    difference, *ends = paired_difference(only_a, only_b, trials)
+    return {
+        "episodes": trials,
+        "successes": successes,
+        "success_rate": successes / trials,
+        "interval_low": low,
+        "interval_high": high,
+        "rates": [result["success_rate"] for result in results],
+        "difference": difference,
+        "difference_low": ends[0],
+        "difference_high": ends[1],
+        "p_value": mcnemar_p(only_a, only_b),
+    }
+
+
+def read_error(file: Path) -> Result:
+    """The errors of the one checkpoint that `plot model-error` has written to `file`.
+
+    Raises:
+        ConfigError: it cannot be read, or is of another version.
+    """
+    try:
+        (error,) = json.loads(file.read_text())["checkpoints"].values()
+        return {key: error[key] for key in ("expert", "planned", "gaps")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ConfigError(
+            f"{file}: no result of 'wm-planner plot model-error' ({problem!r}); delete it and run "
+            "the same command again"
+        ) from problem
+
+
+def pooled_error(errors: list[Result]) -> dict[str, Any]:
+    """A row's model errors of all seeds: means over steps, runs and seeds.
+
+    Args:
+        errors: of one checkpoint each, on the same runs.
+
+    Returns:
+        'expert', 'planned', and 'gap' with its 95 % interval over the runs, of these models.
+    """
+    means = {kind: fmean(fmean(error[kind]) for error in errors) for kind in ("expert", "planned")}
+    gaps = np.mean([error["gaps"] for error in errors], axis=0).tolist()
+    return means | dict(zip(GAP, mean_interval(gaps), strict=True))
+
+
+def error_table(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table of `pooled_error` rows, each with 'row'.
+
+    Errors are in units of each encoder's own latent: of different ones only ratios compare.
+    """
+    lines = [
+        "| row | error on expert runs | on plans | ratio | gap (95 %) |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row["row"], f"{row['expert']:.3g}", f"{row['planned']:.3g}"]
+        cells += [f"{row['planned'] / row['expert']:.2f}"]
+        cells += [f"{row['gap']:.3g} ({row['gap_low']:.3g} to {row['gap_high']:.3g})"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def ablation_table(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table of `pooled` rows, each with 'row', 'mode' and 'reference'."""
+    columns = "row | mode | success | 95 % interval | each seed | against | difference (95 %) | p"
+    lines = [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|"]
+    for row in rows:
+        ends = (percent(row[f"difference_{end}"]) for end in ("low", "high"))
+        cells = [
+            row["row"],
+            row["mode"],
+            f"{percent(row['success_rate'])} ({row['successes']}/{row['episodes']})",
+            f"{percent(row['interval_low'])} to {percent(row['interval_high'])}",
+            ", ".join(f"{100 * rate:.0f}" for rate in row["rates"]),
+            row["reference"],
+            f"{percent(row['difference'])} ({' to '.join(ends)})",
+            f"{row['p_value']:.2g}",
+        ]
+        if row["row"] == row["reference"]:
+            cells[-3:] = ["", "", ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
