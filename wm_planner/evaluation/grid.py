@@ -75,6 +75,8 @@ class Grid:
             get_task(task)
             if not isinstance(names, list) or not names:
                 raise ValueError(f"checkpoints: {task}: expected a list of names, got {names!r}")
+        for key in ("planners", "loops", "shifts"):
+            _check_named(key, getattr(self, key))
         for name, settings in self.planners.items():
             solver = (settings or {}).get("solver", name)
             if solver not in SOLVERS:
@@ -134,3 +136,14 @@ class Grid:
             episodes=quick.episodes,
             timing_episodes=quick.timing_episodes,
         )
+
+
+def _check_named(key: str, named: dict) -> None:
+    """Names are parts of directories' names, and what they stand for are settings."""
+    if not named:
+        raise ValueError(f"{key}: at least one is needed")
+    for name, settings in named.items():
+        if not isinstance(name, str) or "/" in name:
+            raise ValueError(f"{key}: {name!r}: a name is text without '/'; put a number in quotes")
+        if settings is not None and not isinstance(settings, dict):
+            raise ValueError(f"{key}: {name}: expected a mapping of settings, got {settings!r}")
