@@ -11,6 +11,7 @@ import pytest
 from sim_bridge.rendering import check_rendering
 from wm_planner.errors import ConfigError, RenderError
 from wm_planner.evaluation import job as jobs
+from wm_planner.evaluation import run as runs
 from wm_planner.evaluation.episodes import Loop
 from wm_planner.evaluation.goals import sample_problems
 from wm_planner.evaluation.job import Job, default_batch
@@ -119,6 +120,20 @@ def test_batches_suit_planner_and_loop() -> None:
     assert default_batch(PlannerConfig(solver="lbfgs", num_restarts=64), Loop()) == 8
     assert default_batch(PlannerConfig(solver="cem", num_samples=300), Loop()) == 1
     assert default_batch(PlannerConfig(), Loop(latency="measured")) == 1
+
+
+def test_what_is_measured_has_the_machine_to_itself(world, monkeypatch) -> None:
+    shared = []
+
+    def in_processes(job, parts, *args):
+        shared.append(job.loop.latency)
+        return runs._in_turn(job, parts, dot_bundle(), lambda periods: None)
+
+    monkeypatch.setattr(runs, "_in_processes", in_processes)
+    for latency in (0.1, "measured"):
+        job = replace(JOB, loop=Loop(latency=latency), batch_size=1)
+        run_job(job, PROBLEMS.part(slice(2)), processes=2, bundle=dot_bundle())
+    assert shared == [0.1]
 
 
 def test_processes_do_not_change_results(tmp_path) -> None:
