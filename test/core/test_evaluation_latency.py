@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -80,17 +78,46 @@ def test_success_on_the_way_is_seen_and_ends_the_episode() -> None:
     assert len(actions) == 25
 
 
-def test_measured_latency_is_that_of_the_clock() -> None:
-    def measured(seconds: float):
-        ticks = itertools.count(0.0, seconds)  # two readings around each plan
-        loop = Loop(latency="measured")
-        with Arena(planner(), DotEnv, 1, loop, clock=lambda: next(ticks)) as arena:
-            return arena.run(FAR)
+class Stopwatch:
+    """A clock that only rollouts move on."""
 
+    def __init__(self, solver: Planner, per_rollout: float) -> None:
+        self.now, rollout = 0.0, solver.engine.rollout
+
+        def timed(*args):
+            self.now += per_rollout
+            return rollout(*args)
+
+        solver.engine.rollout = timed
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def measured(per_rollout: float, mode: str = "mpc", **settings):
+    solver = planner(**settings)
+    clock = Stopwatch(solver, per_rollout)
+    with Arena(solver, DotEnv, 1, Loop(mode, latency="measured"), clock=clock) as arena:
+        return arena.run(FAR)
+
+
+def test_measured_latency_is_that_of_the_clock() -> None:
     for seconds in (0.3, 0.7):
-        assert measured(seconds).episodes == run(Loop(latency=seconds))[0].episodes
+        result = measured(seconds / 3, num_iterations=2, max_seconds=1.0)
+        assert result.plan_seconds == pytest.approx([seconds] * len(result.plan_seconds))
+        fixed = run(Loop(latency=seconds), num_iterations=2)[0]
+        assert result.episodes == fixed.episodes
     with pytest.raises(ValueError, match="needs a batch of 1, got 2"):
         Arena(planner(), DotEnv, 2, Loop(latency="measured"))
+
+
+def test_a_replan_ends_in_time() -> None:
+    """A model step is 0.5 s: eight iterations, whatever the budget, and a look at their end."""
+    tick = 1 / 16
+    assert set(measured(tick).plan_evaluations) == {9}
+    assert set(measured(tick, replan_steps=2).plan_evaluations) == {17}
+    assert set(measured(tick, max_seconds=0.25).plan_evaluations) == {5}
+    assert measured(tick, "open-loop", horizon=6).plan_evaluations == [31]  # no plan follows
 
 
 def test_whole_control_periods_are_not_rounded_up() -> None:

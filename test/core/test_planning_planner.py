@@ -260,6 +260,7 @@ def test_objective_weights_and_stages() -> None:
         (["solver=cme"], "unknown solver 'cme'.*Did you mean 'cem'"),
         (["horizon=0"], "horizon must be at least 1, got 0"),
         (["learning_rate=0"], "learning_rate must be positive"),
+        (["max_seconds=0"], "max_seconds must be positive, got 0"),
         (["replan_steps=6"], "replan_steps 6 exceeds horizon 5"),
         (["solver=cem", "num_samples=10"], "num_elites 30 exceeds num_samples 10"),
         (["stall_iterations=3", "best_so_far=false"], "needs best_so_far"),

@@ -40,6 +40,14 @@ def test_rest_is_committed_first_then_the_last_plan_and_after_a_gap_rest() -> No
     assert first.summary()["num_committed"] == first.num_committed
 
 
+def test_a_robot_that_does_not_wait_gets_its_plan_in_time() -> None:
+    """One iteration is always made, and its end is looked at."""
+    planner = GoalPlanner(
+        "base", "wall", "gbp", ["num_iterations=5", "max_seconds=1e-9"], imagine=False
+    )
+    assert [plan(planner, 0, age_s).num_evaluations for age_s in (None, 0.0)] == [6, 2]
+
+
 def test_when_nothing_is_left_to_plan_it_is_said() -> None:
     result = plan(make(), 0, 60.0)
     assert result.num_committed >= 25 and np.abs(result.plan.actions).max() < 1e-6

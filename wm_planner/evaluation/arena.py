@@ -22,6 +22,7 @@ from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import Planner
 from wm_planner.planning.expected import ExpectedSeconds
+from wm_planner.planning.solver import StopFn, stop_after
 from wm_planner.types import Goal, Observation
 
 
@@ -156,7 +157,10 @@ class _Batch:
             warm = None
             for is_warm in (False, True):
                 begin_s = self._arena.clock()
-                warm = self._planner.plan_latents(now, goal, warm, 0, generator).actions
+                plan = self._planner.plan_latents(
+                    now, goal, warm, 0, generator, should_stop=self._time_limit()
+                )
+                warm = plan.actions
                 expected.add(is_warm, self._arena.clock() - begin_s)
 
     def run(self, progress: Callable[[int], object]) -> Evaluation:
@@ -170,7 +174,7 @@ class _Batch:
         rows = _Rows(0, np.zeros((len(running), 0, self._task.action_size)))
         while running:
             seen, past, length = self._observe(running, now)
-            begin_s = self._arena.clock()
+            begin_s, should_stop = self._arena.clock(), self._time_limit()
             latent = encode(planner.bundle, seen, length)
             planner.adaptation.learn(latent, past, now * planner.dt_ns)
             plan = planner.plan_latents(
@@ -181,6 +185,7 @@ class _Batch:
                 generator,
                 past_actions=past,
                 alpha=self._alpha,
+                should_stop=should_stop,
                 num_committed=self._num_committed(warm is not None),
             )
             seconds = self._arena.clock() - begin_s
@@ -205,6 +210,12 @@ class _Batch:
             now, replan = then, replan + 1
         evaluation.episodes = [self._results[row] for row in range(len(self._robots))]
         return evaluation
+
+    def _time_limit(self) -> StopFn | None:
+        """Ends a plan that begins now, where its time counts and another one follows."""
+        if self._loop.latency != MEASURED or self._loop.mode == "open-loop":
+            return None
+        return stop_after(self._planner.max_seconds, self._arena.clock)
 
     def _num_committed(self, warm: bool) -> int:
         """Control periods that will have passed before a plan that is begun now is there."""

@@ -44,7 +44,14 @@ _AT_LEAST = {
     "adapt_transitions": 1,
     "adapt_layers": 0,
 }
-_POSITIVE = ("learning_rate", "objective_base", "init_std", "temperature", "adapt_max_change")
+_POSITIVE = (
+    "learning_rate",
+    "objective_base",
+    "init_std",
+    "temperature",
+    "adapt_max_change",
+    "max_seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class PlannerConfig:
         horizon: model steps planned ahead.
         num_iterations: optimizer steps or refits of a plan; None takes the solver's usual number.
         warm_iterations: the same when the last plan is at hand; None for num_iterations.
+        max_seconds: a replan for a robot that does not wait ends after so long, with what it has;
+            None for the time from one plan to the next. No limit where the robot waits.
         learning_rate: step size in standardised action units (gbp, gradient-cem, first lbfgs step).
         optimizer: 'sgd', 'momentum' (0.9), 'adam' or 'adamw' (gbp, gradient-cem).
         num_restarts: starting points optimised side by side (gbp, lbfgs).
@@ -99,6 +108,7 @@ class PlannerConfig:
     horizon: int = 5
     num_iterations: int | None = None
     warm_iterations: int | None = None
+    max_seconds: float | None = None
     learning_rate: float = 0.2
     optimizer: str = "adam"
     num_restarts: int = 1
@@ -140,8 +150,9 @@ class PlannerConfig:
             if value is not None and not value >= least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
         if self.replan_steps > self.horizon:
             raise ValueError(f"replan_steps {self.replan_steps} exceeds horizon {self.horizon}")
         if self.solver in ("cem", "gradient-cem") and self.num_elites > self.num_samples:

@@ -90,6 +90,11 @@ class Planner:
         """Control period of the plan's rows, nanoseconds."""
         return round(self.task.control_dt_s * 1e9)
 
+    @property
+    def max_seconds(self) -> float:
+        """What a plan may take when the robot does not wait for it."""
+        return self.config.max_seconds or self.config.replan_steps * self.task.model_dt_s
+
     def generator(self) -> torch.Generator:
         """A new random generator, at the beginning of the configured seed."""
         return torch.Generator(self.bundle.device).manual_seed(self.config.seed)

@@ -21,6 +21,14 @@ CostFn = Callable[[Tensor], Tensor]
 StopFn = Callable[[], bool]
 
 
+def stop_after(
+    seconds: float, clock: Callable[[], float], should_stop: StopFn | None = None
+) -> StopFn:
+    """Stops as `should_stop` does, and when so many seconds of `clock` have passed from now."""
+    end_s = clock() + seconds
+    return lambda: clock() >= end_s or (should_stop is not None and should_stop())
+
+
 @dataclass(frozen=True)
 class SolverResult:
     """What a solver found.

@@ -117,8 +117,8 @@ class GoalPlanner:
         for _ in range(2 if timed else 0):  # torch prepares what it has not done yet, then for real
             self._expected.clear()
             goal = Goal(black[0], rest[0])
-            self(goal, seen)
-            self(goal, seen)
+            self(goal, seen, age_s=0.0)
+            self(goal, seen, age_s=0.0)
         self._planner.clear()
         self._goal = None
 
@@ -146,11 +146,13 @@ class GoalPlanner:
             should_stop: see `Solver.solve`.
             age_s: seconds since the observation was made, of a robot that goes on meanwhile: the
                 actions that will be due before this plan is there stay those of the last plan, or
-                rest. None: the robot waits.
+                rest, and the plan ends in time (`max_seconds`). None: the robot waits.
 
         Raises:
             PlanningError: no finite plan was found.
         """
+        from wm_planner.planning.solver import stop_after
+
         begin_s = time.perf_counter()
         if self._goal is not goal:
             self._planner.set_goal(goal)
@@ -159,6 +161,9 @@ class GoalPlanner:
         if age_s is not None and (warm or self._rests_at_zero):
             dt_s = self._planner.task.control_dt_s
             num_committed = self._expected.num_due(warm, dt_s, age_s)
+        if age_s is not None:
+            limit_s = self._planner.max_seconds
+            should_stop = stop_after(limit_s, time.perf_counter, should_stop)
         plan = self._planner.plan(observation, should_stop, num_committed)
         plan = replace(plan, seconds=time.perf_counter() - begin_s)
         self._expected.add(warm, plan.seconds)
