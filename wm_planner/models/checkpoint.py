@@ -41,13 +41,16 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
     """Write a checkpoint directory.
 
     Raises:
-        CheckpointError: the directory exists already.
+        CheckpointError: the directory exists already, or cannot be made.
     """
     directory = Path(directory)
     if directory.exists():
         raise CheckpointError(f"{directory}: exists already; choose another directory")
     aside = directory.with_name(f".{directory.name}.part{os.getpid()}")
-    aside.mkdir(parents=True)
+    try:
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise CheckpointError(f"{directory}: cannot be written: {error.strerror}") from error
     try:
         card = {
             "schema": SCHEMA,
