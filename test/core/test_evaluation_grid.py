@@ -61,6 +61,18 @@ def test_the_shipped_latencies_are_run_for_every_task() -> None:
     assert found == {(task, latency) for task in grid.checkpoints for latency in latencies}
 
 
+def test_cem_is_given_its_own_time_and_that_of_gradients() -> None:
+    grid = from_yaml(Grid, CONFIG.with_name("latency_cem.yaml"))
+    found = cells(grid, "cpu")
+    assert {(c.job.task, c.planner) for c in found} == {
+        (task, planner) for task in grid.checkpoints for planner in grid.planners
+    }
+    limits = {c.planner: c.job.planner.max_seconds for c in found}
+    assert limits == {"gbp": None, "cem": None, "cem, to its end": 60.0}
+    assert {c.job.loop.latency for c in found} == {"measured"}
+    assert all(c.job.planner.iterations(False) >= 10 for c in found if c.planner != "gbp")
+
+
 def test_settings_and_shifts_reach_their_cells() -> None:
     data = {
         "checkpoints": {"wall": ["base"]},
