@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from wm_planner.cli import main as cli
+from wm_planner.config import from_yaml
 from wm_planner.errors import CheckpointError
 from wm_planner.models.bundle import Bundle, build_model
 from wm_planner.models.catalog import CARD, read_card
@@ -16,6 +17,7 @@ from wm_planner.models.init_network import InitNetwork
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
+from wm_planner.training.recipe import Recipe
 
 RECIPES = Path(__file__).parents[2] / "config" / "train"
 
@@ -59,7 +61,7 @@ def test_the_planner_of_a_recipe(tmp_path) -> None:
     source = save_bundle(trained(), tmp_path / "trained")
     assert export(source, "--recipe", str(RECIPES / "wall.yaml")) == 0
     planner = load_bundle(tmp_path / "trained-half").planner
-    assert planner["gbp"] == {"num_iterations": 60, "warm_iterations": 20}
+    assert planner == from_yaml(Recipe, RECIPES / "wall.yaml").planner
 
 
 @pytest.mark.parametrize(
