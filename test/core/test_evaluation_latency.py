@@ -118,6 +118,7 @@ def test_a_replan_ends_in_time() -> None:
     assert set(measured(tick, replan_steps=2).plan_evaluations) == {17}
     assert set(measured(tick, max_seconds=0.25).plan_evaluations) == {5}
     assert measured(tick, "open-loop", horizon=6).plan_evaluations == [31]  # no plan follows
+    assert measured(tick, "open-loop", horizon=6, max_seconds=0.25).plan_evaluations == [5]
 
 
 def test_whole_control_periods_are_not_rounded_up() -> None:

@@ -212,8 +212,9 @@ class _Batch:
         return evaluation
 
     def _time_limit(self) -> StopFn | None:
-        """Ends a plan that begins now, where its time counts and another one follows."""
-        if self._loop.latency != MEASURED or self._loop.mode == "open-loop":
+        """Ends a plan that begins now, where its time counts and it is given, or a plan follows."""
+        given = self._loop.mode == "mpc" or self._planner.config.max_seconds is not None
+        if self._loop.latency != MEASURED or not given:
             return None
         return stop_after(self._planner.max_seconds, self._arena.clock)
 

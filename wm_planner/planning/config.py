@@ -63,8 +63,9 @@ class PlannerConfig:
         horizon: model steps planned ahead.
         num_iterations: optimizer steps or refits of a plan; None takes the solver's usual number.
         warm_iterations: the same when the last plan is at hand; None for num_iterations.
-        max_seconds: a replan for a robot that does not wait ends after so long, with what it has;
-            None for the time from one plan to the next. No limit where the robot waits.
+        max_seconds: where the robot does not wait, and in evaluation with a measured latency, a
+            plan ends after so long with what it has, one iteration at least; None for the time
+            from one plan to the next. Elsewhere there is no limit.
         learning_rate: step size in standardised action units (gbp, gradient-cem, first lbfgs step).
         optimizer: 'sgd', 'momentum' (0.9), 'adam' or 'adamw' (gbp, gradient-cem).
         num_restarts: starting points optimised side by side (gbp, lbfgs).

@@ -158,12 +158,11 @@ class GoalPlanner:
             self._planner.set_goal(goal)
             self._goal = goal
         warm, num_committed = self._planner.is_warm(observation.stamp_ns), 0
-        if age_s is not None and (warm or self._rests_at_zero):
-            dt_s = self._planner.task.control_dt_s
-            num_committed = self._expected.num_due(warm, dt_s, age_s)
         if age_s is not None:
-            limit_s = self._planner.max_seconds
-            should_stop = stop_after(limit_s, time.perf_counter, should_stop)
+            should_stop = stop_after(self._planner.max_seconds, time.perf_counter, should_stop)
+            if warm or self._rests_at_zero:
+                dt_s = self._planner.task.control_dt_s
+                num_committed = self._expected.num_due(warm, dt_s, age_s)
         plan = self._planner.plan(observation, should_stop, num_committed)
         plan = replace(plan, seconds=time.perf_counter() - begin_s)
         self._expected.add(warm, plan.seconds)
