@@ -11,7 +11,7 @@ demo: gl $(STAMP)
 test: gl $(STAMP)
 	$(BIN)/python -m pytest -n 2 --durations=10
 
-# Hours: 1.5 for the first table on two cores, nine tenths of them CEM's; 25, 25, 25 and 90 minutes of one
+# Hours: 1.5 for the first table on two cores, nine tenths of them CEM's; 20, 20, 25 and 90 minutes of one
 # process on a busy machine for the others; 15 minutes for the ROS graph. Goes on where it was left.
 results: gl $(STAMP)
 	@for name in results checkpoints latency latency_cem shifts; do \
