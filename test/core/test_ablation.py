@@ -97,8 +97,29 @@ def test_pooling_counts_all_pairs() -> None:
     assert row["interval_low"] < 7 / 8 < row["interval_high"]
     table = ablation_table([{"row": "a", "mode": "mpc", "reference": "b", **row}])
     assert "88 % (7/8)" in table and "| b | 38 % (" in table
+    assert "| 0.25 | +25, +50 | -121 % to 196 % |" in table
     with pytest.raises(ConfigError, match="different targets"):
         pooled([result("1", "t")], [result("1", "u")])
+
+
+def test_seeds_are_the_trials_of_what_is_said_of_trainings() -> None:
+    """15, 2 and 3 points more: McNemar's p is sure of these models, three trainings are not."""
+    more = [result("1" * gain + "0" * (100 - gain)) for gain in (15, 2, 3)]
+    row = pooled(more, [result("0" * 100)] * 3)
+    assert row["differences"] == [0.15, 0.02, 0.03] and row["p_value"] < 1e-5
+    margin = 4.30265 * 0.0723418 / 3**0.5
+    assert row["seeds_low"] == pytest.approx(0.2 / 3 - margin, abs=1e-5)
+    assert row["seeds_high"] == pytest.approx(0.2 / 3 + margin, abs=1e-5)
+    table = ablation_table([{"row": "a", "mode": "mpc", "reference": "b", **row}])
+    assert "| +15, +2, +3 | -11 % to 25 % |" in table and "speaks of trainings" in table
+
+
+def test_one_seed_says_nothing_of_trainings() -> None:
+    row = pooled([result("11")], [result("10")])
+    assert row["seeds_low"] is row["seeds_high"] is None
+    assert "| +50 | one seed |" in ablation_table(
+        [{"row": "a", "mode": "mpc", "reference": "b", **row}]
+    )
 
 
 def test_errors_are_means_over_seeds_with_an_interval_over_runs() -> None:
@@ -107,10 +128,10 @@ def test_errors_are_means_over_seeds_with_an_interval_over_runs() -> None:
 
     row = pooled_error([error(0.1, [0.0, 0.4]), error(0.3, [0.6, 0.6])])
     assert row["expert"] == pytest.approx(0.4) and row["planned"] == pytest.approx(0.6)
-    margin = 1.96 * 0.1  # standard error of 0.3 and 0.5
+    margin = 12.7062 * 0.1  # Student's t, and the standard error of 0.3 and 0.5
     assert row["gap"] == pytest.approx(0.4)
     assert row["gap_high"] - row["gap"] == pytest.approx(margin, rel=1e-3)
-    assert "| a | 0.4 | 0.6 | 1.50 | 0.4 (0.204 to 0.596) |" in error_table([{"row": "a", **row}])
+    assert "| a | 0.4 | 0.6 | 1.50 | 0.4 (-0.871 to 1.67) |" in error_table([{"row": "a", **row}])
 
 
 @pytest.mark.parametrize(

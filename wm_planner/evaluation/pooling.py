@@ -20,13 +20,21 @@ from wm_planner.evaluation.stats import (
 from wm_planner.evaluation.summary import compare, percent
 
 Result = dict[str, Any]
+NOTE = (
+    "Intervals of success and difference, and McNemar's p, count every episode of every seed as an "
+    "independent trial: they speak of these models, on targets like these. The interval over seeds "
+    "(Student's t of each seed's difference) speaks of trainings, each seed being one: where it "
+    "holds 0, other seeds may show no difference, whatever p says."
+)
 
 
 def pooled(results: list[Result], references: list[Result]) -> dict[str, Any]:
     """One row's results of all seeds, with the reference's of the same seeds and targets.
 
-    The interval and the test count every episode as one trial: they speak of these seeds' models,
-    not of all models that training may give. `rates` shows how far seeds differ.
+    'difference' with its interval and 'p_value' (McNemar) count every episode as one trial, though
+    seeds share their targets: they speak of these seeds' models, on targets like these.
+    'differences', one of each seed, and the 95 % interval of their mean, 'seeds_low' to
+    'seeds_high' (Student's t; None with one seed), speak of all models that training may give.
     """
     trials = sum(result["episodes"] for result in results)
     successes = sum(result["successes"] for result in results)
@@ -34,6 +42,8 @@ def pooled(results: list[Result], references: list[Result]) -> dict[str, Any]:
     pairs = [compare(a, b) for a, b in zip(results, references, strict=True)]
     only_a, only_b = (sum(pair[key] for pair in pairs) for key in ("only_a", "only_b"))
     difference, *ends = paired_difference(only_a, only_b, trials)
+    differences = [pair["difference"] for pair in pairs]
+    over_seeds = mean_interval(differences)[1:] if len(pairs) > 1 else (None, None)
     return {
         "episodes": trials,
         "successes": successes,
@@ -45,6 +55,9 @@ def pooled(results: list[Result], references: list[Result]) -> dict[str, Any]:
         "difference_low": ends[0],
         "difference_high": ends[1],
         "p_value": mcnemar_p(only_a, only_b),
+        "differences": differences,
+        "seeds_low": over_seeds[0],
+        "seeds_high": over_seeds[1],
     }
 
 
@@ -96,8 +109,11 @@ def error_table(rows: list[dict[str, Any]]) -> str:
 
 
 def ablation_table(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table of `pooled` rows, each with 'row', 'mode' and 'reference'."""
-    columns = "row | mode | success | 95 % interval | each seed | against | difference (95 %) | p"
+    """A Markdown table of `pooled` rows, each with 'row', 'mode' and 'reference', and its note."""
+    columns = (
+        "row | mode | success | 95 % interval | each seed | against | difference (95 %) | p "
+        "| each seed's | over seeds (95 %)"
+    )
     lines = [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|"]
     for row in rows:
         ends = (percent(row[f"difference_{end}"]) for end in ("low", "high"))
@@ -110,8 +126,12 @@ def ablation_table(rows: list[dict[str, Any]]) -> str:
             row["reference"],
             f"{percent(row['difference'])} ({' to '.join(ends)})",
             f"{row['p_value']:.2g}",
+            ", ".join(f"{100 * difference:+.0f}" for difference in row["differences"]),
+            "one seed",
         ]
+        if row["seeds_low"] is not None:
+            cells[-1] = " to ".join(percent(row[f"seeds_{end}"]) for end in ("low", "high"))
         if row["row"] == row["reference"]:
-            cells[-3:] = ["", "", ""]
+            cells[-5:] = [""] * 5
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", NOTE]) + "\n"
