@@ -68,7 +68,7 @@ def from_dict(cls: type[T], data: dict[str, Any], source: str) -> T:
             raise ConfigError(f"{source}: key '{name}' is missing")
     try:
         return cls(**values)
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         raise ConfigError(f"{source}: {error}") from error
 
 

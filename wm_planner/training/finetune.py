@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wm_planner.config import to_dict
+from wm_planner.config import suggest, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.models.bundle import Bundle
@@ -56,6 +56,19 @@ class Corrections:
     workers: int = 1
 
 
+def check_method(method: str, config: Finetuning) -> None:
+    """Raises:
+    ConfigError: unknown method, or one that does nothing with these settings.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"unknown method '{method}'.{suggest(str(method), METHODS)}")
+    if method == "adversarial" and config.rollout_fraction == 1 and not config.adversarial.rollouts:
+        raise ConfigError(
+            "adversarial.rollouts is false and rollout_fraction 1: no update would be adversarial; "
+            "change one of them"
+        )
+
+
 def finetune(
     store: TrajectoryStore,
     bundle: Bundle,
@@ -85,13 +98,7 @@ def finetune(
         TrainingError: a loss is not finite.
     """
     machine, corrections = machine or Machine(), corrections or Corrections()
-    if method not in METHODS:
-        raise ConfigError(f"unknown method '{method}'; choices: {', '.join(METHODS)}")
-    if method == "adversarial" and config.rollout_fraction == 1 and not config.adversarial.rollouts:
-        raise ConfigError(
-            "adversarial.rollouts is false and rollout_fraction 1: no update would be adversarial; "
-            "change one of them"
-        )
+    check_method(method, config)
     check_fits(store, bundle)
     check_length(store, config.rollout_steps)
     bundle.model.to(machine.device)
