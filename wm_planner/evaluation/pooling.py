@@ -23,8 +23,8 @@ Result = dict[str, Any]
 NOTE = (
     "Intervals of success and difference, and McNemar's p, count every episode of every seed as an "
     "independent trial: they speak of these models, on targets like these. The interval over seeds "
-    "(Student's t of each seed's difference) speaks of trainings, each seed being one: where it "
-    "holds 0, other seeds may show no difference, whatever p says."
+    "(Student's t of each seed's difference) speaks of trainings like these, on these targets; it "
+    "is too narrow where a few seeds agree by chance. Trust a difference when neither holds 0."
 )
 
 
@@ -34,7 +34,8 @@ def pooled(results: list[Result], references: list[Result]) -> dict[str, Any]:
     'difference' with its interval and 'p_value' (McNemar) count every episode as one trial, though
     seeds share their targets: they speak of these seeds' models, on targets like these.
     'differences', one of each seed, and the 95 % interval of their mean, 'seeds_low' to
-    'seeds_high' (Student's t; None with one seed), speak of all models that training may give.
+    'seeds_high' (Student's t; None with one seed), speak of all models that training may give, on
+    these targets; a few seeds that agree by chance make that too narrow.
     """
     trials = sum(result["episodes"] for result in results)
     successes = sum(result["successes"] for result in results)
