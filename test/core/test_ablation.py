@@ -19,6 +19,7 @@ from wm_planner.evaluation.ablation import (  # noqa: E402
     Ablation,
     Row,
     check_sections,
+    collected_name,
     evaluation_stages,
     merged,
     training_stages,
@@ -36,9 +37,11 @@ CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("ablation*.yaml"))
 CONFIG = Path(__file__).parents[2] / "config/ablation.yaml"
 
 
-def stages(row: Row, recipe: dict | None = None, seed: int = 0):
-    recipe = recipe or {"task": "wall", "encoder": {"dim": 8}, "model": {"num_updates": 3}}
-    return list(training_stages(row, recipe, seed, Path("d"), Path("o")))
+RECIPE = {"task": "wall", "encoder": {"dim": 8}, "model": {"num_updates": 3}}
+
+
+def stages(row: Row, recipe: dict | None = None, seed: int = 0, data: Path = Path("d")):
+    return list(training_stages(row, recipe or RECIPE, seed, data, Path("o")))
 
 
 def result(outcomes: str, targets: str = "t") -> dict:
@@ -88,6 +91,41 @@ def test_rows_share_what_they_have_in_common_and_nothing_else() -> None:
 def test_an_encoder_that_comes_trained_is_not_trained() -> None:
     (only,) = stages(Row(), {"task": "pusht", "encoder": {"kind": "dinov2"}})
     assert only.arguments[:2] == ("train", "model") and "--encoder" not in only.arguments
+    trained, _ = stages(
+        Row(encoder={"kind": "small"}), {"task": "pusht", "encoder": {"kind": "dinov2"}}
+    )
+    assert trained.arguments[:2] == ("train", "encoder")
+
+
+def test_models_of_other_data_are_others(tmp_path, monkeypatch) -> None:
+    def outputs(recipe: dict = RECIPE, data: Path = Path("d")) -> list[Path]:
+        return [stage.output for stage in stages(Row(), recipe, data=data)]
+
+    here = outputs()
+    monkeypatch.chdir(tmp_path)
+    there = outputs()  # the same words, another directory
+    assert not {*here} & {*there}
+    assert outputs(data=tmp_path / "d") == there  # other words, the same one
+    # Data that the ablation has collected move with its output.
+    assert outputs(data=Path("o/data-1")) == outputs(data=tmp_path / "o/data-1")
+    inside = outputs(data=Path("o/data-1"))
+    assert not {*inside} & {*outputs(data=Path("o/data-2"))}
+    monkeypatch.chdir(Path(__file__).parent)
+    assert outputs(data=Path("o/data-1")) == inside
+
+
+def test_data_collected_otherwise_lie_elsewhere() -> None:
+    sizes = {"num_trajectories": 9, "steps": 3, "image_size": 8}
+    name = collected_name({"task": "wall", "collect": sizes})
+    assert name.startswith("data-") and name == collected_name({"task": "wall", "collect": sizes})
+    assert name != collected_name({"task": "wall", "collect": {**sizes, "steps": 4}})
+    assert name != collected_name({"task": "pusht", "collect": sizes})
+
+
+def test_a_model_recommends_the_recipes_planner_settings() -> None:
+    before, after = stages(Row()), stages(Row(), {**RECIPE, "planner": {"horizon": 4}})
+    assert after[0].output == before[0].output and after[1].output != before[1].output
+    assert stages(Row(), {**RECIPE, "task": "pusht"})[0].output != before[0].output
 
 
 def test_pooling_counts_all_pairs() -> None:
@@ -157,7 +195,9 @@ def test_evaluations_with_other_settings_are_others() -> None:
     mpc, error = outputs()
     assert "mpc" in mpc.name and error.suffix == ".png"
     assert outputs() == [mpc, error] and outputs(model_error_runs=0) == [mpc]
-    assert outputs(episodes=3)[0] != mpc
+    assert outputs(episodes=3)[0] != mpc and outputs(episodes=3)[1] == error
+    assert not {*outputs(eval_seed=3)} & {mpc, error}
+    assert outputs(model_error_runs=3)[1] != error
     assert outputs(rows={"base": {"planner": {"horizon": 4}}})[0] != mpc
 
 
@@ -172,19 +212,75 @@ def test_evaluations_with_other_settings_are_others() -> None:
         ({"rows": {"base": {"finetune": {}}}}, "'method' is missing"),
         ({"rows": {"base": {"encodr": {}}}}, "rows: base: unknown key 'encodr'"),
         ({"seeds": []}, "one seed"),
+        ({"seeds": [0, -1]}, r"seeds must be at least 0 .* got \[0, -1\]"),
+        ({"seeds": [1, 1]}, r"each named once, got \[1, 1\]"),
+        ({"modes": ["mpc", "mpc"]}, "modes: each may be named once"),
+        ({"eval_seed": -3}, "eval_seed must be at least 0, got -3"),
+        ({"rows": {"base": 3}}, "rows: base: expected a mapping of changes, {} for none, got 3"),
+        ({"rows": {"base": 0}}, "rows: base: expected a mapping of changes, {} for none, got 0"),
+        ({"rows": {"base": {}, 1: {}}}, "rows: 1: a name is text; put it in quotes"),
     ],
 )
 def test_what_cannot_be_used_is_named(change: dict, message: str) -> None:
     content = {"recipe": "r.yaml", "rows": {"base": {}}, "reference": "base", **change}
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^a.yaml: .*{message}"):
         from_dict(Ablation, content, "a.yaml")
 
 
-def test_a_setting_that_no_command_knows_is_said_before_the_first_one(tmp_path, capsys) -> None:
-    write(tmp_path, {"base": {}, "odd": {"model": {"num_update": 3}}})
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"model": {"num_update": 3}}, "model: unknown key 'num_update'"),
+        ({"model": {"num_updates": 0}}, "model: num_updates, batch_size and rollout_steps must"),
+        ({"finetune": {"method": "bas"}}, "finetune: unknown method 'bas'. Did you mean 'base'?"),
+        ({"finetune": {"method": 1}}, "finetune: unknown method '1'. Choices: adversarial, base"),
+        (
+            {"finetune": {"method": "adversarial", "adversarial": {"rollouts": False}}},
+            "finetune: adversarial.rollouts is false and rollout_fraction 1",
+        ),
+        ({"planner": {"horizn": 1}}, "planner: unknown key 'horizn'. Did you mean 'horizon'?"),
+        ({"planner": {"horizon": 0}}, "planner: horizon must be at least 1, got 0"),
+        ({"planner": {"gbp": {"horizon": 3}}}, "planner: unknown key 'gbp'"),
+        ({"planner": {"init": "network"}}, "planner: init 'network' needs an initialisation"),
+    ],
+)
+def test_what_a_command_would_refuse_is_said_before_the_first_one(
+    tmp_path, capsys, row: dict, message: str
+) -> None:
+    write(tmp_path, {"base": {}, "odd": row})
     assert run(tmp_path) == 2
-    assert "rows: odd: model: unknown key 'num_update'" in capsys.readouterr().err
+    assert f"{tmp_path / 'ablation.yaml'}: rows: odd: {message}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed: seeds must be at least 0"),
+        (["--seed", "1", "--seed", "1"], "--seed: seeds must be at least 0 and each named once"),
+        (["--row", "bse"], "Did you mean 'base'?"),
+    ],
+)
+def test_options_are_checked_before_anything_runs(tmp_path, capsys, options, message) -> None:
+    write(tmp_path, {"base": {}})
+    assert run(tmp_path, *options) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("planner: {horizn: 1}", "recipe.yaml: planner: unknown key 'horizn'"),
+        ("1: {}", "recipe.yaml: unknown section '1'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_used_is_named(tmp_path, capsys, change, message) -> None:
+    write(tmp_path, {"base": {}})
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe.read_text() + "\n" + change)
+    assert run(tmp_path) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_from_nothing_to_a_table_and_again(tmp_path, capsys, monkeypatch) -> None:
@@ -208,6 +304,28 @@ def test_from_nothing_to_a_table_and_again(tmp_path, capsys, monkeypatch) -> Non
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("result.json")}
     assert len(before) == 3 and run(tmp_path, "--row", "adapted") == 0
     assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+def test_a_run_uses_no_data_but_its_own(tmp_path, capsys, monkeypatch) -> None:
+    commands: list[list[str]] = []
+
+    def record(arguments: list[str]) -> None:
+        commands.append(arguments)
+        if arguments[0] == "train":
+            raise ConfigError("enough")
+
+    monkeypatch.setattr("wm_planner.cli.ablation._command", record)
+    write(tmp_path, {"base": {}})
+    config = tmp_path / "ablation.yaml"
+    few = config.read_text()
+    for text in (few, few.replace("num_trajectories: 8", "num_trajectories: 9")):
+        config.write_text(text)
+        (tmp_path / "out/data").mkdir(parents=True, exist_ok=True)  # of an earlier version
+        assert run(tmp_path) == 2
+    collected = [a[a.index("--output") + 1] for a in commands if a[0] == "collect"]
+    trained = [(a[a.index("--data") + 1], a[a.index("--output") + 1]) for a in commands[1::2]]
+    assert [data for data, _ in trained] == collected
+    assert all(len(set(paths)) == 2 for paths in (collected, *zip(*trained, strict=True)))
 
 
 def in_process(arguments: list[str]) -> None:

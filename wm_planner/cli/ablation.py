@@ -7,6 +7,7 @@ import logging
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.ablation import Ablation, Stage
+    from wm_planner.planning import PlannerConfig
+    from wm_planner.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "finished",
     )
     parser.add_argument(
-        "--data", type=Path, help="directory of 'collect' (default: collected to OUTPUT/data)"
+        "--data",
+        type=Path,
+        help="directory of 'collect' (default: collected below OUTPUT, as the recipe says)",
     )
     parser.add_argument("--row", action="append", help="only this one; may be repeated")
     parser.add_argument("--seed", action="append", type=int, help="only this one; may be repeated")
@@ -52,38 +57,26 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         WmPlannerError: the file cannot be used, or a command failed.
     """
-    from wm_planner.config import from_yaml, read_yaml, suggest, to_dict
-    from wm_planner.evaluation.ablation import MODEL_ERROR, Ablation, check_sections, merged
+    from wm_planner.config import to_dict
+    from wm_planner.evaluation.ablation import MODEL_ERROR, collected_name
     from wm_planner.evaluation.pooling import ablation_table, error_table, pooled, pooled_error
     from wm_planner.evaluation.run import write_json
-    from wm_planner.training.recipe import Recipe
     from wm_planner.training.run_log import provenance
 
-    ablation = from_yaml(Ablation, args.config)
+    ablation, recipe = _read(args)
     if ablation.model_error_runs:
         import wm_planner.cli.figures  # noqa: F401 - what it needs is missed now, not after hours
-    recipe = read_yaml(args.config.parent / ablation.recipe)
-    if args.quick:
-        recipe = merged(recipe, ablation.quick)
-        runs = min(2, ablation.model_error_runs)
-        ablation = replace(ablation, episodes=2, seeds=ablation.seeds[:1], model_error_runs=runs)
-    if args.seed:
-        ablation = replace(ablation, seeds=tuple(args.seed))
-    for name in args.row or ():
-        if name not in ablation.rows:
-            raise ConfigError(f"--row {name}: not in {args.config}.{suggest(name, ablation.rows)}")
     wanted = set(args.row or ablation.rows)
     while not wanted.issuperset(references := {ablation.reference_of(name) for name in wanted}):
         wanted |= references
     names = [name for name in ablation.rows if name in wanted]
-    check_sections(recipe, Recipe, ablation.recipe)
+    collects = args.data is None
+    if collects:
+        args.data = args.output / collected_name(recipe)
     for name in names:
-        for stage in _training(args, ablation, name, ablation.seeds[0], recipe):
-            check_sections(stage.recipe or {}, Recipe, f"{args.config}: rows: {name}")
-    if args.data is None:
-        args.data = args.output / "data"
-        if not args.data.exists():
-            _collect(recipe["task"], recipe["collect"], args.data)
+        _check(args, ablation, name, recipe)
+    if collects and not args.data.exists():
+        _collect(recipe["task"], recipe["collect"], args.data)
     results: dict[tuple[str, str], list[dict]] = {}
     kinds = (*ablation.modes, *([MODEL_ERROR] if ablation.model_error_runs else []))
     for seed in ablation.seeds:
@@ -112,13 +105,82 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _read(args: argparse.Namespace) -> tuple[Ablation, dict]:
+    """What to compare, and the recipe; both changed by the command line.
+
+    Raises:
+        ConfigError: a file or an option cannot be used.
+    """
+    from wm_planner.config import from_yaml, read_yaml, suggest
+    from wm_planner.evaluation.ablation import Ablation, merged
+
+    if args.threads < 1:
+        raise ConfigError(f"--threads must be at least 1, got {args.threads}")
+    ablation = from_yaml(Ablation, args.config)
+    file = args.config.parent / ablation.recipe
+    recipe = read_yaml(file)
+    _understood(recipe, str(file))
+    if args.quick:
+        recipe = merged(recipe, ablation.quick)
+        _understood(recipe, f"{args.config}: quick")
+        runs = min(2, ablation.model_error_runs)
+        ablation = replace(ablation, episodes=2, seeds=ablation.seeds[:1], model_error_runs=runs)
+    if args.seed:
+        try:
+            ablation = replace(ablation, seeds=tuple(args.seed))
+        except ValueError as error:
+            raise ConfigError(f"--seed: {error}") from error
+    for name in args.row or ():
+        if name not in ablation.rows:
+            raise ConfigError(f"--row {name}: not in {args.config}.{suggest(name, ablation.rows)}")
+    return ablation, recipe
+
+
+def _check(args: argparse.Namespace, ablation: Ablation, name: str, recipe: dict) -> None:
+    """Raises:
+    ConfigError: a command of the row would refuse a setting, after hours of others.
+    """
+    from wm_planner.training.finetune import check_method
+
+    where = f"{args.config}: rows: {name}"
+    row = ablation.row(name)
+    last = _training(args, ablation, name, ablation.seeds[0], recipe)[-1]
+    known, planner = _understood(last.recipe or {}, where, ablation.planner_changes(name))
+    if row.finetune is not None:
+        try:
+            check_method(row.finetune["method"], known.finetune)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: finetune: {error}") from error
+    if planner.init == "network":
+        raise ConfigError(
+            f"{where}: planner: init 'network' needs an initialisation network, which no row "
+            "trains; choose 'zero' or 'randn'"
+        )
+
+
+def _understood(
+    recipe: dict, source: str, changes: Iterable[str] = ()
+) -> tuple[Recipe, PlannerConfig]:
+    """A recipe, and the settings that `wm-planner eval` makes of its own and the changes.
+
+    Raises:
+        ConfigError: something is not understood.
+    """
+    from wm_planner.evaluation.ablation import check_sections
+    from wm_planner.planning import planner_config
+    from wm_planner.training.recipe import Recipe
+
+    known = check_sections(recipe, Recipe, source)
+    base = {**known.planner, "solver": "gbp"}  # eval's own, whatever the checkpoint recommends
+    return known, planner_config(base, changes, f"{source}: planner")
+
+
 def _training(
     args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
 ) -> list[Stage]:
     from wm_planner.evaluation.ablation import training_stages
 
-    data = args.data or args.output / "data"
-    return list(training_stages(ablation.row(name), recipe, seed, data, args.output))
+    return list(training_stages(ablation.row(name), recipe, seed, args.data, args.output))
 
 
 def _one(

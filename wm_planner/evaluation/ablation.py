@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 from wm_planner.config import from_dict, suggest
 from wm_planner.errors import ConfigError
@@ -18,6 +19,7 @@ from wm_planner.evaluation.episodes import MODES
 
 STAGES = ("encoder", "projector", "model", "finetune")
 MODEL_ERROR = "model-error"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,13 @@ class Ablation:
     quick: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, settings in self.rows.items():
+            if not isinstance(name, str):
+                raise ValueError(f"rows: {name!r}: a name is text; put it in quotes")
+            if settings is not None and not isinstance(settings, dict):
+                raise ValueError(
+                    f"rows: {name}: expected a mapping of changes, {{}} for none, got {settings!r}"
+                )
         for reference in {self.reference, *(self.row(name).reference for name in self.rows)}:
             if reference is not None and reference not in self.rows:
                 raise ValueError(
@@ -82,6 +91,14 @@ class Ablation:
                 raise ValueError(f"modes: unknown mode '{mode}'.{suggest(mode, MODES)}")
         if self.episodes < 1 or not self.seeds:
             raise ValueError("at least one episode and one seed are needed")
+        if min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(
+                f"seeds must be at least 0 and each named once, got {list(self.seeds)}"
+            )
+        if len(set(self.modes)) < len(self.modes):
+            raise ValueError(f"modes: each may be named once, got {list(self.modes)}")
+        if self.eval_seed < 0:
+            raise ValueError(f"eval_seed must be at least 0, got {self.eval_seed}")
         if self.model_error_runs < 0 or self.model_error_runs == 1:
             raise ValueError(
                 "model_error_runs must be 0, for none, or at least 2, for an interval, "
@@ -91,6 +108,10 @@ class Ablation:
     def row(self, name: str) -> Row:
         """A row by its name."""
         return from_dict(Row, self.rows[name] or {}, f"rows: {name}")
+
+    def planner_changes(self, name: str) -> list[str]:
+        """A row's planner settings as 'key=value', for `eval --set`."""
+        return [f"{key}={json.dumps(value)}" for key, value in self.row(name).planner.items()]
 
     def reference_of(self, name: str) -> str:
         """The row that a row is compared with."""
@@ -128,19 +149,32 @@ def merged(recipe: dict, changes: dict) -> dict:
     return result
 
 
+def collected_name(recipe: dict) -> str:
+    """Name of the directory for the data that a recipe collects: other data, another name."""
+    return f"data-{_key(recipe['task'], recipe['collect'])}"
+
+
 def training_stages(row: Row, recipe: dict, seed: int, data: Path, output: Path) -> Iterator[Stage]:
-    """The commands that train a row, in order; equal beginnings of two rows are equal."""
+    """The commands that train a row, in order; equal beginnings of two rows are equal.
+
+    A directory's name has a key of all that its content depends on: of the data their path, or
+    their name where they lie in `output`, which may be moved.
+    """
     previous: Path | None = None
-    key = ""
+    own = data.resolve().parent == output.resolve()
+    key = _key(recipe["task"], data.name if own else str(data.resolve()))
     for name in STAGES:
         changes = getattr(row, name)
-        if changes is None or (name == "encoder" and _is_given(recipe)):
+        if changes is None:
             continue
         changes = dict(changes)
         method = changes.pop("method", None)
         recipe = merged(recipe, {name: {**changes, "seed": seed}})
-        content = json.dumps([key, name, method, recipe.get(name)], sort_keys=True)
-        key = hashlib.sha256(content.encode()).hexdigest()[:8]
+        # The model's checkpoint recommends the recipe's planner settings.
+        planner = recipe.get("planner") if name == "model" else None
+        key = _key(key, name, method, recipe[name], planner)
+        if name == "encoder" and recipe[name].get("kind") == "dinov2":  # it comes trained
+            continue
         directory = output / f"seed-{seed}" / f"{name}-{key}"
         arguments = ["finetune", "--method", method] if name == "finetune" else ["train", name]
         if previous is not None:
@@ -158,13 +192,11 @@ def evaluation_stages(
     ablation: Ablation, name: str, seed: int, task: str, checkpoint: Path, output: Path
 ) -> Iterator[Stage]:
     """The commands that evaluate a row's checkpoint: one for each mode, then the model's error."""
-    settings = ablation.row(name).planner
-    changes = [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
+    changes = [f"--set={change}" for change in ablation.planner_changes(name)]
     common = ["--task", task, "--checkpoint", str(checkpoint), "--seed", str(ablation.eval_seed)]
 
     def at(kind: str, arguments: list[str]) -> Path:  # with other settings, another place
-        key = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:8]
-        return output / f"seed-{seed}" / "results" / f"{_file_name(name)}-{kind}-{key}"
+        return output / f"seed-{seed}" / "results" / f"{_file_name(name)}-{kind}-{_key(*arguments)}"
 
     for mode in ablation.modes:
         arguments = ["eval", *common, "--mode", mode, "--episodes", str(ablation.episodes)]
@@ -180,20 +212,21 @@ def evaluation_stages(
         yield Stage((*arguments, "--output", str(figure)), figure, done)
 
 
-def check_sections(recipe: dict, known: type, source: str) -> None:
-    """Raises:
-    ConfigError: a section of a merged recipe is not understood.
+def check_sections(recipe: dict, known: type[T], source: str) -> T:
+    """A merged recipe as what it holds.
+
+    Raises:
+        ConfigError: a section is not understood.
     """
-    sections = {item.name for item in fields(known)}
+    sections = {item.name for item in fields(known)}  # type: ignore[arg-type]
     for key in recipe:
         if key not in sections:
-            raise ConfigError(f"{source}: unknown section '{key}'.{suggest(key, sections)}")
-    from_dict(known, recipe, source)
+            raise ConfigError(f"{source}: unknown section '{key}'.{suggest(str(key), sections)}")
+    return from_dict(known, recipe, source)
 
 
-def _is_given(recipe: dict) -> bool:
-    """Whether the encoder comes trained."""
-    return (recipe.get("encoder") or {}).get("kind") == "dinov2"
+def _key(*content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _file_name(name: str) -> str:
