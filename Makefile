@@ -11,16 +11,23 @@ demo: gl $(STAMP)
 test: gl $(STAMP)
 	$(BIN)/python -m pytest -n 2 --durations=10
 
-# Hours: 1.5 for the first table on two cores, nine tenths of them CEM's; 20, 20, 25 and 90 minutes of one
-# process on a busy machine for the others; 15 minutes for the ROS graph. Goes on where it was left.
+# The tables, the ROS graph, the figures, and the benchmark last, when nothing else runs. On two cores about
+# @@ hours, most of them CEM's. Goes on where it was left.
 results: gl $(STAMP)
-	@for name in results checkpoints latency latency_cem shifts; do \
+	@for name in results checkpoints table1 solvers latency replan shifts adaptation; do \
 	    $(BIN)/wm-planner results --config config/$$name.yaml --output runs/$$name || exit 1; \
 	done
 	@for task in wall point_maze pusht; do for clock in lockstep realtime; do \
 	    run=runs/results/sim-$$task-$$clock; test -e $$run.json || $(BIN)/wm-planner sim --task $$task \
 	        --episodes 20 --clock $$clock --no-record --output $$run --json $$run.json || exit 1; \
 	done; done
+	@for task in wall point_maze pusht; do for figure in \
+	    "model-error --checkpoint base --checkpoint adversarial --checkpoint online" \
+	    "landscape --checkpoint base --checkpoint adversarial" "efficiency --budgets 1 3 10 30"; do \
+	    output=runs/results/$${figure%% *}-$$task.png; test -e $$output || \
+	        $(BIN)/wm-planner plot $$figure --task $$task --output $$output || exit 1; \
+	done; done
+	$(BIN)/python -m benchmarks --clock cpu --save
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --save

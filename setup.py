@@ -21,7 +21,7 @@ EXTRAS = {
         *(f"ros-{name}==5.3.6" for name in ROS_INTERFACES),
         *(f"ros-{name}==2.0.3" for name in ROS_CORE_INTERFACES.split()),
     ],
-    "model": ["torch", "transformers"],
+    "model": ["torch", "transformers", "scipy"],
     "sim": ["mujoco", "gymnasium"],
     "record": ["rosbags", "mcap"],
     "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],

@@ -15,10 +15,12 @@ from wm_planner.cli import main as cli
 from wm_planner.config import from_dict, from_yaml
 from wm_planner.errors import ConfigError, RenderError
 from wm_planner.evaluation.cells import _problems, cells, run_grid
+from wm_planner.evaluation.episodes import MODES
 from wm_planner.evaluation.grid import Grid
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.summary import comparison_table
 from wm_planner.models.catalog import resolve_checkpoint, shipped_checkpoints
+from wm_planner.planning import SOLVERS
 from wm_planner.tasks.shifts import Shifts
 
 CONFIG = Path(__file__).parents[2] / "config" / "results.yaml"
@@ -61,16 +63,37 @@ def test_the_shipped_latencies_are_run_for_every_task() -> None:
     assert found == {(task, latency) for task in grid.checkpoints for latency in latencies}
 
 
-def test_cem_is_given_its_own_time_and_that_of_gradients() -> None:
-    grid = from_yaml(Grid, CONFIG.with_name("latency_cem.yaml"))
+def test_replan_periods_are_run_for_gradients_and_cem() -> None:
+    grid = from_yaml(Grid, CONFIG.with_name("replan.yaml"))
     found = cells(grid, "cpu")
     assert {(c.job.task, c.planner) for c in found} == {
         (task, planner) for task in grid.checkpoints for planner in grid.planners
     }
+    settings = [(c.job.planner.solver, c.job.planner.replan_steps) for c in found]
+    assert set(settings) == {(s, steps) for s in ("gbp", "cem") for steps in (1, 2, 3, 5)}
     limits = {c.planner: c.job.planner.max_seconds for c in found}
-    assert limits == {"gbp": None, "cem": None, "cem, to its end": 60.0}
+    assert limits.pop("cem, to its end") == 60.0 and set(limits.values()) == {None}
     assert {c.job.loop.latency for c in found} == {"measured"}
-    assert all(c.job.planner.iterations(False) >= 10 for c in found if c.planner != "gbp")
+    cem = [c.job.planner for c in found if c.job.planner.solver == "cem"]
+    assert all(planner.iterations(False) >= 10 for planner in cem)
+
+
+def test_the_papers_table_is_run_for_every_checkpoint() -> None:
+    grid = from_yaml(Grid, CONFIG.with_name("table1.yaml"))
+    found = cells(grid, "cpu")
+    assert {f"{c.job.task}-{c.job.checkpoint}" for c in found} == set(shipped_checkpoints())
+    methods = {(c.job.planner.solver, c.job.planner.optimizer, c.job.loop.mode) for c in found}
+    assert methods == {
+        (*method, mode)
+        for method in (("gbp", "sgd"), ("gbp", "adam"), ("cem", "adam"))
+        for mode in MODES
+    }
+
+
+def test_every_solver_is_run() -> None:
+    files = [CONFIG.with_name(f"{name}.yaml") for name in ("table1", "solvers")]
+    found = [cell for file in files for cell in cells(from_yaml(Grid, file), "cpu")]
+    assert {c.job.planner.solver for c in found} == set(SOLVERS)
 
 
 def test_settings_and_shifts_reach_their_cells() -> None:
@@ -191,6 +214,23 @@ def test_quick_results_of_one_task(tmp_path, capsys) -> None:
     # Another grid in the same place is refused.
     with pytest.raises(ConfigError, match="planner.num_iterations 2, this one has 60"):
         run_grid(replace(from_yaml(Grid, CONFIG), episodes=1), output, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["adaptation", "checkpoints", "latency", "replan", "shifts", "solvers", "table1"]
+)
+def test_the_other_tables_quickly(tmp_path, name: str) -> None:
+    try:
+        check_rendering()
+    except RenderError as error:
+        pytest.skip(str(error))
+    grid = replace(from_yaml(Grid, CONFIG.with_name(f"{name}.yaml")).quickly(), episodes=1)
+    chosen = grid.checkpoints["point_maze"] if name == "checkpoints" else ["base"]
+    grid = replace(grid, checkpoints={"point_maze": chosen})
+    rows = run_grid(grid, tmp_path, 1)
+    assert [row["episodes"] for row in rows] == [1] * len(cells(grid, "cpu"))
+    assert all(row["plan_seconds_p50"] > 0 for row in rows)
+    assert sum(row["against_reference"] is None for row in rows) >= 1
 
 
 def test_checkpoints_are_compared_with_one_of_them(tmp_path) -> None:

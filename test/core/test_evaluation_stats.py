@@ -13,7 +13,7 @@ from wm_planner.data.store import write_store
 from wm_planner.errors import ConfigError, DatasetError, TaskError
 from wm_planner.evaluation.goals import dataset_problems, image_problems, sample_problems
 from wm_planner.evaluation.problems import Problems
-from wm_planner.evaluation.stats import mcnemar_p, mean_interval, paired_difference, student_t
+from wm_planner.evaluation.stats import mcnemar_p, mean_interval, paired_difference
 from wm_planner.evaluation.summary import compare, read_result
 
 from .dot_world import DotEnv, picture
@@ -40,14 +40,6 @@ def test_mean_interval_by_hand() -> None:
     mean, low, high = mean_interval([1.0, 2.0, 6.0])  # standard deviation sqrt(7)
     assert mean == 3.0 and (3.0 - low, high - 3.0) == (pytest.approx(6.5724, abs=1e-4),) * 2
     assert mean_interval([2.0]) == (2.0, -np.inf, np.inf)
-
-
-@pytest.mark.parametrize(
-    ("degrees", "t"),
-    [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (49, 2.00958)],
-)
-def test_student_t_is_that_of_tables(degrees: int, t: float) -> None:
-    assert student_t(degrees) == pytest.approx(t, abs=1e-5)
 
 
 @pytest.mark.parametrize("counts", [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])

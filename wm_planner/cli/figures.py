@@ -25,7 +25,8 @@ def draw_landscape(path: Path, data: dict[str, Any]) -> None:
         axis.contour(side, side, shown, 20, colors="white", linewidths=0.3)
         for x, y, label in ((0, 0, "expert"), (1, 0, data["axes"][0]), (0, 1, data["axes"][1])):
             axis.plot(x, y, "o", color="red", markeredgecolor="white")
-            axis.annotate(label, (x, y), xytext=(5, 5), textcoords="offset points", color="white")
+            side_of = {"xytext": (-5, 5), "ha": "right"} if x else {"xytext": (5, 5)}
+            axis.annotate(label, (x, y), textcoords="offset points", color="white", **side_of)
         axis.set_title(f"{name}: loss {low:.3g} to {high:.3g}")
         axis.set_xlabel(f"towards {data['axes'][0]}")
         axis.set_ylabel(f"towards {data['axes'][1]}")
@@ -58,7 +59,7 @@ def draw_model_error(path: Path, data: dict[str, Any]) -> None:
     """A panel for each checkpoint: error by step, on the expert's actions and on plans."""
     results = data["checkpoints"]
     figure = Figure((PANEL * len(results), PANEL), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(results)))
+    axes = np.atleast_1d(figure.subplots(1, len(results), sharey=True))
     for axis, (name, result) in zip(axes, results.items(), strict=True):
         for kind in ("expert", "planned"):
             axis.plot(range(1, len(result[kind]) + 1), result[kind], marker="o", label=kind)

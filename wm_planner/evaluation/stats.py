@@ -40,28 +40,10 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, -math.inf, math.inf
-    margin = student_t(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return mean, mean - margin, mean + margin
+    from scipy.stats import t  # here: what runs without the models needs the rest alone
 
-
-def student_t(degrees: int) -> float:
-    """What a Student's t of that many degrees of freedom (at least 1) exceeds in 2.5 % of cases."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):  # bisection, to the last bit
-        angle = (low + high) / 2
-        low, high = (angle, high) if _within(angle, degrees) < 0.95 else (low, angle)
-    return math.sqrt(degrees) * math.tan(low)
-
-
-def _within(angle: float, degrees: int) -> float:
-    """P(|t| < sqrt(degrees) tan(angle)); Abramowitz and Stegun 26.7.3 and 26.7.4."""
-    odd = degrees % 2
-    total, term = 0.0, math.cos(angle) if odd else 1.0
-    for i in range(1, degrees // 2 + 1):
-        total += term
-        term *= math.cos(angle) ** 2 * (2 * i - 1 + odd) / (2 * i + odd)
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
+    margin = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, float(mean - margin), float(mean + margin)
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
