@@ -16,17 +16,17 @@ from typing import Any, TypeVar
 
 import yaml
 
-from wm_planner.errors import ConfigError
+from wm_planner.errors import ConfigError, WmPlannerError
 
 T = TypeVar("T")
 # A number to everybody but YAML 1.1, which wants a point in it.
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]+[eE][+-]?[0-9]+")
 
 
-def suggest(name: str, choices: typing.Iterable[str]) -> str:
-    """Return ' Did you mean 'x'? Choices: a, b, x.' for a wrong name."""
-    options = sorted(choices)
-    near = difflib.get_close_matches(name, options, n=1)
+def suggest(name: object, choices: typing.Iterable[object]) -> str:
+    """Return ' Did you mean 'x'? Choices: a, b, x.' for a wrong name; YAML's may be numbers."""
+    options = sorted(map(str, choices))
+    near = difflib.get_close_matches(str(name), options, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return f"{hint} Choices: {', '.join(options)}."
 
@@ -35,14 +35,14 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read one YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds no mapping.
+        ConfigError: the file is missing, is not YAML text, or holds no mapping.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
     try:
         data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of keys to values")
@@ -54,12 +54,15 @@ def from_dict(cls: type[T], data: dict[str, Any], source: str) -> T:
 
     Nested dataclasses, tuples of dataclasses, optional values, unions and tuples of numbers are
     built too.
+
+    Raises:
+        ConfigError: see the module; also for whatever the dataclass itself says against its values.
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in data:
         if key not in fields:
-            raise ConfigError(f"{source}: unknown key '{key}'.{suggest(str(key), fields)}")
+            raise ConfigError(f"{source}: unknown key '{key}'.{suggest(key, fields)}")
     values = {}
     for name, spec in fields.items():
         if name in data:
@@ -68,7 +71,7 @@ def from_dict(cls: type[T], data: dict[str, Any], source: str) -> T:
             raise ConfigError(f"{source}: key '{name}' is missing")
     try:
         return cls(**values)
-    except (ValueError, ConfigError) as error:
+    except (ValueError, WmPlannerError) as error:  # of the class's own checks: they know no source
         raise ConfigError(f"{source}: {error}") from error
 
 

@@ -99,6 +99,13 @@ class TaskEnv(gymnasium.Env, ABC):
         """Whether nothing of `state` lies where a changed layout has put something solid."""
         return True
 
+    def is_possible(self, state: np.ndarray) -> bool:
+        """Whether all of `state` lies within the scene and in nothing solid; touching is allowed.
+
+        True as well for a state that a subclass cannot tell of.
+        """
+        return True
+
     @abstractmethod
     def expert(self, rng: np.random.Generator) -> Policy:
         """A policy that does what the task is about, for one episode: state -> raw action."""

@@ -43,6 +43,13 @@ class Maze:
             if all(np.abs(point - wall).max() >= 0.5 + MARGIN for wall in walls):
                 return point
 
+    def has(self, point: np.ndarray) -> bool:
+        """Whether a ball's centre can be at (x, y): in the maze, and in none of its walls."""
+        inside = self.low - MARGIN < point.min() and point.max() < self.high + MARGIN
+        return bool(inside) and all(
+            np.abs(point - at).max() > 0.5 for at in self.cells("#").values()
+        )
+
     def next_waypoint(self, here: np.ndarray, target: np.ndarray) -> np.ndarray:
         """The target, when it is in the same cell; else the next cell's centre on the way to it.
 

@@ -79,6 +79,25 @@ class PlanarEnv(TaskEnv):
             self.set_state(state)
             return not any("world" in pair for pair in self.contacts())
 
+    def is_possible(self, state: np.ndarray) -> bool:
+        """Whether all that moves is in the picture, and none of it half or deeper in a wall.
+
+        Contacts are soft: what is driven or pushed against a wall goes a little into it.
+        """
+        with self.aside():
+            self.set_state(state)
+            camera = self.model.camera("top")
+            offsets = self.data.xpos[1:, :2] - camera.pos[:2]  # body 0 is the world
+            return bool(np.abs(offsets).max() <= camera.fovy[0] / 2) and not self._is_inside()
+
+    def _is_inside(self) -> bool:
+        """Whether something that moves is half or deeper in a wall or the obstacle."""
+        contact, size = self.data.contact, self.model.geom_size
+        half = np.where(size > 0, size, np.inf).min(axis=1)
+        solid = self.model.geom_bodyid[contact.geom] == 0
+        moving = np.where(solid[:, 0], contact.geom[:, 1], contact.geom[:, 0])
+        return bool((solid.any(axis=1) & (-contact.dist >= half[moving])).any())
+
     def contacts(self) -> list[tuple[str, str]]:
         """Names of the bodies that touch, pair by pair; walls and obstacle are the 'world'."""
         bodies = self.model.geom_bodyid[self.data.contact.geom]

@@ -30,6 +30,10 @@ class PointMazeTask(TaskEnv):
         """x, y, vx, vy."""
         return np.asarray(state, dtype=np.float32)
 
+    def is_possible(self, state: np.ndarray) -> bool:
+        """Whether the ball is in the maze, and its centre in no wall."""
+        return self.maze.has(np.asarray(state)[:2])
+
     def expert(self, rng: np.random.Generator) -> Policy:
         """Waypoints through the maze under a noisy PD law, or stretches of random force."""
         return roam_maze(rng, lambda: self.sample_state(rng)[:2], self._next_waypoint)

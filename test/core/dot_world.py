@@ -95,6 +95,12 @@ class DotEnv:
     def sample_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return rng.uniform(5, 25, 2), rng.uniform(40, 60, 2)
 
+    def is_possible(self, state: np.ndarray) -> bool:
+        return bool(((state >= 0) & (state <= FIELD)).all())
+
+    def is_free(self, state: np.ndarray) -> bool:
+        return True
+
     def advance(self, action: np.ndarray) -> None:
         assert np.abs(action).max() <= 1.0
         self.actions.append(action)

@@ -193,8 +193,10 @@ def test_what_is_not_a_number_is_not_learnt_from(what: str) -> None:
 
 
 def test_a_step_to_where_nothing_is_finite_is_undone() -> None:
-    """An infinite rate makes every weight infinite or not a number."""
-    planner = adapting(rate=float("inf"), adapt_max_change=float("inf"))
+    """An infinite rate makes every weight infinite or not a number; no setting gives one."""
+    planner = adapting()
+    for name in ("adapt_learning_rate", "adapt_max_change"):
+        object.__setattr__(planner.config, name, float("inf"))
     drive(planner, 0.7, 3)
     assert gain_of(planner) == 1.0
 

@@ -90,6 +90,8 @@ def test_names_resolve(saved, tmp_path, monkeypatch):
         assert catalog.resolve_checkpoint(name, task) == saved
     with pytest.raises(CheckpointError, match="Did you mean 'wall-base'"):
         catalog.resolve_checkpoint("wall-bas")
+    with pytest.raises(CheckpointError, match=r"none is shipped for task 'gym_pusht'; train one"):
+        catalog.resolve_checkpoint("base", "gym_pusht")
     with pytest.raises(CheckpointError, match="not a checkpoint directory"):
         catalog.resolve_checkpoint(tmp_path)
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from wm_planner.config import from_dict, from_yaml, read_yaml, suggest, to_dict
-from wm_planner.errors import ConfigError
+from wm_planner.errors import ConfigError, TaskError
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,17 @@ def test_missing_key():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "no such file"), ("a: [1", "not valid YAML"), ("- 1", "expected a mapping")],
+    [
+        (None, "no such file"),
+        (b"a: [1", "not valid YAML"),
+        (b"a: \xff\xfe", "not valid YAML: .* can't decode"),
+        (b"- 1", "expected a mapping"),
+    ],
 )
 def test_unreadable_files_are_named(tmp_path, text, message):
     file = tmp_path / "x.yaml"
     if text is not None:
-        file.write_text(text)
+        file.write_bytes(text)
     with pytest.raises(ConfigError, match=message) as caught:
         read_yaml(file)
     assert str(file) in str(caught.value)
@@ -101,6 +106,33 @@ def test_unreadable_files_are_named(tmp_path, text, message):
 def test_suggest_names_the_nearest_and_all_choices():
     assert suggest("wal", ["pusht", "wall"]) == " Did you mean 'wall'? Choices: pusht, wall."
     assert suggest("zzz", ["pusht", "wall"]) == " Choices: pusht, wall."
+    assert suggest(1, ["wall", 11, 2]) == " Did you mean '11'? Choices: 11, 2, wall."
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Its own check raises one of the package's errors, and reads a mapping of its own."""
+
+    vehicle: str = "cart"
+    wheel: dict = field(default_factory=lambda: {"radius_m": 1.0})
+
+    def __post_init__(self) -> None:
+        if self.vehicle != "cart":
+            raise TaskError(f"unknown vehicle '{self.vehicle}'")
+        from_dict(Wheel, self.wheel, "wheel")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"vehicle": "boat"}, "driver.yaml: unknown vehicle 'boat'"),
+        ({"wheel": {}}, "driver.yaml: wheel: key 'radius_m' is missing"),
+    ],
+)
+def test_errors_of_a_class_s_own_checks_name_the_source_once(data, message):
+    with pytest.raises(ConfigError) as caught:
+        from_dict(Driver, data, "driver.yaml")
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(("text", "value"), [("5e-4", 0.0005), ("1E3", 1000.0), ("1.5e-2", 0.015)])

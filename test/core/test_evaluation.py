@@ -149,6 +149,9 @@ def test_a_longer_set_of_problems_begins_with_the_shorter_one() -> None:
     assert not np.array_equal(sample_problems(DotEnv(), 6, 2).goals, short.goals)
 
 
+GOOD = dict(task="wall", starts=np.zeros((1, 2)), goals=np.zeros((1, 2)))
+
+
 def test_problems_are_written_and_read(tmp_path) -> None:
     written = sample_problems(DotEnv(), 5, 3)
     written.save(tmp_path / "targets.npz")
@@ -165,12 +168,23 @@ def test_problems_are_written_and_read(tmp_path) -> None:
         (problems(NEAR), "point_maze", "holds targets of task 'wall', not of 'point_maze'"),
         (dict(task="pusht", starts=np.zeros((1, 2)), goals=np.zeros((1, 2))), "pusht", r"\(N, 7\)"),
         (dict(task="wall", starts=np.zeros((1, 2))), "wall", "goals"),
+        (dict(GOOD, task="wal"), "wall", "targets.npz: is no file of targets: unknown task 'wal'"),
+        (np.zeros((1, 2)), "wall", "targets.npz: is no file of targets: it holds one array"),
+        (dict(GOOD, starts=np.array(5.0)), "wall", r"starts of task 'wall' must be \(N, 2\)"),
+        (dict(GOOD, starts=np.array([["a", "b"]])), "wall", "starts must be numbers, got <U1"),
+        (dict(GOOD, goals=np.array([[1, np.nan]])), "wall", r"npz: .*goals\[0\] is not finite"),
+        (dict(GOOD, dropped=np.zeros(2)), "wall", "dropped must be one whole number"),
+        (dict(GOOD, goal_images=np.zeros((1, 5), np.uint8)), "wall", r"uint8 \(1, H, W, 3\)"),
+        (dict(GOOD, goal_images=np.zeros((1, 4, 4, 1), np.uint8)), "wall", r"got uint8 \(1, 4"),
     ],
 )
 def test_a_bad_file_of_targets_is_named(tmp_path, content, task: str, message: str) -> None:
     file = tmp_path / "targets.npz"
     if isinstance(content, Problems):
         content.save(file)
+    elif isinstance(content, np.ndarray):  # .npy, renamed
+        with file.open("wb") as stream:
+            np.save(stream, content)
     elif isinstance(content, dict):
         np.savez(file, **content)
     elif content is not None:

@@ -92,14 +92,20 @@ def test_command_reads_targets_again(world, tmp_path) -> None:
         ("--task wall --planner gpb", "unknown planner 'gpb'. Did you mean 'gbp'?"),
         ("--task wall --episodes 0", "--episodes must be at least 1, got 0"),
         ("--task wall --batch-size 0", "--batch-size must be at least 1, got 0"),
-        ("--task wall --seed -1", "--seed must be at least 0, got -1"),
+        ("--task wall --seed -1", "--seed must be from 0 to 18446744073709551615, got -1"),
+        ("--task wall --seed 99999999999999999999", "--seed must be from 0 to 1844674407"),
+        ("--task wall --set seed=-1", "--set: seed must be from 0 to 18446744073709551615, got -1"),
         ("--task wall --json nowhere/a.json", "--json nowhere/a.json: no directory"),
+        ("--task wall --json .", "--json .: cannot be written: Is a directory"),
+        ("--task wall --json /proc/a.json", "--json /proc/a.json: cannot be written"),
         ("--task wall --output .", "--output .: exists and holds no config.json"),
         ("--task wall --set horizn=3", "--set: unknown key 'horizn'. Did you mean 'horizon'?"),
-        ("--task wall --horizon 0", "--set: horizon must be at least 1, got 0"),
+        ("--task wall --horizon 0", "--horizon: horizon must be at least 1, got 0"),
+        ("--task wall --horizon 2 --set replan_steps=3", "--horizon and --set: replan_steps 3 exc"),
         ("--task wall --processes 0", "--processes must be at least 1, got 0"),
         ("--task wall --shift gian=2", "--shift: unknown key 'gian'. Did you mean 'gain'?"),
         ("--task wall --latency soon", "--latency: latency must be seconds or 'measured'"),
+        ("--task wall --latency 1e300", "latency must be from 0 to 3600 s, got 1e+300"),
         ("--task wall --latency measured --batch-size 2", "needs --batch-size 1, got 2"),
         ("--task wall --goals dataset", "--data is needed by --goals dataset"),
         ("--task wall --data d", "--data is for --goals dataset"),
@@ -154,6 +160,40 @@ def test_command_takes_an_image_as_the_goal(world, tmp_path) -> None:
     arguments += ["--goal-state", "[40, 40]", "--episodes", "2", "--json", str(file)]
     assert cli.main(arguments) == 0
     assert json.loads(file.read_text())["outcomes"] == "11"
+
+
+@pytest.mark.parametrize("bad", ["starts", "goals"])
+def test_command_refuses_targets_where_nothing_can_be(world, tmp_path, capsys, bad: str) -> None:
+    states = {"starts": np.full((3, 2), 10.0), "goals": np.full((3, 2), 30.0)}
+    states[bad][1] = 1e6
+    file = tmp_path / "t.npz"
+    Problems("wall", **states).save(file)
+    arguments = ["eval", "--task", "wall", "--targets", str(file), "--episodes"]
+    assert cli.main([*arguments, "1"]) == 0
+    assert cli.main([*arguments, "3"]) == 2
+    message = f"--targets {file}: 1 of 3 targets lie in something solid, or outside the scene, "
+    assert message + "the first at [1000000.0, 1000000.0]" in capsys.readouterr().err
+
+
+def test_command_refuses_a_goal_state_where_nothing_can_be(world, tmp_path, capsys) -> None:
+    image, targets = tmp_path / "goal.png", tmp_path / "t.npz"
+    imageio.imwrite(image, picture([40, 40]))
+    arguments = ["eval", "--task", "wall", "--goals", "image", "--goal-image", str(image)]
+    arguments += ["--goal-state", "[1000, 1000]", "--episodes", "2", "--targets", str(targets)]
+    assert cli.main(arguments) == 2
+    assert "--goal-state [1000, 1000]: 2 of 2 targets lie in" in capsys.readouterr().err
+    assert not targets.exists()
+
+
+def test_command_says_that_goals_are_those_of_the_file(world, tmp_path, caplog) -> None:
+    file = tmp_path / "t.npz"
+    Problems("wall", np.full((1, 2), 10.0), np.full((1, 2), 30.0)).save(file)
+    arguments = ["eval", "--task", "wall", "--episodes", "1", "--targets", str(file)]
+    caplog.set_level("INFO")
+    assert cli.main(arguments) == 0 and "--goals" not in caplog.text
+    assert cli.main([*arguments, "--goals", "dataset", "--data", "nowhere"]) == 0
+    message = f"--targets {file} exists: its targets are taken, --goals dataset is not looked at"
+    assert message in caplog.text
 
 
 def test_command_refuses_too_few_targets(world, tmp_path, capsys) -> None:

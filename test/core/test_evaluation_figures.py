@@ -142,7 +142,12 @@ def test_command_draws_and_writes_numbers(tmp_path, figure: str, arguments: str,
         ("landscape --task wal --output a.png", "unknown task 'wal'"),
         ("landscape --task wall --output a.jpg", "--output a.jpg: expected FILE.png"),
         ("landscape --task wall --output nowhere/a.png", "existing directory"),
-        ("model-error --task wall --output a.png --episodes 0", "--episodes must be at least 1"),
+        ("model-error --task wall --output a.png --episodes 0", "--episodes must be at least 2"),
+        ("model-error --task wall --output a.png --episodes 1", "--episodes must be at least 2"),
+        ("efficiency --task wall --output a.png --episodes 0", "--episodes must be at least 1"),
+        ("landscape --task wall --output a.png --size 1", "--size must be at least 2, got 1"),
+        ("landscape --task wall --output a.png --seed -1", "--seed must be from 0 to 18446744"),
+        ("landscape --task wall --output /proc/a.png", "/proc/a.png: cannot be written"),
         (
             "landscape --task wall --output a.png --checkpoint a --checkpoint b --checkpoint c",
             "two",
@@ -151,6 +156,33 @@ def test_command_draws_and_writes_numbers(tmp_path, figure: str, arguments: str,
         ("efficiency --task wall --output a.png --planner gpb", "Did you mean 'gbp'?"),
     ],
 )
-def test_command_names_what_is_wrong(world, capsys, arguments: str, message: str) -> None:
+def test_command_names_what_is_wrong(
+    world, tmp_path, monkeypatch, capsys, arguments: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert cli.main(["plot", *arguments.split()]) == 2
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.json"])
+def test_command_writes_over_no_directory(world, tmp_path, capsys, name: str) -> None:
+    (tmp_path / name).mkdir()
+    file = tmp_path / "a.png"
+    assert cli.main(["plot", "landscape", "--task", "wall", "--output", str(file)]) == 2
+    message = f"--output {tmp_path / name}: cannot be written: Is a directory"
+    assert message in capsys.readouterr().err
+
+
+def test_efficiency_begins_nothing_where_a_run_is_of_other_settings(
+    world, tmp_path, capsys
+) -> None:
+    file = tmp_path / "a.png"
+    other = tmp_path / "a.runs" / "gbp-2"
+    other.mkdir(parents=True)
+    (other / "config.json").write_text('{"task": "pusht"}')
+    command = ["plot", "efficiency", "--task", "wall", "--output", str(file), "--planner", "gbp"]
+    assert cli.main([*command, "--budgets", "1", "2", "--episodes", "1"]) == 2
+    message = f"--output {file}: {other}: holds an evaluation with task pusht, this one has wall"
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.rglob("batches.jsonl"))

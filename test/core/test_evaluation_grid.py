@@ -150,12 +150,15 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(checkpoints={"wal": ["base"]}), "unknown task 'wal'. Did you mean 'wall'?"),
+        (
+            dict(checkpoints={"wal": ["base"]}),
+            "grid.yaml: unknown task 'wal'. Did you mean 'wall'?",
+        ),
         (dict(checkpoints={"wall": "base"}), "checkpoints: wall: expected a list of names"),
         (dict(checkpoints={"wall": ["bas"]}), "unknown checkpoint 'bas'"),
         (dict(planners={"gpb": {}}), "planners: gpb: unknown solver. Did you mean 'gbp'?"),
         (dict(planners={"cem": {"num_sample": 3}}), "planners: cem: unknown key 'num_sample'"),
-        (dict(loops={"x": {"mode": "mpcs"}}), "loops: x: mode 'mpcs' is unknown"),
+        (dict(loops={"x": {"mode": "mpcs"}}), "grid.yaml: loops: x: mode 'mpcs' is unknown"),
         (
             dict(loops={"x": {"latncy": 1}}),
             "loops: x: unknown key 'latncy'. Did you mean 'latency'?",
@@ -164,9 +167,20 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
         (dict(reference={}), "name a planner, a checkpoint or a loop to compare with"),
         (dict(reference={"planner": "mppi"}), "planner 'mppi' is none of the planners"),
         (dict(reference={"checkpoint": "bas"}), "checkpoint 'bas' is none of wall's checkpoints"),
-        (dict(shifts={"x": {"gian": 1}}), "shifts: x: unknown key 'gian'. Did you mean 'gain'?"),
+        (
+            dict(shifts={"x": {"gian": 1}}),
+            "grid.yaml: shifts: x: unknown key 'gian'. Did you mean 'gain'?",
+        ),
         (dict(shifts={"x": {"maze": "u", "door_y": 9}}), "shifts: x: no task has this layout"),
         (dict(episodes=0), "episodes must be at least 1, got 0"),
+        (dict(seed=-1), "grid.yaml: seed must be from 0 to 18446744073709551615, got -1"),
+        (dict(quick={"episodes": 0}), "grid.yaml: quick: episodes must be at least 1, got 0"),
+        (dict(quick={"timing_episodes": 0}), "quick: timing_episodes must be at least 1, got 0"),
+        (dict(checkpoints={1: ["base"]}), "grid.yaml: unknown task '1'. Choices: gym_point_maze"),
+        (dict(planners={"x": {"solver": 1}}), "planners: x: unknown solver. Choices: cem"),
+        (dict(planners={"..": {"solver": "cem"}}), "planners: '..': a name is text without '/'"),
+        (dict(loops={"x": {"delayed_frames": -2}}), "loops: x: delayed_frames must be at least 0"),
+        (dict(loops={"x": {"latency": 1e300}}), "loops: x: latency must be from 0 to 3600 s"),
         (dict(episode=1), "unknown key 'episode'. Did you mean 'episodes'?"),
     ],
 )

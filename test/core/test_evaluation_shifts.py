@@ -57,6 +57,10 @@ def test_no_shift_needs_no_wrapper() -> None:
         ("mass=0", "mass must be positive, got 0"),
         ("gain=.nan", "gain must be at least 0, got nan"),
         ("gain=[", "the value is not valid YAML"),
+        ("camera_x=.inf", "--shift: camera_x must be from -1e+06 to 1e+06, got inf"),
+        ("camera_y=.nan", "camera_y must be from -1e+06 to 1e+06, got nan"),
+        ("gain=.inf", "gain must be from 0 to 1e+06, got inf"),
+        ("delayed_frames=-2", "delayed_frames must be at least 0, got -2"),
         ("obstacle=0", "obstacle must be at least 1, got 0"),
     ],
 )

@@ -88,6 +88,33 @@ def test_compare_command(tmp_path, capsys) -> None:
         read_result(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(outcomes=5), "outcomes must be text of 0 and 1, got 5"),
+        (dict(outcomes=None), "outcomes must be text of 0 and 1, got None"),
+        (dict(outcomes=[1, 0]), r"outcomes must be text of 0 and 1, got \[1, 0\]"),
+        (dict(outcomes="xy"), "outcomes must be text of 0 and 1, got 'xy'"),
+        (dict(outcomes=""), "outcomes must be of 2 episodes, got 0"),
+        (dict(outcomes="", episodes=0), "episodes must be a whole number of at least 1, got 0"),
+        (dict(episodes=True), "episodes must be a whole number of at least 1, got True"),
+        (dict(plan_seconds_p50=0), "plan_seconds_p50 must be a positive number, got 0"),
+        (dict(plan_seconds_p50="x"), "plan_seconds_p50 must be a positive number, got 'x'"),
+        (dict(plan_seconds_p50=float("nan")), "plan_seconds_p50 must be .*, got nan"),
+        (dict(success_rate="x"), "success_rate must be a number from 0 to 1, got 'x'"),
+        (dict(success_rate=1.5), "success_rate must be a number from 0 to 1, got 1.5"),
+        (dict(targets=[1]), r"targets must be text, got \[1\]"),
+    ],
+)
+def test_values_of_a_result_are_checked(tmp_path, change, message: str) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(result("10")))
+    assert read_result(file) == result("10")
+    file.write_text(json.dumps(result("10") | change))
+    with pytest.raises(ConfigError, match=f"a.json: no result of .*: {message}; evaluate again"):
+        read_result(file)
+
+
 def test_solved_problems_are_drawn_again_and_counted() -> None:
     class Once(DotEnv):
         calls = 0
@@ -158,6 +185,12 @@ def test_goals_from_data_are_futures_that_are_not_reached_yet(data) -> None:
 def test_data_that_make_no_goals(data, task: str, horizon: int, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         dataset_problems(data, task, horizon, seed=0, count=1)
+
+
+def test_states_of_data_must_be_finite(data, monkeypatch) -> None:
+    monkeypatch.setattr(data, "states", lambda index: np.full((6, 2), np.nan))
+    with pytest.raises(DatasetError, match=r"data: starts\[0\] is not finite: \[nan, nan\]"):
+        dataset_problems(data, "wall", 4, seed=0, count=1)
 
 
 def test_one_image_is_the_goal_of_all() -> None:

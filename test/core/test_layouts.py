@@ -106,6 +106,42 @@ def test_obstacle_is_seen_in_its_own_colour(task: str) -> None:
         env.close()
 
 
+@pytest.mark.parametrize(
+    ("task", "state", "possible"),
+    [
+        ("wall", [28.0, 10.0], True),  # touches the wall
+        ("wall", [32.0, 30.0], True),  # in the door
+        ("wall", [32.0, 10.0], False),
+        ("wall", [-3.0, 30.0], False),
+        ("wall", [1e6, 1e6], False),
+        ("point_maze", [0.8, 0.8, 0.0, 0.0], True),
+        ("point_maze", [0.35, 0.8, 0.0, 0.0], True),  # driven against the border
+        ("point_maze", [1.8, 1.0, 0.0, 0.0], False),
+        ("point_maze", [0.1, 0.8, 0.0, 0.0], False),
+        ("pusht", [256, 256, 150, 150, 0, 0, 0], True),
+        ("pusht", [256, 2, 150, 150, 0, 0, 0], False),
+        ("pusht", [256, 256, 150, -30, 0, 0, 0], False),
+        ("pusht", [256, 256, 1000, 1000, 0, 0, 0], False),
+    ],
+)
+def test_nothing_is_outside_the_scene_or_in_a_wall(task: str, state, possible: bool) -> None:
+    env = make(task)
+    assert env.is_possible(np.array(state, np.float64)) is possible
+    if task == "point_maze":
+        assert MAZES["u"].has(np.array(state[:2])) is possible
+
+
+@pytest.mark.parametrize("task", SCENES)
+def test_where_a_world_goes_is_possible(task: str) -> None:
+    """Pushed into walls at full speed, as stored trajectories are."""
+    env, rng = make(task), np.random.default_rng(0)
+    for _ in range(10):
+        env.set_state(env.sample_state(rng))
+        for action in np.repeat(rng.choice([-1.0, 1.0], (4, 2)), 8, axis=0):
+            env.advance(action)
+            assert env.is_possible(env.get_state())
+
+
 # Mazes --------------------------------------------------------------------------------------
 
 

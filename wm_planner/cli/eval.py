@@ -171,7 +171,8 @@ def planner_settings(recommended: dict[str, Any], args: argparse.Namespace) -> P
     """Settings of the checkpoint, changed by the command line.
 
     Raises:
-        ConfigError: --planner, --horizon or --set cannot be used.
+        ConfigError: --planner, --horizon or --set cannot be used; the message names which was
+            given.
     """
     from wm_planner.config import suggest
     from wm_planner.planning import SOLVERS, planner_config
@@ -179,10 +180,11 @@ def planner_settings(recommended: dict[str, Any], args: argparse.Namespace) -> P
     if args.planner not in SOLVERS:
         raise ConfigError(f"unknown planner '{args.planner}'.{suggest(args.planner, SOLVERS)}")
     base = {**recommended, "solver": args.planner, "seed": args.seed}
-    changes = list(args.settings)
+    changes, given = list(args.settings), ["--set"] if args.settings else []
     if args.horizon is not None:
         changes.insert(0, f"horizon={args.horizon}")
-    return planner_config(base, changes, "--set")
+        given.insert(0, "--horizon")
+    return planner_config(base, changes, " and ".join(given) or f"checkpoint {args.checkpoint}")
 
 
 def comparison(file_a: Path, file_b: Path) -> str:
@@ -224,13 +226,44 @@ def table(result: dict[str, Any], distance_unit: str) -> str:
     return "\n".join([title, *(f"  {name:<18}{value}" for name, value in rows)])
 
 
+def check_numbers(args: argparse.Namespace, **least: int) -> None:
+    """Raises:
+    ConfigError: --seed, or an option that must be at least so much and is there, is out of range.
+    """
+    from wm_planner.planning.config import MAX_SEED
+
+    if not 0 <= args.seed <= MAX_SEED:
+        raise ConfigError(f"--seed must be from 0 to {MAX_SEED}, got {args.seed}")
+    for name, limit in least.items():
+        value = getattr(args, name, None)
+        if value is not None and value < limit:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least {limit}, got {value}")
+
+
+def check_writable(option: str, file: Path) -> None:
+    """Before the work, because its results would be lost.
+
+    Raises:
+        ConfigError: the file could not be written.
+    """
+    import tempfile
+
+    parent = file.resolve().parent
+    if not parent.is_dir():
+        raise ConfigError(f"{option} {file}: no directory {parent}")
+    try:
+        if file.exists():
+            with file.open("ab"):
+                return
+        with tempfile.TemporaryFile(dir=parent):
+            return
+    except OSError as error:
+        raise ConfigError(f"{option} {file}: cannot be written: {error.strerror}") from error
+
+
 def _check(args: argparse.Namespace) -> None:
-    limits = {"episodes": 1, "seed": 0, "batch_size": 1, "processes": 1, "threads": 1}
-    for name, least in limits.items():
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
-    for name in ("json", "targets"):
-        file = getattr(args, name)
-        if file is not None and not file.resolve().parent.is_dir():
-            raise ConfigError(f"--{name} {file}: no directory {file.resolve().parent}")
+    check_numbers(args, episodes=1, batch_size=1, processes=1, threads=1)
+    if args.json is not None:
+        check_writable("--json", args.json)
+    if args.targets is not None and not args.targets.exists():
+        check_writable("--targets", args.targets)

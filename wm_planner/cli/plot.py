@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.cli.eval import make_job
+from wm_planner.cli.eval import check_numbers, check_writable, make_job
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,10 +64,11 @@ def run(args: argparse.Namespace) -> int:
     get_task(args.task)
     if args.output.suffix != ".png" or not args.output.resolve().parent.is_dir():
         raise ConfigError(f"--output {args.output}: expected FILE.png in an existing directory")
-    for name in ("episodes", "size", "batch_size", "processes", "threads"):
-        if getattr(args, name, 1) < 1:
-            option = name.replace("_", "-")
-            raise ConfigError(f"--{option} must be at least 1, got {getattr(args, name)}")
+    for file in (args.output, args.output.with_suffix(".json")):
+        check_writable("--output", file)
+    # An interval needs two runs, a surface two points on a side.
+    runs = 2 if args.figure == "model-error" else 1
+    check_numbers(args, episodes=runs, size=2, batch_size=1, processes=1, threads=1)
     args.checkpoint = list(dict.fromkeys(args.checkpoint or ["base"]))
     data = _COMPUTE[args.figure](args)
     write_json(args.output.with_suffix(".json"), {"task": args.task, "seed": args.seed, **data})
@@ -136,7 +137,11 @@ def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
     finally:
         env.close()
     runs = args.output.with_suffix(".runs")
-    points = efficiency(jobs, problems, args.budgets, runs, args.processes, logger.info)
+    try:
+        points = efficiency(jobs, problems, args.budgets, runs, args.processes, logger.info)
+    except ConfigError as error:  # of a run directory, which is not what was typed
+        there, typed = f"--output {runs}", f"--output {args.output}: {runs}"
+        raise ConfigError(str(error).replace(there, typed)) from error
     return {"checkpoint": args.checkpoint[0], "mode": args.mode, "points": points}
 
 

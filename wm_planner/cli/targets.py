@@ -46,21 +46,29 @@ def find_problems(args: argparse.Namespace, job: Job) -> Problems:
     Raises:
         WmPlannerError: the file, data set or image cannot be used, or not in the job's layout.
     """
-    problems = _find(args, job)
-    if job.shifts.layout():
-        _check_free(problems, job)
+    if args.targets is not None and args.targets.exists():
+        if args.goals != "random":
+            logger.info(
+                "--targets %s exists: its targets are taken, --goals %s is not looked at",
+                args.targets,
+                args.goals,
+            )
+        problems = _read(args)
+        _check_free(problems, job, f"--targets {args.targets}")
+        return problems
+    _check_goals(args)
+    problems = _draw(args, job)
+    if args.goals != "random":  # those were drawn where there is room
+        source = {"dataset": ("data", args.data), "image": ("goal-state", args.goal_state)}
+        _check_free(problems, job, "--{} {}".format(*source[args.goals]))
+    if args.targets is not None:
+        problems.save(args.targets)
     return problems
 
 
-def _find(args: argparse.Namespace, job: Job) -> Problems:
+def _read(args: argparse.Namespace) -> Problems:
     from wm_planner.evaluation.problems import Problems
 
-    if args.targets is None or not args.targets.exists():
-        _check_goals(args)
-        problems = _draw(args, job)
-        if args.targets is not None:
-            problems.save(args.targets)
-        return problems
     problems = Problems.load(args.targets, args.task)
     if len(problems) < args.episodes:
         raise ConfigError(
@@ -98,19 +106,30 @@ def _draw(args: argparse.Namespace, job: Job) -> Problems:
         env.close()
 
 
-def _check_free(problems: Problems, job: Job) -> None:
-    """What was drawn in another layout can lie where something is solid in this one."""
-    env = job.make_env()(True)
+def _check_free(problems: Problems, job: Job, source: str) -> None:
+    """What somebody wrote, or was drawn in another layout, can lie where nothing can be."""
+    from wm_planner.evaluation.job import EnvMaker
+
+    env = EnvMaker(job.task, job.image_size, job.shifts.of_layout())(True)  # see `_draw`
     try:
-        states = zip(problems.starts, problems.goals, strict=True)
-        blocked = sum(not (env.is_free(start) and env.is_free(goal)) for start, goal in states)
+        pairs = list(zip(problems.starts, problems.goals, strict=True))
+        blocked = [
+            next((s for s in pair if not (env.is_possible(s) and env.is_free(s))), None)
+            for pair in pairs
+        ]
     finally:
         env.close()
-    if blocked:
-        raise ConfigError(
-            f"{blocked} of {len(problems)} targets lie in walls or obstacle of "
-            f"{job.shifts.layout()}; let this --shift draw them: --goals random, to a new --targets"
-        )
+    found = [state for state in blocked if state is not None]
+    if not found:
+        return
+    where, way_out = "something solid", "give others, or let --goals random draw them"
+    if layout := job.shifts.layout():
+        where = f"walls or obstacle of {layout}"
+        way_out = "let this --shift draw them: --goals random, to a new --targets"
+    raise ConfigError(
+        f"{source}: {len(found)} of {len(problems)} targets lie in {where}, or outside the scene, "
+        f"the first at {found[0].tolist()}; {way_out}"
+    )
 
 
 def _read_image(file: Path) -> Any:

@@ -221,7 +221,7 @@ def check_sections(recipe: dict, known: type[T], source: str) -> T:
     sections = {item.name for item in fields(known)}  # type: ignore[arg-type]
     for key in recipe:
         if key not in sections:
-            raise ConfigError(f"{source}: unknown section '{key}'.{suggest(str(key), sections)}")
+            raise ConfigError(f"{source}: unknown section '{key}'.{suggest(key, sections)}")
     return from_dict(known, recipe, source)
 
 

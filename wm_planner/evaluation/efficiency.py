@@ -34,25 +34,33 @@ def efficiency(
     Returns:
         A point for each: 'planner', 'num_iterations', planning 'seconds' of an episode,
         'success_rate' and its 95 % interval.
+
+    Raises:
+        ConfigError: a directory holds an evaluation of other settings; none has begun.
+        WmPlannerError: see `run_job`.
     """
-    points = []
+    todo = []
     for name, job in jobs.items():
         for budget in sorted(set(budgets)):
             planner = replace(job.planner, num_iterations=budget, warm_iterations=None)
-            starts(f"{name}, {budget} iterations")
             limited = replace(job, planner=planner)
+            # All of them first: one that holds something else is no reason to stop after hours.
             record = RunDirectory(directory / f"{name}-{budget}", limited)
-            found = run_job(limited, problems, record, processes)
-            successes, trials = sum(e.success for e in found.episodes), len(found.episodes)
-            low, high = wilson_interval(successes, trials)
-            points.append(
-                {
-                    "planner": name,
-                    "num_iterations": budget,
-                    "seconds": sum(found.plan_seconds) / trials,
-                    "success_rate": successes / trials,
-                    "interval_low": low,
-                    "interval_high": high,
-                }
-            )
+            todo.append((name, budget, limited, record))
+    points = []
+    for name, budget, limited, record in todo:
+        starts(f"{name}, {budget} iterations")
+        found = run_job(limited, problems, record, processes)
+        successes, trials = sum(e.success for e in found.episodes), len(found.episodes)
+        low, high = wilson_interval(successes, trials)
+        points.append(
+            {
+                "planner": name,
+                "num_iterations": budget,
+                "seconds": sum(found.plan_seconds) / trials,
+                "success_rate": successes / trials,
+                "interval_low": low,
+                "interval_high": high,
+            }
+        )
     return points

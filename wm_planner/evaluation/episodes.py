@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 MODES = ("open-loop", "mpc")
 MEASURED = "measured"
+MAX_LATENCY = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,10 @@ class Loop:
         mode: 'mpc' replans until success or the task's last model step; 'open-loop' executes one
             plan to its end. Success is final. It is looked for where a plan has been used up
             (every `replan_steps`, or at the very end); with a latency, after every model step.
-        latency: None: the world waits for the planner. Seconds, or 'measured' for those that
-            each plan takes: the world goes on. The rows of the last plan that are due are
-            executed meanwhile, the raw action zero where there are none, and the new plan begins
-            with the row that is due when it arrives.
+        latency: None: the world waits for the planner. Seconds (3600 at most), or 'measured' for
+            those that each plan takes: the world goes on. The rows of the last plan that are due
+            are executed meanwhile, the raw action zero where there are none, and the new plan
+            begins with the row that is due when it arrives.
         delayed_frames: model steps by which an observation is old when it reaches the planner.
     """
 
@@ -34,8 +35,10 @@ class Loop:
         if isinstance(self.latency, str):
             if self.latency != MEASURED:
                 raise ValueError(f"latency must be seconds or '{MEASURED}', got '{self.latency}'")
-        elif self.latency is not None and not 0 <= self.latency < math.inf:
-            raise ValueError(f"latency must be at least 0 s, got {self.latency}")
+        elif self.latency is not None and not 0 <= self.latency <= MAX_LATENCY:
+            raise ValueError(f"latency must be from 0 to {MAX_LATENCY:g} s, got {self.latency}")
+        if self.delayed_frames < 0:
+            raise ValueError(f"delayed_frames must be at least 0, got {self.delayed_frames}")
 
     def wait(self, plan_seconds: float, control_dt_s: float) -> int:
         """Control periods from an observation to its plan."""

@@ -56,8 +56,8 @@ def dataset_problems(dataset: Dataset, task: str, horizon: int, seed: int, count
     """Start and goal `horizon` model steps apart on a stored trajectory: goals known reachable.
 
     Raises:
-        DatasetError: the data are of another task, hold no states, are too short, or nearly
-            all pairs start solved.
+        DatasetError: the data are of another task, hold no states or such as are not finite, are
+            too short, or nearly all pairs start solved.
     """
     spec = get_task(task)
     if dataset.task != task:
@@ -80,7 +80,7 @@ def dataset_problems(dataset: Dataset, task: str, horizon: int, seed: int, count
 
     try:
         return _draw(task, draw, seed, count)
-    except TaskError as error:
+    except (TaskError, ValueError) as error:  # the latter: states that are no numbers
         raise DatasetError(f"{dataset.path}: {error}") from error
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from wm_planner.config import from_dict, suggest
 from wm_planner.evaluation.episodes import Loop
 from wm_planner.planning import SOLVERS
+from wm_planner.planning.config import MAX_SEED
 from wm_planner.tasks import TASKS, get_task
 from wm_planner.tasks.shifts import Shifts
 
@@ -23,6 +24,9 @@ class Quick:
     episodes: int = 2
     timing_episodes: int = 1
     settings: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_counts(self)
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,9 @@ class Grid:
             if not any(self.shifts_of(name).fits(task) for task in TASKS.values()):
                 layouts = {task.name: list(task.layout) for task in TASKS.values()}
                 raise ValueError(f"shifts: {name}: no task has this layout; theirs are {layouts}")
-        for name in ("episodes", "timing_episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _check_counts(self)
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed must be from 0 to {MAX_SEED}, got {self.seed}")
 
     def _check_reference(self) -> None:
         of = self.reference
@@ -138,12 +142,21 @@ class Grid:
         )
 
 
+def _check_counts(values: Quick | Grid) -> None:
+    for name in ("episodes", "timing_episodes"):
+        if getattr(values, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(values, name)}")
+
+
 def _check_named(key: str, named: dict) -> None:
     """Names are parts of directories' names, and what they stand for are settings."""
     if not named:
         raise ValueError(f"{key}: at least one is needed")
     for name, settings in named.items():
-        if not isinstance(name, str) or "/" in name:
-            raise ValueError(f"{key}: {name!r}: a name is text without '/'; put a number in quotes")
+        if not isinstance(name, str) or "/" in name or name in (".", ".."):
+            raise ValueError(
+                f"{key}: {name!r}: a name is text without '/', not '.' or '..'; put a number in "
+                "quotes"
+            )
         if settings is not None and not isinstance(settings, dict):
             raise ValueError(f"{key}: {name}: expected a mapping of settings, got {settings!r}")

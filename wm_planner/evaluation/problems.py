@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wm_planner.errors import DatasetError
+from wm_planner.errors import DatasetError, TaskError
 from wm_planner.tasks import get_task
 
 
@@ -34,15 +35,24 @@ class Problems:
 
     def __post_init__(self) -> None:
         size = len(get_task(self.task).state_names)
+        count = self.starts.shape[0] if self.starts.ndim else 0
         for name in ("starts", "goals"):
-            shape = getattr(self, name).shape
-            if len(shape) != 2 or shape != (len(self.starts), size):
-                raise ValueError(f"{name} of task '{self.task}' must be (N, {size}), got {shape}")
+            states = getattr(self, name)
+            if states.shape != (count, size):
+                raise ValueError(
+                    f"{name} of task '{self.task}' must be (N, {size}), got {states.shape}"
+                )
+            if states.dtype.kind not in "fiu":
+                raise ValueError(f"{name} must be numbers, got {states.dtype}")
+            if not (finite := np.isfinite(states).all(axis=1)).all():
+                first = int(np.argmin(finite))
+                raise ValueError(f"{name}[{first}] is not finite: {states[first].tolist()}")
         images = self.goal_images
-        if images is not None and (images.dtype != np.uint8 or len(images) != len(self.starts)):
+        if images is None:
+            return
+        if images.dtype != np.uint8 or images.shape != (count, *images.shape[1:3], 3):
             raise ValueError(
-                f"goal_images must be {len(self.starts)} uint8 images, got {images.dtype} "
-                f"{images.shape}"
+                f"goal_images must be uint8 ({count}, H, W, 3), got {images.dtype} {images.shape}"
             )
 
     def __len__(self) -> int:
@@ -84,15 +94,24 @@ class Problems:
             DatasetError: it cannot be read, or is of another task.
         """
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array, not an archive of several (numpy.savez)")
+            with loaded as arrays:
+                dropped = arrays["dropped"] if "dropped" in arrays else np.array(0)
+                if dropped.shape or dropped.dtype.kind not in "iu":
+                    raise ValueError(f"dropped must be one whole number, got {dropped!r}")
                 problems = cls(
                     str(arrays["task"]),
                     arrays["starts"],
                     arrays["goals"],
                     arrays["goal_images"] if "goal_images" in arrays else None,
-                    int(arrays["dropped"]) if "dropped" in arrays else 0,
+                    int(dropped),
                 )
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            *(OSError, KeyError, ValueError, EOFError, TaskError),
+            *(zipfile.BadZipFile, zlib.error),
+        ) as error:
             raise DatasetError(f"{file}: is no file of targets: {error}") from error
         if problems.task != task:
             raise DatasetError(f"{file}: holds targets of task '{problems.task}', not of '{task}'")

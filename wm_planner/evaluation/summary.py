@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,18 @@ def result_of(job: Job, seed: int, problems: Problems, evaluation: Evaluation) -
     }
 
 
+# What a comparison needs of a result: the type of each, the test of its value, and that in words.
+_NEEDED: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
+    "task": (str, lambda value: True, "text"),
+    "seed": (int, lambda value: True, "a whole number"),
+    "episodes": (int, lambda value: value >= 1, "a whole number of at least 1"),
+    "success_rate": ((int, float), lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    "plan_seconds_p50": ((int, float), lambda value: 0 < value < math.inf, "a positive number"),
+    "targets": (str, lambda value: True, "text"),
+    "outcomes": (str, lambda value: not set(value) - {"0", "1"}, "text of 0 and 1"),
+}
+
+
 def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """Two results on the same problems, pair by pair.
 
@@ -103,17 +117,23 @@ def read_result(file: Path) -> dict[str, Any]:
     """A result that `wm-planner eval` wrote.
 
     Raises:
-        ConfigError: it cannot be read, or lacks what a comparison needs.
+        ConfigError: it cannot be read, or what a comparison needs is missing or unusable.
     """
     try:
         result = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from error
-    needed = "task seed episodes success_rate plan_seconds_p50 targets outcomes".split()
-    missing = [key for key in needed if not isinstance(result, dict) or key not in result]
-    if missing:
+    source = f"{file}: no result of 'wm-planner eval'"
+    for key, (kind, is_good, wanted) in _NEEDED.items():
+        if not isinstance(result, dict) or key not in result:
+            raise ConfigError(f"{source}: key '{key}' is missing; evaluate again")
+        value = result[key]
+        if isinstance(value, bool) or not isinstance(value, kind) or not is_good(value):
+            raise ConfigError(f"{source}: {key} must be {wanted}, got {value!r}; evaluate again")
+    if len(result["outcomes"]) != result["episodes"]:
         raise ConfigError(
-            f"{file}: no result of 'wm-planner eval': key '{missing[0]}' is missing; evaluate again"
+            f"{source}: outcomes must be of {result['episodes']} episodes, got "
+            f"{len(result['outcomes'])}; evaluate again"
         )
     return result
 

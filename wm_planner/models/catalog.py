@@ -30,7 +30,8 @@ def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
         task: task that the variant is for.
 
     Raises:
-        CheckpointError: neither; the message lists the shipped names.
+        CheckpointError: neither; the message lists the shipped names, or says how to train one
+            where none is shipped for the task.
     """
     path = Path(name)
     if (path / CARD).is_file():
@@ -40,6 +41,12 @@ def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
             return SHIPPED / candidate
     if path.is_dir():
         raise CheckpointError(f"{path}: holds no {CARD}, so it is not a checkpoint directory")
+    if task is not None and not any(n.startswith(f"{task}-") for n in shipped_checkpoints()):
+        raise CheckpointError(
+            f"unknown checkpoint '{name}': no such directory, and none is shipped for task "
+            f"'{task}'; train one (docs/training.md) and give its directory, for example "
+            f"runs/{task}/model/checkpoint"
+        )
     raise CheckpointError(
         f"unknown checkpoint '{name}': no such directory, and not one of the shipped ones."
         f"{suggest(str(name), shipped_checkpoints())}"

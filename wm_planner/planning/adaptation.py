@@ -10,15 +10,8 @@ unless told otherwise.
 Two limits are this package's own: a step that does not lower the error is not taken, and the
 weights that adapt stay in a ball around those of the checkpoint.
 
-A learning rate of 0.0002 is a good first one for the shipped checkpoints. It helped where the
-model was so wrong that replanning alone did not settle, and changed nothing beyond chance where
-it did. Of 40 episodes succeeded, without and with
-``wm-planner eval --task T --episodes 40 --seed 5 --shift S --set adapt_learning_rate=0.0002``:
-
-- wall: 14 and 40 at gain=2.0 (34 at 0.0001, 39 at 0.0005, there 29 with adapt_layers=1), 19 and 30
-  at brightness=0.6, 36 and 36 at gain=0.7, 38 and 39 with no shift;
-- pusht: 15 and 21 at gain=1.5, 34 and 34 at gain=0.7, 37 and 36 with no shift;
-- point_maze: 30 and 31 at camera_turn_deg=5.
+A learning rate of 0.0002 is a good first one for the shipped checkpoints; docs/training.md says
+where it helps.
 """
 
 from __future__ import annotations

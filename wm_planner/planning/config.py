@@ -52,6 +52,10 @@ _POSITIVE = (
     "adapt_max_change",
     "max_seconds",
 )
+# Of any other number with a point: far beyond what makes sense, and finite.
+_MOST = 1e6
+_AT_MOST = {"objective_base": 10.0}  # its power of the horizon is a float32
+MAX_SEED = 2**64 - 1  # of torch's generators
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class PlannerConfig:
         temperature: in units of the cost (mppi).
         control_weight: 1 adds the published control cost, 0 leaves it out (mppi).
         objective: 'last', 'all' or 'staged'; see `planning.objective`.
-        objective_base: weight ratio of later to earlier frames in 'all'.
+        objective_base: weight ratio of later to earlier frames in 'all', 10 at most.
         objective_alpha: weight of the proprioception error; None takes the task's.
         replan_steps: model steps executed between two plans.
         warm_start: start from the last plan, shifted by the time that passed.
@@ -154,6 +158,12 @@ class PlannerConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        for name in (*_AT_LEAST, *_POSITIVE):
+            value, most = getattr(self, name), _AT_MOST.get(name, _MOST)
+            if isinstance(value, float) and value > most:
+                raise ValueError(f"{name} must be at most {most:g}, got {value}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed must be from 0 to {MAX_SEED}, got {self.seed}")
         if self.replan_steps > self.horizon:
             raise ValueError(f"replan_steps {self.replan_steps} exceeds horizon {self.horizon}")
         if self.solver in ("cem", "gradient-cem") and self.num_elites > self.num_samples:

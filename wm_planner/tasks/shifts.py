@@ -11,6 +11,7 @@ _AT_LEAST_ZERO = (
     "process_noise image_noise proprio_noise delayed_frames friction brightness gain"
 ).split()
 _POSITIVE = ("mass", "camera_zoom")
+_MOST = 1e6  # of any number: far beyond what makes sense, and finite
 _LAYOUT = ("obstacle", "maze", "wall_x", "door_y")
 _LOOP = ("delayed_frames",)
 
@@ -65,6 +66,11 @@ class Shifts:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 0.0 if field.name in (*_AT_LEAST_ZERO, *_POSITIVE) else -_MOST
+            if isinstance(value, float) and not least <= value <= _MOST:
+                raise ValueError(f"{field.name} must be from {least:g} to {_MOST:g}, got {value}")
         if self.obstacle is not None and self.obstacle < 1:
             raise ValueError(f"obstacle must be at least 1, got {self.obstacle}")
 
