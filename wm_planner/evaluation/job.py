@@ -16,10 +16,10 @@ from wm_planner.evaluation.problems import Problems
 from wm_planner.models import checkpoint
 from wm_planner.models.bundle import Bundle
 from wm_planner.planning import Planner, PlannerConfig
+from wm_planner.planning.starting_points import MAX_ROLLOUTS
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
 
-MAX_ROLLOUTS = 512  # candidates that are rolled out together
 MAX_BATCH = 25  # episodes planned together: more gain nothing on a CPU, and cannot be shared out
 MIB = 2**20
 
