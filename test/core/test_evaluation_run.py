@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -134,6 +135,16 @@ def test_what_is_measured_has_the_machine_to_itself(world, monkeypatch) -> None:
         job = replace(JOB, loop=Loop(latency=latency), batch_size=1)
         run_job(job, PROBLEMS.part(slice(2)), processes=2, bundle=dot_bundle())
     assert shared == [0.1]
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="no Linux /proc")
+def test_memory_is_that_of_the_part_alone(world) -> None:
+    """A quarter of a gigabyte that came and went before it is no memory of an evaluation."""
+    before = run().memory_mib
+    block = np.ones(2**28 // 8)
+    assert run().memory_mib > before + 200
+    del block
+    assert run().memory_mib < before + 100
 
 
 def test_processes_do_not_change_results(tmp_path) -> None:
