@@ -18,7 +18,7 @@ from .dot_world import DotEnv, dot_bundle, picture
 
 KEYS = (
     "task checkpoint planner mode seed episodes successes success_rate interval_low "
-    "interval_high plan_seconds_p50 plan_seconds_p99"
+    "interval_high plan_seconds_p50 plan_seconds_p99 plan_seconds_per_episode"
 ).split()
 
 
@@ -60,7 +60,7 @@ def test_command_writes_every_key_and_file(world, tmp_path, capsys) -> None:
     config = json.loads((output / "config.json").read_text())["planner"]
     assert (config["seed"], config["num_iterations"], config["solver"]) == (4, 20, "gbp")
     assert result["outcomes"] == "111" and result["dropped"] == 0
-    assert "| wall | base | gbp | mpc | 3/3 | 44 % to 100 % |" in (output / "result.md").read_text()
+    assert "| wall | base | gbp | mpc | 3/3 | 43.9 % to 100 % |" in (output / "result.md").read_text()
     assert "success           3/3" in capsys.readouterr().out
     assert {name for name, _ in world} == {"sim_bridge:wm_planner/Wall-v0"}
     assert world[0][1]["render"] and all(options["image_size"] == 4 for _, options in world)

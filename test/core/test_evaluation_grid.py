@@ -7,6 +7,7 @@ import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,15 +15,26 @@ from sim_bridge.rendering import check_rendering
 from wm_planner.cli import main as cli
 from wm_planner.config import from_dict, from_yaml
 from wm_planner.errors import ConfigError, RenderError
+from wm_planner.evaluation import job as jobs
 from wm_planner.evaluation.cells import _problems, cells, run_grid
 from wm_planner.evaluation.grid import Grid
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.summary import comparison_table
+from wm_planner.models import checkpoint
 from wm_planner.models.catalog import resolve_checkpoint, shipped_checkpoints
 from wm_planner.tasks.shifts import Shifts
 
+from .dot_world import DotEnv, dot_bundle
+
 CONFIG = Path(__file__).parents[2] / "config" / "results.yaml"
 TWIN = str(resolve_checkpoint("wall-base"))
+
+
+@pytest.fixture
+def world(monkeypatch) -> None:
+    """The exact model."""
+    monkeypatch.setattr(jobs.EnvMaker, "__call__", lambda self, render: DotEnv(render))
+    monkeypatch.setattr(checkpoint, "load_bundle", lambda *given: dot_bundle())
 
 
 def test_the_shipped_grid_covers_all_tasks_and_modes() -> None:
@@ -193,6 +205,28 @@ def test_quick_results_of_one_task(tmp_path, capsys) -> None:
         run_grid(replace(from_yaml(Grid, CONFIG), episodes=1), output, 1)
 
 
+def test_a_measured_latency_is_timed_where_it_is_evaluated(world, tmp_path) -> None:
+    """The other cell's batch is no robot's: its times are those of its timing run."""
+    data = {
+        "checkpoints": {"wall": ["base"]},
+        "planners": {"gbp": {"num_iterations": 1, "warm_iterations": 1}},
+        "loops": {"mpc": {}, "live": {"latency": "measured"}},
+        "reference": {"loop": "mpc"},
+        "episodes": 3,
+        "timing_episodes": 1,
+    }
+    started: list[str] = []
+    rows = run_grid(from_dict(Grid, data, "grid"), tmp_path, 1, starts=started.append)
+    mpc, live = "wall-base-mpc-gbp-none", "wall-base-live-gbp-none"
+    assert started == [mpc, live, f"{mpc}, timing"]
+    for row, place in zip(rows, (f"timing/{mpc}", f"cells/{live}"), strict=True):
+        lines = (tmp_path / place / "batches.jsonl").read_text().splitlines()
+        found = [json.loads(line) for line in lines]
+        seconds = [second for batch in found for second in batch["plan_seconds"]]
+        assert row["plan_seconds_p50"] == np.percentile(seconds, 50)
+        assert row["plan_seconds_per_episode"] == pytest.approx(sum(seconds) / len(found))
+
+
 def test_checkpoints_are_compared_with_one_of_them(tmp_path) -> None:
     try:
         check_rendering()
@@ -218,5 +252,5 @@ def test_checkpoints_are_compared_with_one_of_them(tmp_path) -> None:
     assert rows[2]["outcomes"] == rows[0]["outcomes"]  # the same weights
     assert rows[2]["distance_median"] == rows[0]["distance_median"]
     lines = comparison_table(rows, str(grid.reference)).splitlines()
-    assert "time / base mpc's" in lines[0]
-    assert [line.endswith("| 1 |  |  |") for line in lines[2:]] == [True, False, False, False]
+    assert "s/episode | time / base mpc's (per plan, per episode)" in lines[0]
+    assert [line.endswith("| 1, 1 |  |  |") for line in lines[2:]] == [True, False, False, False]

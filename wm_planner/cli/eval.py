@@ -203,6 +203,8 @@ def comparison(file_a: Path, file_b: Path) -> str:
         ("McNemar's test", f"p = {c['p_value']:.3g}  (exact, two-sided)"),
         ("time, A to B", f"{c['time_ratio']:.3g} times the seconds per plan (p50)"),
     ]
+    if (ratio := c["episode_time_ratio"]) is not None:
+        rows.append(("", f"{ratio:.3g} times the seconds of planning per episode"))
     return "\n".join(f"  {name:<18}{value}" for name, value in rows)
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from wm_planner.errors import ConfigError
+from wm_planner.evaluation.episodes import MEASURED
 from wm_planner.evaluation.goals import sample_problems
 from wm_planner.evaluation.grid import Grid, Reference
 from wm_planner.evaluation.job import Job, default_batch
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.run import RunDirectory, run_job
-from wm_planner.evaluation.summary import compare, result_of
+from wm_planner.evaluation.summary import TIMES, compare, result_of
 from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.planning import planner_config
 from wm_planner.tasks import get_task
@@ -90,8 +91,9 @@ def run_grid(
         starts: told the name of each cell and timing before it begins.
 
     Returns:
-        A row for each cell: its result, seconds per plan measured alone, and the paired comparison
-        with its reference, None where the cell is that itself.
+        A row for each cell: its result, planning times of episodes one at a time and alone (its own
+        where the latency is measured, else those of its timing), and the paired comparison with its
+        reference, None where the cell is that itself.
 
     Raises:
         WmPlannerError: a cell cannot be run; `output` keeps the others.
@@ -109,6 +111,8 @@ def run_grid(
         evaluation = run_job(cell.job, which, record, processes)
         rows[cell.name] = result_of(cell.job, grid.seed, which, evaluation)
     for cell in todo:
+        if cell.job.loop.latency == MEASURED:  # has had the machine to itself, in every episode
+            continue
         starts(f"{cell.name}, timing")
         job = replace(cell.job, batch_size=1)
         which = problems[_world(cell)].part(slice(grid.timing_episodes))
@@ -165,8 +169,8 @@ def _joined(
 ) -> Iterator[Row]:
     for cell in todo:
         row = rows[cell.name] | {"planner": cell.planner, "shift": cell.shift, "loop": cell.loop}
-        for key in ("plan_seconds_p50", "plan_seconds_p99"):
-            row[key] = timings[cell.name][key]
+        if cell.name in timings:
+            row |= {key: timings[cell.name][key] for key in TIMES}
         rows[cell.name] = row
     cell_of = {cell.key(): cell for cell in todo}
     for cell in todo:
