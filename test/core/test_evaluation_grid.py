@@ -142,6 +142,9 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
         (dict(checkpoints={"wal": ["base"]}), "unknown task 'wal'. Did you mean 'wall'?"),
         (dict(checkpoints={"wall": "base"}), "checkpoints: wall: expected a list of names"),
         (dict(checkpoints={"wall": ["bas"]}), "unknown checkpoint 'bas'"),
+        (dict(checkpoints={}), "checkpoints: at least one task is needed"),
+        (dict(checkpoints={"wall": ["pusht-base"]}), "was trained for task 'pusht', not for 'wall'"),
+        (dict(shifts={"x": {"maze": "open"}}), "shifts: none of x fits the layout of wall"),
         (dict(planners={"gpb": {}}), "planners: gpb: unknown solver. Did you mean 'gbp'?"),
         (dict(planners={"cem": {"num_sample": 3}}), "planners: cem: unknown key 'num_sample'"),
         (dict(loops={"x": {"mode": "mpcs"}}), "loops: x: mode 'mpcs' is unknown"),
@@ -171,6 +174,51 @@ def test_bad_grids_are_named(tmp_path, capsys, change, message: str) -> None:
     assert cli.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_device_is_named_before_anything_is_written(world, tmp_path, capsys) -> None:
+    arguments = ["results", "--config", str(CONFIG), "--output", str(tmp_path / "out")]
+    assert cli.main([*arguments, "--device", "foo"]) == 2
+    assert "device 'foo' is unknown" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_task_leaves_the_rows_of_the_others(world, tmp_path, capsys, caplog) -> None:
+    """The exact model is of Wall; a twin of it stands for the second task."""
+    grid, output = tmp_path / "grid.yaml", tmp_path / "out"
+    results = output / "results.json"
+    data = {
+        "checkpoints": {"wall": ["base"]},
+        "planners": {"gbp": {"num_iterations": 1, "warm_iterations": 1}},
+        "loops": {"mpc": {}},
+        "reference": {"planner": "gbp"},
+        "episodes": 1,
+        "timing_episodes": 1,
+    }
+
+    def go(*more: str) -> list[dict]:
+        grid.write_text(yaml.safe_dump(data))
+        arguments = ["results", "--config", str(grid), "--output", str(output), "--processes", "1"]
+        assert cli.main([*arguments, *more]) == 0
+        return json.loads(results.read_text())["rows"]
+
+    (wall,) = go()
+    data["checkpoints"] = {"pusht": ["base"], "wall": ["base"]}
+    content = json.loads(results.read_text())
+    content["grid"]["checkpoints"] = data["checkpoints"]
+    content["rows"] = [{**wall, "task": "pusht"}, wall]
+    results.write_text(json.dumps(content | {"commit": "before"}))
+    rows = go("--task", "wall")
+    assert rows == [{**wall, "task": "pusht", "commit": "before"}, wall]
+    assert go("--task", "wall") == rows
+    assert json.loads(results.read_text())["grid"] == content["grid"]
+    assert capsys.readouterr().out.endswith((output / "results.md").read_text())
+    assert not caplog.records or "left out" not in caplog.text
+    data["timing_episodes"] = 2  # they were timed otherwise
+    assert [row["task"] for row in go("--task", "wall")] == ["wall"]
+    assert "rows of pusht are left out" in caplog.text
+    results.write_text("[]")
+    assert [row["task"] for row in go("--task", "wall")] == ["wall"]
 
 
 def test_quick_results_of_one_task(tmp_path, capsys) -> None:

@@ -18,6 +18,7 @@ from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.run import RunDirectory, run_job
 from wm_planner.evaluation.summary import TIMES, compare, result_of
 from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+from wm_planner.models.checkpoint import torch_device
 from wm_planner.planning import planner_config
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
@@ -51,8 +52,10 @@ def cells(grid: Grid, device: str) -> list[Cell]:
     """Everything that the grid runs; checkpoints and settings are checked, weights not loaded.
 
     Raises:
-        WmPlannerError: a checkpoint is missing, or a setting cannot be used.
+        WmPlannerError: there is no such device, a checkpoint is missing or of another task, a
+            setting cannot be used, or nothing is to run.
     """
+    torch_device(device)
     found = [
         _cell(grid, device, task, str(checkpoint), loop, planner, shift)
         for task, checkpoints in grid.checkpoints.items()
@@ -62,6 +65,11 @@ def cells(grid: Grid, device: str) -> list[Cell]:
         for loop in grid.loops
         for planner in grid.planners
     ]
+    if not found:
+        raise ConfigError(
+            f"shifts: none of {', '.join(grid.shifts)} fits the layout of "
+            f"{' or '.join(grid.checkpoints)}, so that nothing is to run; add 'none: {{}}'"
+        )
     names = Counter(cell.name for cell in found)
     if twice := [cell for cell in found if names[cell.name] > 1]:
         raise ConfigError(
@@ -124,7 +132,7 @@ def run_grid(
 def _cell(
     grid: Grid, device: str, task: str, checkpoint: str, loop_name: str, planner: str, shift: str
 ) -> Cell:
-    card = read_card(resolve_checkpoint(checkpoint, task) / CARD)
+    card = read_card(resolve_checkpoint(checkpoint, task) / CARD, task)
     changes = {"solver": planner, "seed": grid.seed, **(grid.planners[planner] or {})}
     settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     config = planner_config(card["planner"], settings, f"planners: {planner}")

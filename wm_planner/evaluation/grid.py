@@ -72,6 +72,8 @@ class Grid:
     quick: Quick = field(default_factory=Quick)
 
     def __post_init__(self) -> None:
+        if not self.checkpoints:
+            raise ValueError("checkpoints: at least one task is needed")
         for task, names in self.checkpoints.items():
             get_task(task)
             if not isinstance(names, list) or not names:
