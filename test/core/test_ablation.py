@@ -96,7 +96,7 @@ def test_pooling_counts_all_pairs() -> None:
     assert row["difference"] == 3 / 8 and row["p_value"] == 2 * 0.5**3
     assert row["interval_low"] < 7 / 8 < row["interval_high"]
     table = ablation_table([{"row": "a", "mode": "mpc", "reference": "b", **row}])
-    assert "88 % (7/8)" in table and "| b | 38 % (" in table
+    assert "87.5 % (7/8)" in table and "| b | 37.5 % (" in table
     with pytest.raises(ConfigError, match="different targets"):
         pooled([result("1", "t")], [result("1", "u")])
 

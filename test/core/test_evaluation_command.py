@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 
+from wm_planner.cli import checks, targets
 from wm_planner.cli import main as cli
-from wm_planner.cli import targets
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.problems import Problems
 from wm_planner.models import checkpoint
@@ -60,7 +61,8 @@ def test_command_writes_every_key_and_file(world, tmp_path, capsys) -> None:
     config = json.loads((output / "config.json").read_text())["planner"]
     assert (config["seed"], config["num_iterations"], config["solver"]) == (4, 20, "gbp")
     assert result["outcomes"] == "111" and result["dropped"] == 0
-    assert "| wall | base | gbp | mpc | 3/3 | 43.9 % to 100 % |" in (output / "result.md").read_text()
+    row = "| wall | base | gbp | mpc | 3/3 | 43.9 % to 100 % |"
+    assert row in (output / "result.md").read_text()
     assert "success           3/3" in capsys.readouterr().out
     assert {name for name, _ in world} == {"sim_bridge:wm_planner/Wall-v0"}
     assert world[0][1]["render"] and all(options["image_size"] == 4 for _, options in world)
@@ -94,6 +96,9 @@ def test_command_reads_targets_again(world, tmp_path) -> None:
         ("--task wall --batch-size 0", "--batch-size must be at least 1, got 0"),
         ("--task wall --seed -1", "--seed must be at least 0, got -1"),
         ("--task wall --json nowhere/a.json", "--json nowhere/a.json: no directory"),
+        ("--task wall --json .", "--json .: is a directory; name a file in it"),
+        ("--task wall --threads 0", "--threads must be at least 1, got 0"),
+        ("--task wall --threads 100000", "--threads must be at most 1024, got 100000"),
         ("--task wall --output .", "--output .: exists and holds no config.json"),
         ("--task wall --set horizn=3", "--set: unknown key 'horizn'. Did you mean 'horizon'?"),
         ("--task wall --horizon 0", "--set: horizon must be at least 1, got 0"),
@@ -110,6 +115,22 @@ def test_command_reads_targets_again(world, tmp_path) -> None:
 def test_command_names_what_is_wrong(world, capsys, arguments: str, message: str) -> None:
     assert cli.main(["eval", *arguments.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_result_that_cannot_be_written_is_refused_at_once(world, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "r.json"
+    monkeypatch.setattr(checks.os, "access", lambda path, mode: path not in (file, tmp_path))
+    for _ in range(2):  # in a directory that is not ours, then over a file that is not
+        assert cli.main(["eval", "--task", "wall", "--json", str(file)]) == 2
+        assert f"--json {file}: may not be written" in capsys.readouterr().err
+        file.touch()
+    assert world == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_named(world, capsys) -> None:
+    assert cli.main(["eval", "--task", "wall", "--episodes", "1", "--json", "/dev/full"]) == 2
+    assert "error: /dev/full: No space left on device" in capsys.readouterr().err
 
 
 def test_a_goal_state_must_be_numbers() -> None:

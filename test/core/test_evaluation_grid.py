@@ -143,7 +143,10 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
         (dict(checkpoints={"wall": "base"}), "checkpoints: wall: expected a list of names"),
         (dict(checkpoints={"wall": ["bas"]}), "unknown checkpoint 'bas'"),
         (dict(checkpoints={}), "checkpoints: at least one task is needed"),
-        (dict(checkpoints={"wall": ["pusht-base"]}), "was trained for task 'pusht', not for 'wall'"),
+        (
+            dict(checkpoints={"wall": ["pusht-base"]}),
+            "was trained for task 'pusht', not for 'wall'",
+        ),
         (dict(shifts={"x": {"maze": "open"}}), "shifts: none of x fits the layout of wall"),
         (dict(planners={"gpb": {}}), "planners: gpb: unknown solver. Did you mean 'gbp'?"),
         (dict(planners={"cem": {"num_sample": 3}}), "planners: cem: unknown key 'num_sample'"),

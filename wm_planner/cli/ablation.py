@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from wm_planner.cli.checks import check_threads
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.training.recipe import Recipe
     from wm_planner.training.run_log import provenance
 
+    check_threads(args.threads)
     ablation = from_yaml(Ablation, args.config)
     if ablation.model_error_runs:
         import wm_planner.cli.figures  # noqa: F401 - what it needs is missed now, not after hours

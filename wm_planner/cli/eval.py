@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wm_planner.cli.checks import check_json, check_threads
 from wm_planner.cli.targets import add_arguments, find_problems
 from wm_planner.errors import ConfigError
 
@@ -227,12 +228,13 @@ def table(result: dict[str, Any], distance_unit: str) -> str:
 
 
 def _check(args: argparse.Namespace) -> None:
-    limits = {"episodes": 1, "seed": 0, "batch_size": 1, "processes": 1, "threads": 1}
+    limits = {"episodes": 1, "seed": 0, "batch_size": 1, "processes": 1}
     for name, least in limits.items():
         value = getattr(args, name)
         if value is not None and value < least:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
-    for name in ("json", "targets"):
-        file = getattr(args, name)
-        if file is not None and not file.resolve().parent.is_dir():
-            raise ConfigError(f"--{name} {file}: no directory {file.resolve().parent}")
+    check_threads(args.threads)
+    check_json(args.json)
+    file = args.targets
+    if file is not None and not file.resolve().parent.is_dir():
+        raise ConfigError(f"--targets {file}: no directory {file.resolve().parent}")

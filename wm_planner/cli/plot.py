@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wm_planner.cli.checks import check_threads
 from wm_planner.cli.eval import make_job
 from wm_planner.errors import ConfigError
 
@@ -64,10 +65,11 @@ def run(args: argparse.Namespace) -> int:
     get_task(args.task)
     if args.output.suffix != ".png" or not args.output.resolve().parent.is_dir():
         raise ConfigError(f"--output {args.output}: expected FILE.png in an existing directory")
-    for name in ("episodes", "size", "batch_size", "processes", "threads"):
+    for name in ("episodes", "size", "batch_size", "processes"):
         if getattr(args, name, 1) < 1:
             option = name.replace("_", "-")
             raise ConfigError(f"--{option} must be at least 1, got {getattr(args, name)}")
+    check_threads(args.threads)
     args.checkpoint = list(dict.fromkeys(args.checkpoint or ["base"]))
     data = _COMPUTE[args.figure](args)
     write_json(args.output.with_suffix(".json"), {"task": args.task, "seed": args.seed, **data})
@@ -123,6 +125,7 @@ def _landscape(args: argparse.Namespace) -> dict[str, Any]:
 def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
     from wm_planner.evaluation.efficiency import efficiency
     from wm_planner.evaluation.goals import sample_problems
+    from wm_planner.training.run_log import provenance
 
     if len(args.checkpoint) > 1:
         raise ConfigError("--checkpoint: efficiency is of one checkpoint")
@@ -136,7 +139,8 @@ def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
     finally:
         env.close()
     runs = args.output.with_suffix(".runs")
-    points = efficiency(jobs, problems, args.budgets, runs, args.processes, logger.info)
+    origin = provenance()
+    points = efficiency(jobs, problems, args.budgets, runs, args.processes, origin, logger.info)
     return {"checkpoint": args.checkpoint[0], "mode": args.mode, "points": points}
 
 

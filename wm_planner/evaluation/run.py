@@ -200,8 +200,16 @@ def run_job(
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write an object, indented."""
-    file.write_text(json.dumps(content, indent=2) + "\n")
+    """Write an object, indented.
+
+    Raises:
+        OSError: it cannot be written; a full disk, too, says of which file.
+    """
+    try:
+        file.write_text(json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
 
 
 def num_periods(job: Job, problems: Problems) -> int:

@@ -92,7 +92,7 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     pairs = list(zip(a["outcomes"], b["outcomes"], strict=True))
     only_a, only_b = pairs.count(("1", "0")), pairs.count(("0", "1"))
     difference, low, high = paired_difference(only_a, only_b, len(pairs))
-    seconds = [result.get("plan_seconds_per_episode") for result in (a, b)]
+    seconds_a, seconds_b = (result.get("plan_seconds_per_episode") for result in (a, b))
     return {
         "rate_a": a["success_rate"],
         "rate_b": b["success_rate"],
@@ -103,7 +103,7 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         "only_b": only_b,
         "p_value": mcnemar_p(only_a, only_b),
         "time_ratio": a["plan_seconds_p50"] / b["plan_seconds_p50"],
-        "episode_time_ratio": None if None in seconds else seconds[0] / seconds[1],
+        "episode_time_ratio": seconds_a / seconds_b if seconds_a and seconds_b else None,
     }
 
 
