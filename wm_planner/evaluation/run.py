@@ -235,13 +235,13 @@ def _in_processes(
 ) -> Iterator[tuple[int, Evaluation]]:
     context, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        # Ctrl-C goes to all processes of a terminal; the workers inherit that they do not hear it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            futures = {pool.submit(_work, job, part): i for i, part in enumerate(parts)}
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        try:
+            # Ctrl-C goes to all processes of a terminal; workers inherit that they do not hear it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                futures = {pool.submit(_work, job, part): i for i, part in enumerate(parts)}
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             for future in as_completed(futures):
                 index = futures[future]
                 yield index, future.result()
