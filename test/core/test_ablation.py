@@ -134,8 +134,8 @@ def test_pooling_counts_all_pairs() -> None:
     assert row["difference"] == 3 / 8 and row["p_value"] == 2 * 0.5**3
     assert row["interval_low"] < 7 / 8 < row["interval_high"]
     table = ablation_table([{"row": "a", "mode": "mpc", "reference": "b", **row}])
-    assert "88 % (7/8)" in table and "| b | 38 % (" in table
-    assert "| 0.25 | +25, +50 | -121 % to 196 % |" in table
+    assert "87.5 % (7/8)" in table and "| b | 37.5 % (" in table
+    assert "| 0.25 | +25, +50 | -121.3 % to 196.3 % |" in table
     with pytest.raises(ConfigError, match="different targets"):
         pooled([result("1", "t")], [result("1", "u")])
 
@@ -149,7 +149,7 @@ def test_seeds_are_the_trials_of_what_is_said_of_trainings() -> None:
     assert row["seeds_low"] == pytest.approx(0.2 / 3 - margin, abs=1e-5)
     assert row["seeds_high"] == pytest.approx(0.2 / 3 + margin, abs=1e-5)
     table = ablation_table([{"row": "a", "mode": "mpc", "reference": "b", **row}])
-    assert "| +15, +2, +3 | -11 % to 25 % |" in table and "speaks of trainings" in table
+    assert "| +15, +2, +3 | -11.3 % to 24.6 % |" in table and "speaks of trainings" in table
 
 
 def test_one_seed_says_nothing_of_trainings() -> None:

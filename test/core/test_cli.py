@@ -49,12 +49,27 @@ def test_exit_code_is_the_commands(command):
         (ConfigError("a.yaml: bad"), 2, "wm-planner: error: a.yaml: bad\n"),
         (KeyboardInterrupt(), 130, ""),
         (OSError(13, "Permission denied", "/a"), 2, "wm-planner: error: /a: Permission denied\n"),
+        (OSError(28, "No space left"), 2, "wm-planner: error: a file: No space left\n"),
     ],
 )
 def test_errors_become_exit_codes(command, capsys, error, code, message):
     command(raising(error))
     assert cli.main(["probe"]) == code
     assert capsys.readouterr() == ("", message)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ablation --config a.yaml --output out",
+        "plot landscape --task wall --output a.png",
+        "plot efficiency --task wall --output a.png",
+    ],
+)
+@pytest.mark.parametrize(("threads", "end"), [("0", "at least 1"), ("100000", "at most 1024")])
+def test_threads_that_torch_cannot_have_are_refused(capsys, words: str, threads: str, end: str):
+    assert cli.main([*words.split(), "--threads", threads]) == 2
+    assert f"--threads must be {end}, got {threads}" in capsys.readouterr().err
 
 
 def test_missing_library_is_named(command, capsys):

@@ -201,5 +201,6 @@ def test_summary_by_hand() -> None:
     assert result["interval_low"] == pytest.approx(0.5958, abs=1e-4)
     assert result["interval_high"] == pytest.approx(0.9821, abs=1e-4)
     assert result["plan_seconds_p50"] == pytest.approx(0.2)
+    assert result["plan_seconds_per_episode"] == pytest.approx((0.1 + 0.2 + 0.3) / 10)
     assert result["plan_evaluations"] == 80 and result["distance_median"] == 4.5
     assert result["model_calls"] == 240 * 5 / 10 and result["memory_mib"] == 7.0

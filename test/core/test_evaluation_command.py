@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
@@ -18,7 +19,7 @@ from .dot_world import DotEnv, dot_bundle, picture
 
 KEYS = (
     "task checkpoint planner mode seed episodes successes success_rate interval_low "
-    "interval_high plan_seconds_p50 plan_seconds_p99"
+    "interval_high plan_seconds_p50 plan_seconds_p99 plan_seconds_per_episode"
 ).split()
 
 
@@ -60,7 +61,8 @@ def test_command_writes_every_key_and_file(world, tmp_path, capsys) -> None:
     config = json.loads((output / "config.json").read_text())["planner"]
     assert (config["seed"], config["num_iterations"], config["solver"]) == (4, 20, "gbp")
     assert result["outcomes"] == "111" and result["dropped"] == 0
-    assert "| wall | base | gbp | mpc | 3/3 | 44 % to 100 % |" in (output / "result.md").read_text()
+    row = "| wall | base | gbp | mpc | 3/3 | 43.9 % to 100 % |"
+    assert row in (output / "result.md").read_text()
     assert "success           3/3" in capsys.readouterr().out
     assert {name for name, _ in world} == {"sim_bridge:wm_planner/Wall-v0"}
     assert world[0][1]["render"] and all(options["image_size"] == 4 for _, options in world)
@@ -98,6 +100,8 @@ def test_command_reads_targets_again(world, tmp_path) -> None:
         ("--task wall --json nowhere/a.json", "--json nowhere/a.json: no directory"),
         ("--task wall --json .", "--json .: cannot be written: Is a directory"),
         ("--task wall --json /proc/a.json", "--json /proc/a.json: cannot be written"),
+        ("--task wall --threads 0", "--threads must be at least 1, got 0"),
+        ("--task wall --threads 100000", "--threads must be at most 1024, got 100000"),
         ("--task wall --output .", "--output .: exists and holds no config.json"),
         ("--task wall --set horizn=3", "--set: unknown key 'horizn'. Did you mean 'horizon'?"),
         ("--task wall --horizon 0", "--horizon: horizon must be at least 1, got 0"),
@@ -116,6 +120,12 @@ def test_command_reads_targets_again(world, tmp_path) -> None:
 def test_command_names_what_is_wrong(world, capsys, arguments: str, message: str) -> None:
     assert cli.main(["eval", *arguments.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_named(world, capsys) -> None:
+    assert cli.main(["eval", "--task", "wall", "--episodes", "1", "--json", "/dev/full"]) == 2
+    assert "error: /dev/full: No space left on device" in capsys.readouterr().err
 
 
 def test_a_goal_state_must_be_numbers() -> None:

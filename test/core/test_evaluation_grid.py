@@ -7,6 +7,7 @@ import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,17 +15,28 @@ from sim_bridge.rendering import check_rendering
 from wm_planner.cli import main as cli
 from wm_planner.config import from_dict, from_yaml
 from wm_planner.errors import ConfigError, RenderError
+from wm_planner.evaluation import job as jobs
 from wm_planner.evaluation.cells import _problems, cells, run_grid
 from wm_planner.evaluation.episodes import MODES
 from wm_planner.evaluation.grid import Grid
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.summary import comparison_table
+from wm_planner.models import checkpoint
 from wm_planner.models.catalog import resolve_checkpoint, shipped_checkpoints
 from wm_planner.planning import SOLVERS
 from wm_planner.tasks.shifts import Shifts
 
+from .dot_world import DotEnv, dot_bundle
+
 CONFIG = Path(__file__).parents[2] / "config" / "results.yaml"
 TWIN = str(resolve_checkpoint("wall-base"))
+
+
+@pytest.fixture
+def world(monkeypatch) -> None:
+    """The exact model."""
+    monkeypatch.setattr(jobs.EnvMaker, "__call__", lambda self, render: DotEnv(render))
+    monkeypatch.setattr(checkpoint, "load_bundle", lambda *given: dot_bundle())
 
 
 def test_the_shipped_grid_covers_all_tasks_and_modes() -> None:
@@ -156,6 +168,12 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
         ),
         (dict(checkpoints={"wall": "base"}), "checkpoints: wall: expected a list of names"),
         (dict(checkpoints={"wall": ["bas"]}), "unknown checkpoint 'bas'"),
+        (dict(checkpoints={}), "checkpoints: at least one task is needed"),
+        (
+            dict(checkpoints={"wall": ["pusht-base"]}),
+            "was trained for task 'pusht', not for 'wall'",
+        ),
+        (dict(shifts={"x": {"maze": "open"}}), "shifts: none of x fits the layout of wall"),
         (dict(planners={"gpb": {}}), "planners: gpb: unknown solver. Did you mean 'gbp'?"),
         (dict(planners={"cem": {"num_sample": 3}}), "planners: cem: unknown key 'num_sample'"),
         (dict(loops={"x": {"mode": "mpcs"}}), "grid.yaml: loops: x: mode 'mpcs' is unknown"),
@@ -196,6 +214,51 @@ def test_bad_grids_are_named(tmp_path, capsys, change, message: str) -> None:
     assert cli.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_device_is_named_before_anything_is_written(world, tmp_path, capsys) -> None:
+    arguments = ["results", "--config", str(CONFIG), "--output", str(tmp_path / "out")]
+    assert cli.main([*arguments, "--device", "foo"]) == 2
+    assert "device 'foo' is unknown" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_task_leaves_the_rows_of_the_others(world, tmp_path, capsys, caplog) -> None:
+    """The exact model is of Wall; a twin of it stands for the second task."""
+    grid, output = tmp_path / "grid.yaml", tmp_path / "out"
+    results = output / "results.json"
+    data = {
+        "checkpoints": {"wall": ["base"]},
+        "planners": {"gbp": {"num_iterations": 1, "warm_iterations": 1}},
+        "loops": {"mpc": {}},
+        "reference": {"planner": "gbp"},
+        "episodes": 1,
+        "timing_episodes": 1,
+    }
+
+    def go(*more: str) -> list[dict]:
+        grid.write_text(yaml.safe_dump(data))
+        arguments = ["results", "--config", str(grid), "--output", str(output), "--processes", "1"]
+        assert cli.main([*arguments, *more]) == 0
+        return json.loads(results.read_text())["rows"]
+
+    (wall,) = go()
+    data["checkpoints"] = {"pusht": ["base"], "wall": ["base"]}
+    content = json.loads(results.read_text())
+    content["grid"]["checkpoints"] = data["checkpoints"]
+    content["rows"] = [{**wall, "task": "pusht"}, wall]
+    results.write_text(json.dumps(content | {"commit": "before"}))
+    rows = go("--task", "wall")
+    assert rows == [{**wall, "task": "pusht", "commit": "before"}, wall]
+    assert go("--task", "wall") == rows
+    assert json.loads(results.read_text())["grid"] == content["grid"]
+    assert capsys.readouterr().out.endswith((output / "results.md").read_text())
+    assert not caplog.records or "left out" not in caplog.text
+    data["timing_episodes"] = 2  # they were timed otherwise
+    assert [row["task"] for row in go("--task", "wall")] == ["wall"]
+    assert "rows of pusht are left out" in caplog.text
+    results.write_text("[]")
+    assert [row["task"] for row in go("--task", "wall")] == ["wall"]
 
 
 def test_quick_results_of_one_task(tmp_path, capsys) -> None:
@@ -247,6 +310,28 @@ def test_the_other_tables_quickly(tmp_path, name: str) -> None:
     assert sum(row["against_reference"] is None for row in rows) >= 1
 
 
+def test_a_measured_latency_is_timed_where_it_is_evaluated(world, tmp_path) -> None:
+    """The other cell's batch is no robot's: its times are those of its timing run."""
+    data = {
+        "checkpoints": {"wall": ["base"]},
+        "planners": {"gbp": {"num_iterations": 1, "warm_iterations": 1}},
+        "loops": {"mpc": {}, "live": {"latency": "measured"}},
+        "reference": {"loop": "mpc"},
+        "episodes": 3,
+        "timing_episodes": 1,
+    }
+    started: list[str] = []
+    rows = run_grid(from_dict(Grid, data, "grid"), tmp_path, 1, starts=started.append)
+    mpc, live = "wall-base-mpc-gbp-none", "wall-base-live-gbp-none"
+    assert started == [mpc, live, f"{mpc}, timing"]
+    for row, place in zip(rows, (f"timing/{mpc}", f"cells/{live}"), strict=True):
+        lines = (tmp_path / place / "batches.jsonl").read_text().splitlines()
+        found = [json.loads(line) for line in lines]
+        seconds = [second for batch in found for second in batch["plan_seconds"]]
+        assert row["plan_seconds_p50"] == np.percentile(seconds, 50)
+        assert row["plan_seconds_per_episode"] == pytest.approx(sum(seconds) / len(found))
+
+
 def test_checkpoints_are_compared_with_one_of_them(tmp_path) -> None:
     try:
         check_rendering()
@@ -272,5 +357,5 @@ def test_checkpoints_are_compared_with_one_of_them(tmp_path) -> None:
     assert rows[2]["outcomes"] == rows[0]["outcomes"]  # the same weights
     assert rows[2]["distance_median"] == rows[0]["distance_median"]
     lines = comparison_table(rows, str(grid.reference)).splitlines()
-    assert "time / base mpc's" in lines[0]
-    assert [line.endswith("| 1 |  |  |") for line in lines[2:]] == [True, False, False, False]
+    assert "s/episode | time / base mpc's (per plan, per episode)" in lines[0]
+    assert [line.endswith("| 1, 1 |  |  |") for line in lines[2:]] == [True, False, False, False]

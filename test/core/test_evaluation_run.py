@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import time
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -12,7 +17,7 @@ from sim_bridge.rendering import check_rendering
 from wm_planner.errors import ConfigError, RenderError
 from wm_planner.evaluation import job as jobs
 from wm_planner.evaluation import run as runs
-from wm_planner.evaluation.episodes import Loop
+from wm_planner.evaluation.episodes import EpisodeResult, Evaluation, Loop
 from wm_planner.evaluation.goals import sample_problems
 from wm_planner.evaluation.job import Job, default_batch
 from wm_planner.evaluation.run import RunDirectory, num_periods, run_job
@@ -85,9 +90,62 @@ def test_an_interrupted_evaluation_goes_on(world, tmp_path) -> None:
     assert line.count("\n") == 1
     file.write_text(line + line[: len(line) // 2])
     assert run(directory=tmp_path / "run").episodes == expected
-    # Now the torn line is within the file, where no crash leaves it.
-    with pytest.raises(ConfigError, match="batches.jsonl, line 2: cannot be read"):
+    assert run(directory=tmp_path / "run").episodes == expected
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0][:9], *lines[1:]]) + "\n")  # where no crash leaves it
+    with pytest.raises(ConfigError, match="batches.jsonl, line 1: cannot be read"):
         run(directory=tmp_path / "run")
+
+
+def test_who_made_a_batch_is_remembered(world, tmp_path, caplog) -> None:
+    """The first command stays, each batch has its commit, and another commit is told of once."""
+
+    def go(count: int, commit: str):
+        caplog.clear()
+        record = RunDirectory(tmp_path, JOB, {"command": f"run {count}", "commit": commit})
+        result = run_job(JOB, PROBLEMS.part(slice(count)), record, bundle=dot_bundle())
+        return result, [message for message in caplog.messages if "commit" in message]
+
+    file = tmp_path / "batches.jsonl"
+    assert go(2, "old")[1] == []
+    config = (tmp_path / "config.json").read_text()
+    assert json.loads(config)["command"] == "run 2" and json.loads(config)["commit"] == "old"
+    assert go(2, "old")[1] == []
+    result, told = go(4, "new")
+    assert told == [f"{tmp_path}: holds batches of commit old, this is new"]
+    assert (tmp_path / "config.json").read_text() == config
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["commit"] for line in lines] == ["old", "new"]
+    assert all(datetime.fromisoformat(line["written"]).tzinfo for line in lines)
+    # Lines of before said neither.
+    for line in lines:
+        del line["commit"], line["written"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert go(4, "newer") == (result, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(plan_seconds=[]), "plan_seconds: expected at least one, got none"),
+        (dict(plan_seconds=["1"]), "plan_seconds[0]: expected a number, got '1'"),
+        (dict(plan_evaluations=None), "plan_evaluations: expected a list, got None"),
+        (dict(success="yes"), "success: expected true or false, got 'yes'"),
+        (dict(goal=1), "unknown key 'goal'"),
+    ],
+)
+def test_a_bad_line_is_named(world, tmp_path, change, message) -> None:
+    run(problems=PROBLEMS.part(slice(2)), directory=tmp_path)
+    file = tmp_path / "batches.jsonl"
+    line = json.loads(file.read_text())
+    (line["episodes"][0] if "success" in change else line).update(change)
+    file.write_text(json.dumps(line) + "\n")
+    with pytest.raises(ConfigError) as error:
+        run(directory=tmp_path)
+    assert f"{file}, line 1: cannot be read" in str(error.value) and message in str(error.value)
+    file.write_text("[1, 2]\n")
+    with pytest.raises(ConfigError, match="line 1: .*expected a mapping"):
+        run(directory=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +168,10 @@ def test_foreign_directories_are_left_alone(tmp_path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds no config.json"):
         RunDirectory(tmp_path, JOB)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ConfigError, match="config.json: not valid JSON"):
-        RunDirectory(tmp_path, JOB)
+    for text, message in (("{", "not valid JSON"), ("[1, 2]", "holds no settings")):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ConfigError, match=f"config.json: {message}"):
+            RunDirectory(tmp_path, JOB)
 
 
 def test_batches_suit_planner_and_loop() -> None:
@@ -134,6 +193,42 @@ def test_what_is_measured_has_the_machine_to_itself(world, monkeypatch) -> None:
         job = replace(JOB, loop=Loop(latency=latency), batch_size=1)
         run_job(job, PROBLEMS.part(slice(2)), processes=2, bundle=dot_bundle())
     assert shared == [0.1]
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="no Linux /proc")
+def test_memory_is_that_of_the_part_alone(world) -> None:
+    """A quarter of a gigabyte that came and went before it is no memory of an evaluation."""
+    before = run().memory_mib
+    block = np.ones(2**28 // 8)
+    assert run().memory_mib > before + 200
+    del block
+    assert run().memory_mib < before + 100
+
+
+def interrupted(job: Job, problems) -> Evaluation:
+    """The work of a process at a terminal where Ctrl-C is pressed; the second part never ends."""
+    os.kill(os.getpid(), signal.SIGINT)
+    if problems.starts[0, 0] != PROBLEMS.starts[0, 0]:
+        time.sleep(600)
+    return Evaluation([EpisodeResult(True, 1, 0.0, 1.0)] * 2, [0.1], [1])
+
+
+def test_only_the_parent_hears_an_interrupt(tmp_path, monkeypatch) -> None:
+    """It keeps what is finished and waits for nothing else."""
+    monkeypatch.setattr(runs, "_work", interrupted)
+    record, told = RunDirectory(tmp_path, JOB), []
+
+    def stop(periods: int) -> None:
+        told.append(periods)
+        if len(told) > 1:  # the first is what was finished before
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(JOB, PROBLEMS.part(slice(4)), record, processes=2, progress=stop)
+    assert list(record.finished()) == [PROBLEMS.part(slice(2)).sha256()]
+    for child in multiprocessing.active_children():
+        child.join(60)
+        assert child.exitcode is not None, "it is still planning"
 
 
 def test_processes_do_not_change_results(tmp_path) -> None:

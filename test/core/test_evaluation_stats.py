@@ -14,7 +14,7 @@ from wm_planner.errors import ConfigError, DatasetError, TaskError
 from wm_planner.evaluation.goals import dataset_problems, image_problems, sample_problems
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.stats import mcnemar_p, mean_interval, paired_difference
-from wm_planner.evaluation.summary import compare, read_result
+from wm_planner.evaluation.summary import compare, comparison_table, percent, read_result
 
 from .dot_world import DotEnv, picture
 
@@ -68,6 +68,26 @@ def test_comparison_counts_what_only_one_solved() -> None:
     assert pair["p_value"] == pytest.approx(2 * 5 / 16)
 
 
+def test_an_episode_counts_the_first_plan_too() -> None:
+    """Results of before do not have its seconds: there is no ratio, and no error."""
+    a, b = (result("11") | {"plan_seconds_per_episode": seconds} for seconds in (0.6, 2.0))
+    assert compare(a, b)["episode_time_ratio"] == pytest.approx(0.3)
+    assert compare(a, result("11"))["episode_time_ratio"] is None
+    names = dict(shift="none", checkpoint="base", loop="mpc", planner="gbp", successes=2)
+    names |= dict(interval_low=0.3, interval_high=1.0, plan_seconds_p99=1.0)
+    for row, shown in ((a, "| 1 | 1 | 0.6 | 1, 0.3 |"), (result("11"), "| 1 | 1 |  | 1, - |")):
+        pair = compare(row, b)
+        assert shown in comparison_table([row | names | {"against_reference": pair}], "cem")
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [(199 / 200, "99.5 %"), (1.0, "100 %"), (0.0, "0 %"), (-0.0001, "0 %"), (-0.015, "-1.5 %")],
+)
+def test_rates_are_shown_to_one_decimal(rate: float, shown: str) -> None:
+    assert percent(rate) == shown
+
+
 @pytest.mark.parametrize("other", [result("11", "u"), result("111")])
 def test_different_problems_are_not_compared(other) -> None:
     with pytest.raises(ConfigError, match="different targets"):
@@ -80,7 +100,13 @@ def test_compare_command(tmp_path, capsys) -> None:
         file.write_text(json.dumps(result(outcomes)))
     assert cli.main(["eval", "--compare", *map(str, files)]) == 0
     shown = capsys.readouterr().out
+    assert "per episode" not in shown
     assert "A alone 5, B alone 1" in shown and "p = 0.219" in shown
+    for file, seconds in zip(files, (1.0, 4.0), strict=True):
+        whole = json.loads(file.read_text()) | {"plan_seconds_per_episode": seconds}
+        file.write_text(json.dumps(whole))
+    assert cli.main(["eval", "--compare", *map(str, files)]) == 0
+    assert "0.25 times the seconds of planning per episode" in capsys.readouterr().out
     files[1].write_text("{}")
     assert cli.main(["eval", "--compare", *map(str, files)]) == 2
     assert "b.json: no result of 'wm-planner eval': key 'task'" in capsys.readouterr().err

@@ -217,6 +217,21 @@ def test_screening_keeps_the_start_and_passes_over_what_is_not_finite() -> None:
     torch.testing.assert_close(chosen, torch.tensor([[0.0, 1.0, 4.0], [0.0, 4.0, 3.0]]))
 
 
+def test_screening_rolls_out_only_so_many_at_a_time() -> None:
+    """25 problems of 256 candidates: 6400 at once would take gigabytes, for the same choice."""
+    planner, seen = make(init="zero", num_restarts=3, num_candidates=256), []
+    points = torch.rand(25, 256, 5, 10, generator=torch.Generator().manual_seed(0))
+
+    def cost_fn(actions):
+        seen.append(actions.shape[0] * actions.shape[1])
+        return actions.square().sum((2, 3))
+
+    chosen, num_rollouts = planner._starts.keep_best(cost_fn, points, False)
+    assert max(seen) <= 512 and sum(seen) == 25 * 256 and num_rollouts == 256
+    order = points[:, 1:].square().sum((2, 3)).argsort(dim=1)[:, :2] + 1
+    torch.testing.assert_close(chosen[:, 1:], points[torch.arange(25)[:, None], order])
+
+
 @pytest.mark.parametrize(("rollout", "frames"), [("markov", {1}), ("history", {2})])
 def test_history_rollouts_see_the_past(rollout: str, frames: set[int]) -> None:
     planner = make(rollout=rollout, num_iterations=2)

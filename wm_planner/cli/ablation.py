@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from wm_planner.cli.checks import check_threads
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ def _read(args: argparse.Namespace) -> tuple[Ablation, dict]:
     from wm_planner.config import from_yaml, read_yaml, suggest
     from wm_planner.evaluation.ablation import Ablation, merged
 
-    if args.threads < 1:
-        raise ConfigError(f"--threads must be at least 1, got {args.threads}")
+    check_threads(args.threads)
     ablation = from_yaml(Ablation, args.config)
     file = args.config.parent / ablation.recipe
     recipe = read_yaml(file)

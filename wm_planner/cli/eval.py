@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wm_planner.cli.checks import check_numbers, check_writable
 from wm_planner.cli.targets import add_arguments, find_problems
 from wm_planner.errors import ConfigError
 
@@ -205,6 +206,8 @@ def comparison(file_a: Path, file_b: Path) -> str:
         ("McNemar's test", f"p = {c['p_value']:.3g}  (exact, two-sided)"),
         ("time, A to B", f"{c['time_ratio']:.3g} times the seconds per plan (p50)"),
     ]
+    if (ratio := c["episode_time_ratio"]) is not None:
+        rows.append(("", f"{ratio:.3g} times the seconds of planning per episode"))
     return "\n".join(f"  {name:<18}{value}" for name, value in rows)
 
 
@@ -226,43 +229,8 @@ def table(result: dict[str, Any], distance_unit: str) -> str:
     return "\n".join([title, *(f"  {name:<18}{value}" for name, value in rows)])
 
 
-def check_numbers(args: argparse.Namespace, **least: int) -> None:
-    """Raises:
-    ConfigError: --seed, or an option that must be at least so much and is there, is out of range.
-    """
-    from wm_planner.planning.config import MAX_SEED
-
-    if not 0 <= args.seed <= MAX_SEED:
-        raise ConfigError(f"--seed must be from 0 to {MAX_SEED}, got {args.seed}")
-    for name, limit in least.items():
-        value = getattr(args, name, None)
-        if value is not None and value < limit:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least {limit}, got {value}")
-
-
-def check_writable(option: str, file: Path) -> None:
-    """Before the work, because its results would be lost.
-
-    Raises:
-        ConfigError: the file could not be written.
-    """
-    import tempfile
-
-    parent = file.resolve().parent
-    if not parent.is_dir():
-        raise ConfigError(f"{option} {file}: no directory {parent}")
-    try:
-        if file.exists():
-            with file.open("ab"):
-                return
-        with tempfile.TemporaryFile(dir=parent):
-            return
-    except OSError as error:
-        raise ConfigError(f"{option} {file}: cannot be written: {error.strerror}") from error
-
-
 def _check(args: argparse.Namespace) -> None:
-    check_numbers(args, episodes=1, batch_size=1, processes=1, threads=1)
+    check_numbers(args, episodes=1, batch_size=1, processes=1)
     if args.json is not None:
         check_writable("--json", args.json)
     if args.targets is not None and not args.targets.exists():

@@ -7,6 +7,7 @@ A subcommand's module is imported when it is asked for; importing it stays cheap
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import os
@@ -78,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        return _fail(f"{error.filename}: {error.strerror}")
+        return _fail(f"{error.filename or 'a file'}: {error.strerror}")
     except KeyboardInterrupt:
         return 130
 

@@ -7,7 +7,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.cli.eval import check_numbers, check_writable, make_job
+from wm_planner.cli.checks import check_numbers, check_writable
+from wm_planner.cli.eval import make_job
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         check_writable("--output", file)
     # An interval needs two runs, a surface two points on a side.
     runs = 2 if args.figure == "model-error" else 1
-    check_numbers(args, episodes=runs, size=2, batch_size=1, processes=1, threads=1)
+    check_numbers(args, episodes=runs, size=2, batch_size=1, processes=1)
     args.checkpoint = list(dict.fromkeys(args.checkpoint or ["base"]))
     data = _COMPUTE[args.figure](args)
     write_json(args.output.with_suffix(".json"), {"task": args.task, "seed": args.seed, **data})
@@ -124,6 +125,7 @@ def _landscape(args: argparse.Namespace) -> dict[str, Any]:
 def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
     from wm_planner.evaluation.efficiency import efficiency
     from wm_planner.evaluation.goals import sample_problems
+    from wm_planner.training.run_log import provenance
 
     if len(args.checkpoint) > 1:
         raise ConfigError("--checkpoint: efficiency is of one checkpoint")
@@ -138,7 +140,8 @@ def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
         env.close()
     runs = args.output.with_suffix(".runs")
     try:
-        points = efficiency(jobs, problems, args.budgets, runs, args.processes, logger.info)
+        origin = provenance()
+        points = efficiency(jobs, problems, args.budgets, runs, args.processes, origin, logger.info)
     except ConfigError as error:  # of a run directory, which is not what was typed
         there, typed = f"--output {runs}", f"--output {args.output}: {runs}"
         raise ConfigError(str(error).replace(there, typed)) from error

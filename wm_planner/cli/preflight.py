@@ -56,12 +56,7 @@ def check_options(options: SimOptions) -> None:
             f"unknown planner '{options.planner}'.{suggest(options.planner, SOLVERS)}"
         )
     directory = resolve_checkpoint(options.checkpoint, task.name)
-    card = read_card(directory / CARD)
-    if card["task"] != task.name:
-        raise ConfigError(
-            f"--checkpoint {directory}: was trained for task '{card['task']}', "
-            f"not for '{task.name}'"
-        )
+    card = read_card(directory / CARD, task.name)
     check_whole(directory / WEIGHTS, card["sha256"])
     planner_config({**card["planner"], "solver": options.planner}, options.settings, "--set")
 

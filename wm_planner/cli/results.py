@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import platform
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from wm_planner.errors import ConfigError
+from wm_planner.errors import ConfigError, WmPlannerError
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="few episodes of small planners: does it run?"
     )
-    parser.add_argument("--task", action="append", help="only this one; may be repeated")
+    parser.add_argument(
+        "--task",
+        action="append",
+        help="only this one, beside what OUTPUT has of the others; may be repeated",
+    )
     cores = os.cpu_count() or 1
     parser.add_argument("--processes", type=int, default=cores, help="default: as many as cores")
     parser.add_argument("--device", default="cpu", help="torch device: cpu (default) or cuda")
@@ -46,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from wm_planner.config import from_yaml, suggest, to_dict
-    from wm_planner.evaluation.cells import run_grid
+    from wm_planner.evaluation.cells import cells, run_grid
     from wm_planner.evaluation.grid import Grid
     from wm_planner.evaluation.run import write_json
     from wm_planner.evaluation.summary import comparison_table
@@ -62,20 +68,52 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(
                 f"--task {task}: not in {args.config}.{suggest(task, grid.checkpoints)}"
             )
-    if args.task:
-        chosen = {task: grid.checkpoints[task] for task in args.task}
-        grid = replace(grid, checkpoints=chosen)
-    origin = provenance()
-    rows = run_grid(grid, args.output, args.processes, args.device, origin, logger.info)
+    chosen = {task: grid.checkpoints[task] for task in args.task or grid.checkpoints}
+    part, origin = replace(grid, checkpoints=chosen), provenance()
+    try:
+        cells(part, "cpu")
+    except WmPlannerError as error:  # of what the file says: it is named nowhere else
+        raise ConfigError(f"{args.config}: {error}") from error
+    rows = run_grid(part, args.output, args.processes, args.device, origin, logger.info)
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "device": args.device,
         "torch": torch.__version__,
     }
-    content = {**origin, "machine": machine, "grid": to_dict(grid), "rows": rows}
-    write_json(args.output / "results.json", content)
+    file = args.output / "results.json"
+    content = {**origin, "machine": machine, "grid": to_dict(grid)}
+    rows += _rows_of_others(file, content, set(chosen))
+    there = {row["task"] for row in rows}
+    rows.sort(key=lambda row: list(grid.checkpoints).index(row["task"]))
+    grid = replace(grid, checkpoints={k: v for k, v in grid.checkpoints.items() if k in there})
+    write_json(file, {**content, "grid": to_dict(grid), "rows": rows})
     table = comparison_table(rows, str(grid.reference))
     (args.output / "results.md").write_text(table)
     print(table, end="")
     return 0
+
+
+def _rows_of_others(file: Path, now: dict[str, Any], chosen: set[str]) -> list[dict[str, Any]]:
+    """What `file` has of tasks that this run was not asked for, each row with its commit.
+
+    Rows of another grid or machine than `now` has are left out, and that is said.
+    """
+    if not file.exists():
+        return []
+    now = json.loads(json.dumps(now))  # as what was read
+    try:
+        before = json.loads(file.read_text())
+        rows = [{"commit": before["commit"], **row} for row in before["rows"]]
+        rows = [row for row in rows if row["task"] not in chosen]
+        grid, theirs = now["grid"], before["grid"]
+        here, there = grid.pop("checkpoints"), theirs.pop("checkpoints")
+        same = theirs == grid and before["machine"] == now["machine"]
+        kept = [row for row in rows if same and here.get(row["task"]) == there[row["task"]]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("%s: cannot be read (%r), and is written anew", file, error)
+        return []
+    if dropped := {row["task"] for row in rows if row not in kept}:
+        told = "%s: rows of %s are left out, which are of other settings or another machine"
+        logger.warning(told, file, ", ".join(sorted(dropped)))
+    return kept

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from wm_planner.bringup import NodeSpec, SimOptions, simulation
+from wm_planner.cli.checks import check_writable
 from wm_planner.cli.preflight import (
     check_options,
     check_rendering,
@@ -21,7 +22,7 @@ from wm_planner.cli.preflight import (
     claim_output,
 )
 from wm_planner.cli.processes import Child, Supervisor
-from wm_planner.errors import ConfigError, WmPlannerError
+from wm_planner.errors import WmPlannerError
 
 if TYPE_CHECKING:
     from wm_planner.cli.run_record import RunRecord
@@ -87,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
         listeners=("monitor",),
     )
     check_options(options)
-    if args.json is not None and not args.json.resolve().parent.is_dir():
-        raise ConfigError(f"--json {args.json}: no directory {args.json.resolve().parent}")
+    if args.json is not None:
+        check_writable("--json", args.json)
     check_ros()
     check_rendering(environment)
     output = claim_output(args.output or Path("runs") / options.task)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wm_planner.errors import ConfigError
+from wm_planner.cli.checks import check_threads
 
 if TYPE_CHECKING:
     from wm_planner.training.machine import Machine
@@ -57,8 +57,7 @@ def training_machine(args: argparse.Namespace) -> Iterator[Machine]:
     from wm_planner.training.feature_cache import default_cache
     from wm_planner.training.machine import machine_of
 
-    if args.threads < 1:
-        raise ConfigError(f"--threads must be at least 1, got {args.threads}")
+    check_threads(args.threads)
     torch.set_num_threads(args.threads)
     cache = None if args.no_cache else args.cache or default_cache(args.data)
     with machine_of(

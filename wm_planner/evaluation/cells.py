@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from wm_planner.errors import ConfigError
+from wm_planner.evaluation.episodes import MEASURED
 from wm_planner.evaluation.goals import sample_problems
 from wm_planner.evaluation.grid import Grid, Reference
 from wm_planner.evaluation.job import Job, default_batch
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.run import RunDirectory, run_job
-from wm_planner.evaluation.summary import compare, result_of
+from wm_planner.evaluation.summary import TIMES, compare, result_of
 from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+from wm_planner.models.checkpoint import torch_device
 from wm_planner.planning import planner_config
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
@@ -50,8 +52,10 @@ def cells(grid: Grid, device: str) -> list[Cell]:
     """Everything that the grid runs; checkpoints and settings are checked, weights not loaded.
 
     Raises:
-        WmPlannerError: a checkpoint is missing, or a setting cannot be used.
+        WmPlannerError: there is no such device, a checkpoint is missing or of another task, a
+            setting cannot be used, or nothing is to run.
     """
+    torch_device(device)
     found = [
         _cell(grid, device, task, str(checkpoint), loop, planner, shift)
         for task, checkpoints in grid.checkpoints.items()
@@ -61,6 +65,11 @@ def cells(grid: Grid, device: str) -> list[Cell]:
         for loop in grid.loops
         for planner in grid.planners
     ]
+    if not found:
+        raise ConfigError(
+            f"shifts: none of {', '.join(grid.shifts)} fits the layout of "
+            f"{' or '.join(grid.checkpoints)}, so that nothing is to run; add 'none: {{}}'"
+        )
     names = Counter(cell.name for cell in found)
     if twice := [cell for cell in found if names[cell.name] > 1]:
         raise ConfigError(
@@ -90,8 +99,9 @@ def run_grid(
         starts: told the name of each cell and timing before it begins.
 
     Returns:
-        A row for each cell: its result, seconds per plan measured alone, and the paired comparison
-        with its reference, None where the cell is that itself.
+        A row for each cell: its result, planning times of episodes one at a time and alone (its own
+        where the latency is measured, else those of its timing), and the paired comparison with its
+        reference, None where the cell is that itself.
 
     Raises:
         WmPlannerError: a cell cannot be run; `output` keeps the others.
@@ -109,6 +119,8 @@ def run_grid(
         evaluation = run_job(cell.job, which, record, processes)
         rows[cell.name] = result_of(cell.job, grid.seed, which, evaluation)
     for cell in todo:
+        if cell.job.loop.latency == MEASURED:  # has had the machine to itself, in every episode
+            continue
         starts(f"{cell.name}, timing")
         job = replace(cell.job, batch_size=1)
         which = problems[_world(cell)].part(slice(grid.timing_episodes))
@@ -120,7 +132,7 @@ def run_grid(
 def _cell(
     grid: Grid, device: str, task: str, checkpoint: str, loop_name: str, planner: str, shift: str
 ) -> Cell:
-    card = read_card(resolve_checkpoint(checkpoint, task) / CARD)
+    card = read_card(resolve_checkpoint(checkpoint, task) / CARD, task)
     changes = {"solver": planner, "seed": grid.seed, **(grid.planners[planner] or {})}
     settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     config = planner_config(card["planner"], settings, f"planners: {planner}")
@@ -165,8 +177,8 @@ def _joined(
 ) -> Iterator[Row]:
     for cell in todo:
         row = rows[cell.name] | {"planner": cell.planner, "shift": cell.shift, "loop": cell.loop}
-        for key in ("plan_seconds_p50", "plan_seconds_p99"):
-            row[key] = timings[cell.name][key]
+        if cell.name in timings:
+            row |= {key: timings[cell.name][key] for key in TIMES}
         rows[cell.name] = row
     cell_of = {cell.key(): cell for cell in todo}
     for cell in todo:

@@ -19,6 +19,7 @@ def efficiency(
     budgets: Iterable[int],
     directory: Path,
     processes: int = 1,
+    origin: dict[str, str] | None = None,
     starts: Callable[[str], object] = lambda name: None,
 ) -> list[dict[str, Any]]:
     """Evaluate each job with each number of iterations, on the same problems.
@@ -29,6 +30,7 @@ def efficiency(
         budgets: iterations of a plan, with and without a warm start.
         directory: for the finished ones, which are not run again.
         processes: see `run_job`; more than one disturb each other's time.
+        origin: command and commit, written down.
         starts: told the name of each evaluation before it begins.
 
     Returns:
@@ -45,7 +47,7 @@ def efficiency(
             planner = replace(job.planner, num_iterations=budget, warm_iterations=None)
             limited = replace(job, planner=planner)
             # All of them first: one that holds something else is no reason to stop after hours.
-            record = RunDirectory(directory / f"{name}-{budget}", limited)
+            record = RunDirectory(directory / f"{name}-{budget}", limited, origin)
             todo.append((name, budget, limited, record))
     points = []
     for name, budget, limited, record in todo:

@@ -70,7 +70,8 @@ class Evaluation:
     Attributes:
         plan_seconds: of each planning call, divided by the number of episodes planned in it.
         plan_evaluations: rollouts per episode of each planning call.
-        memory_mib: the most that a process used, of the device when there is one.
+        memory_mib: peak resident set of a process while it ran episodes, weights and simulator
+            included; of a GPU, the peak that torch allocated there.
     """
 
     episodes: list[EpisodeResult] = field(default_factory=list)

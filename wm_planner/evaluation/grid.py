@@ -58,8 +58,9 @@ class Grid:
         shifts: differences from the trained world, by a name of your own. One of a layout that a
             task does not have is left out for it.
         episodes: problems of each cell, the same for all of a task.
-        timing_episodes: problems on which the seconds per plan are measured: one at a time, with
-            nothing beside, because a batch's time is no robot's.
+        timing_episodes: problems on which planning times are measured: one at a time, with nothing
+            beside, because a batch's time is no robot's. Loops of a measured latency need none:
+            all their episodes are run so.
         seed: of problems and planners.
         quick: see `Quick`.
     """
@@ -75,6 +76,8 @@ class Grid:
     quick: Quick = field(default_factory=Quick)
 
     def __post_init__(self) -> None:
+        if not self.checkpoints:
+            raise ValueError("checkpoints: at least one task is needed")
         for task, names in self.checkpoints.items():
             get_task(task)
             if not isinstance(names, list) or not names:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +18,10 @@ from wm_planner.evaluation.problems import Problems
 from wm_planner.models import checkpoint
 from wm_planner.models.bundle import Bundle
 from wm_planner.planning import Planner, PlannerConfig
+from wm_planner.planning.starting_points import MAX_ROLLOUTS
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
 
-MAX_ROLLOUTS = 512  # candidates that are rolled out together
 MAX_BATCH = 25  # episodes planned together: more gain nothing on a CPU, and cannot be shared out
 MIB = 2**20
 
@@ -106,14 +108,31 @@ def default_batch(config: PlannerConfig, loop: Loop) -> int:
 def run_part(
     arena: Arena, problems: Problems, progress: Callable[[int], object] = lambda periods: None
 ) -> Evaluation:
-    """`Arena.run`, with the memory that this process has used at most."""
+    """`Arena.run`, with the most memory that was taken while it ran: see `Evaluation`."""
     device = arena.planner.bundle.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    else:
+        _reset_peak()
     evaluation = arena.run(problems, progress)
     if device.type == "cuda":
         evaluation.memory_mib = torch.cuda.max_memory_allocated(device) / MIB
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        evaluation.memory_mib = peak / MIB if sys.platform == "darwin" else peak / 1024
+        evaluation.memory_mib = _peak_mib()
     return evaluation
+
+
+def _reset_peak() -> None:
+    """Let the kernel forget what this process took before, where it can."""
+    with suppress(OSError):  # no /proc, or none that may be written
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mib() -> float:
+    """Most memory that this process had since the last `_reset_peak`; without it, ever."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / MIB if sys.platform == "darwin" else peak / 1024

@@ -123,7 +123,7 @@ def ablation_table(rows: list[dict[str, Any]]) -> str:
             row["mode"],
             f"{percent(row['success_rate'])} ({row['successes']}/{row['episodes']})",
             f"{percent(row['interval_low'])} to {percent(row['interval_high'])}",
-            ", ".join(f"{100 * rate:.0f}" for rate in row["rates"]),
+            ", ".join(percent(rate).removesuffix(" %") for rate in row["rates"]),
             row["reference"],
             f"{percent(row['difference'])} ({' to '.join(ends)})",
             f"{row['p_value']:.2g}",

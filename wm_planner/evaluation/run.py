@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from wm_planner.config import to_dict
+from wm_planner.config import from_dict, to_dict
 from wm_planner.errors import ConfigError, WmPlannerError
 from wm_planner.evaluation.arena import Arena
 from wm_planner.evaluation.episodes import MEASURED, EpisodeResult, Evaluation
@@ -19,9 +23,40 @@ from wm_planner.evaluation.job import Job, run_part
 from wm_planner.evaluation.problems import Problems
 from wm_planner.models.bundle import Bundle
 
+logger = logging.getLogger(__name__)
 CONFIG, BATCHES, TARGETS = "config.json", "batches.jsonl", "targets.npz"
 
 _ARENAS: dict[Job, Arena] = {}  # one per worker process
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A line of the file of batches.
+
+    Attributes:
+        problems: checksum of its problems.
+        episodes, plan_seconds, plan_evaluations, memory_mib: as in `Evaluation`.
+        commit: of the package that ran it; None when it is not known.
+        written: when, UTC.
+    """
+
+    problems: str
+    episodes: tuple[EpisodeResult, ...]
+    plan_seconds: tuple[float, ...]
+    plan_evaluations: tuple[int, ...]
+    memory_mib: float = 0.0
+    commit: str | None = None
+    written: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "plan_seconds", "plan_evaluations"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: expected at least one, got none")
+
+    def evaluation(self) -> Evaluation:
+        """What the line says."""
+        seconds, rollouts = list(self.plan_seconds), list(self.plan_evaluations)
+        return Evaluation(list(self.episodes), seconds, rollouts, self.memory_mib)
 
 
 class RunDirectory:
@@ -30,7 +65,7 @@ class RunDirectory:
     Args:
         directory: made when it is not there.
         job: must be the one that the directory was made for.
-        origin: command and commit, written down.
+        origin: command and commit, written down: both of the first run, the commit with each batch.
 
     Raises:
         ConfigError: the directory holds something else, or an evaluation of other settings.
@@ -38,12 +73,14 @@ class RunDirectory:
 
     def __init__(self, directory: Path, job: Job, origin: dict[str, str] | None = None) -> None:
         self.directory, self._batches = directory, directory / BATCHES
+        self._commit = (origin or {}).get("commit")
         # Through JSON, so that what was read compares equal with what was not written yet.
         settings = json.loads(json.dumps(to_dict(job)))
         config = directory / CONFIG
         if config.is_file():
             self._compare(config, settings)
-        elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            return
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise ConfigError(
                 f"--output {directory}: exists and holds no {CONFIG} of an evaluation; choose "
                 "another directory"
@@ -52,35 +89,63 @@ class RunDirectory:
         write_json(config, {**(origin or {}), **settings})
 
     def finished(self) -> dict[str, Evaluation]:
-        """Batches by the checksum of their problems; a line cut short by a crash is left out."""
-        found = {}
-        lines = self._batches.read_text().splitlines() if self._batches.is_file() else []
+        """Batches by the checksum of their problems; a line cut short by a crash is left out.
+
+        Raises:
+            ConfigError: a line that cannot be read.
+        """
+        lines = self._batches.read_bytes().splitlines() if self._batches.is_file() else []
+        batches = []
         for number, line in enumerate(lines, start=1):
             try:
                 values = json.loads(line)
-                episodes = [EpisodeResult(**episode) for episode in values.pop("episodes")]
-                key = values.pop("problems")
-                found[key] = Evaluation(episodes, **values)
-            except (ValueError, KeyError, TypeError) as error:
-                if number < len(lines):
-                    raise ConfigError(
-                        f"{self._batches}, line {number}: cannot be read ({error}); remove the "
-                        "line to run its episodes again"
-                    ) from error
-        return found
+            except ValueError as error:
+                if number == len(lines):
+                    break
+                raise self._unreadable(number, error) from error
+            try:
+                if not isinstance(values, dict):
+                    raise ConfigError(f"expected a mapping, got {values!r}")
+                batches.append(from_dict(_Batch, values, "batch"))
+            except ConfigError as error:
+                raise self._unreadable(number, error) from error
+        commits = {batch.commit for batch in batches} - {None, self._commit}
+        if self._commit is not None and commits:
+            logger.warning(
+                "%s: holds batches of commit %s, this is %s",
+                self.directory,
+                ", ".join(sorted(map(str, commits))),
+                self._commit,
+            )
+        return {batch.problems: batch.evaluation() for batch in batches}
 
     def add(self, problems: str, evaluation: Evaluation) -> None:
         """Append one batch."""
-        text = self._batches.read_text() if self._batches.is_file() else ""
-        cut = "\n" if text and not text.endswith("\n") else ""
+        written = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        origin = {"commit": self._commit, "written": written}
+        line = json.dumps({"problems": problems, **asdict(evaluation), **origin})
+        if self._batches.is_file():
+            whole = self._batches.read_bytes().rfind(b"\n") + 1
+            os.truncate(self._batches, whole)  # what a crash has left of a line
         with self._batches.open("a") as stream:
-            stream.write(cut + json.dumps({"problems": problems, **asdict(evaluation)}) + "\n")
+            stream.write(line + "\n")
+
+    def _unreadable(self, number: int, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"{self._batches}, line {number}: cannot be read ({error}); remove the line to run its "
+            "episodes again"
+        )
 
     def _compare(self, config: Path, settings: dict[str, Any]) -> None:
         try:
             there = json.loads(config.read_text())
         except ValueError as error:
             raise ConfigError(f"{config}: not valid JSON: {error}") from error
+        if not isinstance(there, dict):
+            raise ConfigError(
+                f"{config}: holds no settings of an evaluation, but {there!r}; choose another "
+                "directory"
+            )
         for key, here in _flat(settings).items():
             if (value := _flat(there).get(key)) != here:
                 raise ConfigError(
@@ -137,8 +202,16 @@ def run_job(
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write an object, indented."""
-    file.write_text(json.dumps(content, indent=2) + "\n")
+    """Write an object, indented.
+
+    Raises:
+        OSError: it cannot be written; a full disk, too, says of which file.
+    """
+    try:
+        file.write_text(json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
 
 
 def num_periods(job: Job, problems: Problems) -> int:
@@ -162,10 +235,15 @@ def _in_turn(
 def _in_processes(
     job: Job, parts: list[Problems], processes: int, progress: Callable[[int], object]
 ) -> Iterator[tuple[int, Evaluation]]:
-    context = multiprocessing.get_context("spawn")
+    context, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures = {pool.submit(_work, job, part): i for i, part in enumerate(parts)}
         try:
+            # Ctrl-C goes to all processes of a terminal; workers inherit that they do not hear it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                futures = {pool.submit(_work, job, part): i for i, part in enumerate(parts)}
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             for future in as_completed(futures):
                 index = futures[future]
                 yield index, future.result()
@@ -175,6 +253,10 @@ def _in_processes(
                 "a process of the evaluation was killed, perhaps for want of memory; take fewer "
                 "--processes or a smaller --batch-size (with --output, what is finished is kept)"
             ) from error
+        except BaseException:  # Ctrl-C above all: nobody waits for what is still planned
+            for process in set(multiprocessing.active_children()) - set(others):
+                process.terminate()
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -16,14 +16,18 @@ from wm_planner.evaluation.job import Job
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.stats import mcnemar_p, paired_difference, wilson_interval
 
+TIMES = ("plan_seconds_p50", "plan_seconds_p99", "plan_seconds_per_episode")
 COLUMNS = (
-    "task | checkpoint | planner | mode | success | 95 % interval | s/plan p50 | p99 "
+    "task | checkpoint | planner | mode | success | 95 % interval | s/plan p50 | p99 | s/episode "
     "| rollouts/plan | model calls/episode | memory, MiB | dropped"
 )
 
 
 def summarise(evaluation: Evaluation, horizon: int) -> dict[str, Any]:
     """Success with its 95 % interval, planning time and effort, distance left.
+
+    An episode's seconds are those of all its plans: the median of plans hides the first one, which
+    may take many times as long as those that go on from the last plan.
 
     A model call predicts one frame of one rollout: `horizon` of them make a rollout. The passes
     backward of gradient planners come on top.
@@ -41,6 +45,7 @@ def summarise(evaluation: Evaluation, horizon: int) -> dict[str, Any]:
         "interval_high": high,
         "plan_seconds_p50": float(p50),
         "plan_seconds_p99": float(p99),
+        "plan_seconds_per_episode": sum(evaluation.plan_seconds) / len(episodes),
         "plan_evaluations": rollouts / len(evaluation.plan_evaluations),
         "model_calls": rollouts * horizon / len(episodes),
         "memory_mib": round(evaluation.memory_mib, 1),
@@ -86,7 +91,8 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         Rates, their difference A - B with its 95 % interval, the problems that only one solved,
-        the exact p-value of McNemar's test, and the ratio of the seconds per plan, A to B.
+        the exact p-value of McNemar's test, and the ratios A to B of the seconds per plan (p50) and
+        per episode, the latter None where a result was written without them.
 
     Raises:
         ConfigError: the problems are not the same.
@@ -100,6 +106,7 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     pairs = list(zip(a["outcomes"], b["outcomes"], strict=True))
     only_a, only_b = pairs.count(("1", "0")), pairs.count(("0", "1"))
     difference, low, high = paired_difference(only_a, only_b, len(pairs))
+    seconds_a, seconds_b = (result.get("plan_seconds_per_episode") for result in (a, b))
     return {
         "rate_a": a["success_rate"],
         "rate_b": b["success_rate"],
@@ -110,6 +117,7 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         "only_b": only_b,
         "p_value": mcnemar_p(only_a, only_b),
         "time_ratio": a["plan_seconds_p50"] / b["plan_seconds_p50"],
+        "episode_time_ratio": seconds_a / seconds_b if seconds_a and seconds_b else None,
     }
 
 
@@ -146,7 +154,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
             *(r[key] for key in ("task", "checkpoint", "planner", "mode")),
             f"{r['successes']}/{r['episodes']}",
             f"{percent(r['interval_low'])} to {percent(r['interval_high'])}",
-            *(f"{r[f'plan_seconds_{p}']:.3g}" for p in ("p50", "p99")),
+            *(_figure(r.get(key)) for key in TIMES),
             *(f"{r[key]:.0f}" for key in ("plan_evaluations", "model_calls", "memory_mib")),
             r["dropped"],
         ]
@@ -158,7 +166,8 @@ def comparison_table(rows: list[dict[str, Any]], reference: str) -> str:
     """A Markdown table of a grid's rows, each with 'against_reference', what `compare` says."""
     columns = (
         "task | shift | checkpoint | loop | planner | success | 95 % interval | s/plan p50 | p99 "
-        f"| time / {reference}'s | success - {reference}'s (95 % interval) | p"
+        f"| s/episode | time / {reference}'s (per plan, per episode) "
+        f"| success - {reference}'s (95 % interval) | p"
     )
     lines = [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|"]
     for row in rows:
@@ -166,15 +175,16 @@ def comparison_table(rows: list[dict[str, Any]], reference: str) -> str:
             *(row[key] for key in ("task", "shift", "checkpoint", "loop", "planner")),
             f"{percent(row['success_rate'])} ({row['successes']}/{row['episodes']})",
             f"{percent(row['interval_low'])} to {percent(row['interval_high'])}",
-            *(f"{row[f'plan_seconds_{p}']:.3g}" for p in ("p50", "p99")),
+            *(_figure(row.get(key)) for key in TIMES),
         ]
         pair = row["against_reference"]
         if pair is None:
-            cells += ["1", "", ""]
+            cells += ["1, 1", "", ""]
         else:
             ends = (percent(pair[f"difference_{end}"]) for end in ("low", "high"))
+            ratios = (pair.get(key) for key in ("time_ratio", "episode_time_ratio"))
             cells += [
-                f"{pair['time_ratio']:.2g}",
+                ", ".join(_figure(ratio, 2) or "-" for ratio in ratios),
                 f"{percent(pair['difference'])} ({' to '.join(ends)})",
                 f"{pair['p_value']:.2g}",
             ]
@@ -183,5 +193,10 @@ def comparison_table(rows: list[dict[str, Any]], reference: str) -> str:
 
 
 def percent(rate: float) -> str:
-    """A rate as tables show it."""
-    return f"{100 * rate:.0f} %"
+    """A rate as tables show it, to one decimal: 199 of 200 are not all."""
+    return f"{round(100 * rate, 1) + 0:g} %"  # + 0: there is no -0 %
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    """A number as tables show it; nothing where a result of before does not have it."""
+    return "" if value is None else f"{value:.{digits}g}"

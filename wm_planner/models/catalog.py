@@ -53,11 +53,11 @@ def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
     )
 
 
-def read_card(file: Path) -> dict[str, Any]:
-    """The readable half of a checkpoint.
+def read_card(file: Path, task: str | None = None) -> dict[str, Any]:
+    """The readable half of a checkpoint, which must be of `task` when that is given.
 
     Raises:
-        CheckpointError: not JSON, of another schema, or a key is missing.
+        CheckpointError: not JSON, of another schema or task, or a key is missing.
     """
     try:
         card = json.loads(file.read_text())
@@ -69,6 +69,10 @@ def read_card(file: Path) -> dict[str, Any]:
     for key in _KEYS:
         if key not in card:
             raise CheckpointError(f"{file}: key '{key}' is missing")
+    if task is not None and card["task"] != task:
+        raise CheckpointError(
+            f"{file.parent}: was trained for task '{card['task']}', not for '{task}'"
+        )
     return card
 
 

@@ -126,11 +126,7 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
             message names the file and the key.
     """
     directory, place = resolve_checkpoint(name, task), torch_device(device)
-    card = read_card(directory / CARD)
-    if task is not None and card["task"] != task:
-        raise CheckpointError(
-            f"{directory}: was trained for task '{card['task']}', not for '{task}'"
-        )
+    card = read_card(directory / CARD, task)
     weights = directory / WEIGHTS
     check_whole(weights, card["sha256"])
     try:

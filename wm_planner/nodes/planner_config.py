@@ -24,7 +24,9 @@ class PlannerNodeConfig:
     planner: str = param("gbp", "solver: gbp, cem, mppi, gradient-cem or lbfgs")
     settings: tuple[str, ...] = param(("",), "planner settings, each 'key=value'; '' for none")
     device: str = param("cpu", "torch device: cpu or cuda")
-    threads: int = param(1, "CPU threads of the planner; at these sizes more only contend", low=1)
+    threads: int = param(
+        1, "CPU threads of the planner; at these sizes more only contend", low=1, high=1024
+    )
     seed: int = param(0, "of the planner's random generator", low=0)
     image_size: int = param(224, "side of the images the camera node sends, pixels", low=16)
     goal_image: str = param("", "picture of the goal; empty: wait for goal/image")

@@ -11,6 +11,8 @@ from torch import Tensor
 from wm_planner.planning.config import PlannerConfig
 from wm_planner.planning.solver import CostFn
 
+MAX_ROLLOUTS = 512  # candidates that are rolled out together, of all problems
+
 
 class StartingPoints:
     """Draws and screens starting points.
@@ -67,8 +69,9 @@ class StartingPoints:
         num_drawn, num_kept = points.shape[1], self._num_kept(warm)
         if num_drawn == num_kept:
             return points, 0
+        together = max(1, MAX_ROLLOUTS // len(points))  # more at once only take more memory
         with torch.no_grad():
-            costs = cost_fn(points)
+            costs = torch.cat([cost_fn(part) for part in points.split(together, dim=1)], dim=1)
         costs = torch.where(costs.isfinite(), costs, torch.inf)
         costs[:, 0] = -torch.inf
         index = costs.topk(num_kept, dim=1, largest=False).indices
