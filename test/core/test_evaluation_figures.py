@@ -18,6 +18,7 @@ from wm_planner.evaluation.expert import execute, expert_runs
 from wm_planner.evaluation.goals import sample_problems
 from wm_planner.evaluation.landscape import landscape
 from wm_planner.evaluation.model_error import model_error
+from wm_planner.evaluation.stats import mean_interval
 from wm_planner.models import checkpoint
 from wm_planner.planning import Planner, PlannerConfig
 
@@ -136,6 +137,23 @@ def test_command_draws_and_writes_numbers(tmp_path, figure: str, arguments: str,
     assert len(json.loads(file.with_suffix(".json").read_text())[key]) >= 1
 
 
+def test_checkpoints_are_compared_with_the_first_run_by_run(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(jobs.EnvMaker, "__call__", lambda self, render: ExpertEnv(strength=0.45))
+    drifts = {"base": 0.0, "online": 0.1}
+    monkeypatch.setattr(checkpoint, "load_bundle", lambda name, *more: dot_bundle(drifts[name]))
+    file = tmp_path / "figure.png"
+    command = ["plot", "model-error", "--task", "wall", "--output", str(file), "--episodes", "3"]
+    command += [f"--set={x}" for x in ("num_iterations=1", "init=randn", "objective=last")]
+    both = [option for name in drifts for option in ("--checkpoint", name)]
+    assert cli.main([*command, *both]) == 0
+    first, other = json.loads(file.with_suffix(".json").read_text())["checkpoints"].values()
+    assert "gap_less_first" not in first
+    gaps = np.subtract(other["gaps"], first["gaps"])
+    assert len(gaps) == 3 and np.abs(gaps).max() > 0
+    names = [f"{key}_less_first" for key in ("gap", "gap_low", "gap_high")]
+    assert tuple(other[name] for name in names) == pytest.approx(mean_interval(gaps.tolist()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -150,7 +168,7 @@ def test_command_draws_and_writes_numbers(tmp_path, figure: str, arguments: str,
         ("landscape --task wall --output /proc/a.png", "/proc/a.png: cannot be written"),
         (
             "landscape --task wall --output a.png --checkpoint a --checkpoint b --checkpoint c",
-            "two",
+            "--checkpoint: a plane has two axes, got 3 plans",
         ),
         ("efficiency --task wall --output a.png --budgets 0", "--budgets must be at least 1"),
         ("efficiency --task wall --output a.png --planner gpb", "Did you mean 'gbp'?"),

@@ -151,8 +151,9 @@ def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
 def _model_error(args: argparse.Namespace) -> dict[str, Any]:
     from wm_planner.evaluation.expert import expert_runs
     from wm_planner.evaluation.model_error import model_error
+    from wm_planner.evaluation.stats import GAP, mean_interval
 
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     for checkpoint in args.checkpoint:
         job, planner = _planner(args, checkpoint, "gbp")
         env = job.make_env()(True)
@@ -161,6 +162,11 @@ def _model_error(args: argparse.Namespace) -> dict[str, Any]:
             results[checkpoint] = model_error(planner, env, runs)
         finally:
             env.close()
+    first, *others = results.values()
+    for other in others:  # on the same runs; says something where both have the same encoder
+        gaps = [b - a for a, b in zip(first["gaps"], other["gaps"], strict=True)]
+        names = [f"{name}_less_first" for name in GAP]
+        other.update(zip(names, mean_interval(gaps), strict=True))
     return {"checkpoints": results}
 
 
