@@ -12,6 +12,7 @@ from wm_planner.evaluation.goals import sample_problems
 from wm_planner.evaluation.problems import Problems
 from wm_planner.evaluation.summary import summarise
 from wm_planner.planning import Planner, PlannerConfig
+from wm_planner.planning.objective import frame_weights
 
 from .dot_world import DotEnv, dot_bundle
 
@@ -59,6 +60,16 @@ def test_mpc_stops_at_success_and_counts_the_steps_it_took() -> None:
     assert near.start_distance == pytest.approx(np.hypot(4, 10))
     for robot, episode in zip(robots, result.episodes, strict=True):
         assert len(robot.actions) == 5 * episode.num_steps, "moved after success"
+
+
+def test_stages_go_by_model_steps_not_by_replans(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "wm_planner.planning.planner.frame_weights",
+        lambda mode, base, horizon, step: asked.append(step) or frame_weights("last", 1.0, horizon),
+    )
+    run(planner(num_iterations=1, replan_steps=3), problems(FAR))
+    assert asked[:4] == [0, 0, 3, 6]  # the first to warm up
 
 
 def test_mpc_corrects_a_wrong_model_and_open_loop_does_not() -> None:

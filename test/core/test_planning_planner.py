@@ -10,7 +10,7 @@ from wm_planner.errors import ConfigError, PlanningError
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import SOLVERS, Planner, PlannerConfig, planner_config
 from wm_planner.planning.expected import ExpectedSeconds
-from wm_planner.planning.objective import goal_cost
+from wm_planner.planning.objective import frame_weights, goal_cost
 
 from .dot_world import FIELD, dot_bundle, goal, observation
 
@@ -258,8 +258,8 @@ def test_objective_weights_and_stages() -> None:
         for alpha in (0.0, 0.5)
     }
     for alpha in (0.0, 0.5):
-        cost = lambda mode, replan=0, a=alpha: goal_cost(  # noqa: E731
-            imagined, aim, mode, 0.5, a, replan
+        cost = lambda mode, step=0, a=alpha: goal_cost(  # noqa: E731
+            imagined, aim, mode, 0.5, a, step
         ).item()
         assert cost("last") == pytest.approx(9 + 2 * alpha)
         assert cost("all") == pytest.approx(every[alpha])
@@ -267,6 +267,22 @@ def test_objective_weights_and_stages() -> None:
         assert cost("staged", 2) == cost("all")
     visual[0, 1] = torch.inf  # on the way, not at the end
     assert goal_cost(imagined, aim, "last", 0.5, 0.0).item() == pytest.approx(9)
+
+
+def test_stages_go_by_model_steps_not_by_replans(monkeypatch) -> None:
+    """Five steps of the first stage: also where replans are rarer, late, or of another goal."""
+    asked = []
+    monkeypatch.setattr(
+        "wm_planner.planning.planner.frame_weights",
+        lambda mode, base, horizon, step: asked.append(step) or frame_weights("last", 1.0, horizon),
+    )
+    planner = make(num_iterations=1, replan_steps=2)
+    step_ns = 5 * DT_NS
+    for steps in (0, 2.1, 3.9, 6):
+        planner.plan(observation(START, 77 + round(steps * step_ns)))
+    planner.set_goal(goal(TARGET))
+    planner.plan(observation(START, 77 + 8 * step_ns))
+    assert asked == [0, 2, 4, 6, 0]
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ class _Batch:
         chunk = skip * (config.replan_steps if closed else config.horizon)
         planner.adaptation.restore()  # of the batch before
         evaluation, generator = Evaluation(), planner.generator()
-        running, now, replan, warm = list(range(len(self._robots))), 0, 0, None
+        running, now, warm = list(range(len(self._robots))), 0, None
         rows = _Rows(0, np.zeros((len(running), 0, self._task.action_size)))
         while running:
             seen, past, length = self._observe(running, now)
@@ -181,7 +181,7 @@ class _Batch:
                 latent,
                 self._goal[running],
                 warm,
-                replan,
+                now // skip,
                 generator,
                 past_actions=past,
                 alpha=self._alpha,
@@ -207,7 +207,7 @@ class _Batch:
                 warm = planner.shift(plan.actions, then - now)[keep]
             else:
                 warm = None
-            now, replan = then, replan + 1
+            now = then
         evaluation.episodes = [self._results[row] for row in range(len(self._robots))]
         return evaluation
 

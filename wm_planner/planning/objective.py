@@ -6,7 +6,8 @@ frame t = 0 .. H (frame 0 is now):
 - ``last``: e_v(H) + alpha e_p(H).
 - ``all``: mean over frames of w_t (e_v(t) + alpha e_p(t)), w_t = base^t / sum base^s. A base
   below one favours early frames, as released.
-- ``staged``: ``last`` for the first H replans, ``all`` from then on.
+- ``staged``: ``last`` for the first H model steps, ``all`` from then on. The published schedule
+  counts replans, which are one model step apart; counted so, it is late where they are rarer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from wm_planner.models.world_model import Latent
 
 
 def goal_cost(
-    imagined: Latent, goal: Latent, mode: str, base: float, alpha: float, replan: int = 0
+    imagined: Latent, goal: Latent, mode: str, base: float, alpha: float, step: int = 0
 ) -> Tensor:
     """Cost of each rollout, of the leading shape of `imagined`.
 
@@ -29,16 +30,16 @@ def goal_cost(
         mode: 'last', 'all' or 'staged'.
         base: weight ratio of 'all'.
         alpha: weight of the proprioception error; 0 ignores it.
-        replan: number of plans made before towards this goal ('staged').
+        step: model steps since the first plan towards this goal ('staged').
     """
     visual = imagined.visual
-    weights = frame_weights(mode, base, visual.shape[-3] - 1, replan)
+    weights = frame_weights(mode, base, visual.shape[-3] - 1, step)
     return weighed_cost(imagined, goal, weights.to(visual.device), alpha)
 
 
-def frame_weights(mode: str, base: float, horizon: int, replan: int = 0) -> Tensor:
+def frame_weights(mode: str, base: float, horizon: int, step: int = 0) -> Tensor:
     """(H + 1,) weights of the frames' errors; arguments as `goal_cost`."""
-    if mode == "last" or (mode == "staged" and replan < horizon):
+    if mode == "last" or (mode == "staged" and step < horizon):
         weights = torch.zeros(horizon + 1)
         weights[-1] = 1.0
         return weights

@@ -105,7 +105,7 @@ class Planner:
         self._goal: Latent | None = None
         self._alpha = self.alpha
         self.last: PlanDetail | None = None
-        self._replans = 0
+        self._first_ns: int | None = None
         self._generator = self.generator()
 
     def set_goal(self, goal: Goal) -> None:
@@ -151,11 +151,13 @@ class Planner:
             observation = self.encode(observation)
         observation.wait()
         self.adaptation.learn(observation.now, observation.past_actions, observation.stamp_ns)
+        if self._first_ns is None:
+            self._first_ns = observation.stamp_ns
         result = self.plan_latents(
             observation.now,
             self._goal,
             self._warm_start(observation.stamp_ns),
-            self._replans,
+            round((observation.stamp_ns - self._first_ns) / (self.dt_ns * self.task.frame_skip)),
             self._generator,
             past_actions=observation.past_actions,
             alpha=self._alpha,
@@ -168,7 +170,6 @@ class Planner:
             result.actions,
             observation,
         )
-        self._replans += 1
         rows = self.raw_actions(result.actions)[0].cpu().numpy()
         return Plan(observation.stamp_ns, self.dt_ns, rows, float(result.costs[0]))
 
@@ -193,7 +194,7 @@ class Planner:
         now: Latent,
         goal: Latent,
         warm: Tensor | None,
-        replan: int,
+        step: int,
         generator: torch.Generator,
         past_actions: Tensor | None = None,
         alpha: float | None = None,
@@ -205,7 +206,7 @@ class Planner:
         Args:
             now: (B, T, ...) latents; goal: (B, 1, ...).
             warm: (B, H, A) standardised starting point, or None.
-            replan: plans made before towards these goals.
+            step: model steps since the first plan towards these goals.
             generator: source of randomness.
             past_actions: (B, T - 1, A) standardised, for 'history' rollouts with T > 1.
             alpha: weight of the proprioception error; None takes the planner's.
@@ -217,7 +218,7 @@ class Planner:
             now, past_actions = now.frames(slice(-1, None)), None
         weight = self.alpha if alpha is None else alpha
         config = self.config
-        weights = frame_weights(config.objective, config.objective_base, config.horizon, replan)
+        weights = frame_weights(config.objective, config.objective_base, config.horizon, step)
         problem = Problem(now, goal, past_actions, weight, weights.to(now.visual.device))
         if self.engine.refresh() and self.captured is not None:
             self.captured.forget()
