@@ -241,7 +241,7 @@ def test_bad_settings_fail_at_configure_with_the_reason(graph, checkpoint, param
     ("parameters", "text"),
     [
         ({"image_size": 0}, "image_size: expected 16 .. inf, got 0"),
-        ({"threads": 0}, "threads: expected 1 .. inf, got 0"),
+        ({"threads": 0}, "threads: expected 1 .. 1024, got 0"),
         ({"action_names": ["slide_x"]}, "task wall takes 2 actions"),
         ({"proprio": ["slide_x/position"]}, "needs as many entries"),
         ({"command_interface": "torque"}, "unknown command_interface 'torque'"),
