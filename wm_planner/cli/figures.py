@@ -66,6 +66,7 @@ def draw_model_error(path: Path, data: dict[str, Any]) -> None:
         interval = f"{result['gap_low']:.3g} to {result['gap_high']:.3g}"
         axis.set_title(f"{name}: gap {result['gap']:.3g} ({interval})")
         axis.set_xlabel("model step")
+        axis.set_xticks(range(1, len(result["planned"]) + 1))
         axis.legend()
     axes[0].set_ylabel("latent model error")
     axes[0].set_ylim(bottom=0)  # last: it ends the growth that all panels share
