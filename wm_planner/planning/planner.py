@@ -134,7 +134,8 @@ class Planner:
         """Plan from an observation.
 
         Args:
-            observation: encoded or not; its stamp becomes the plan's.
+            observation: encoded or not; its stamp becomes the plan's, and says how far to shift the
+                last plan and which stage of the objective it is: give each its own time.
             should_stop: see `Solver.solve`.
             num_committed: see `plan_latents`.
 
