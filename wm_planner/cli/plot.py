@@ -150,8 +150,7 @@ def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
 
 def _model_error(args: argparse.Namespace) -> dict[str, Any]:
     from wm_planner.evaluation.expert import expert_runs
-    from wm_planner.evaluation.model_error import model_error
-    from wm_planner.evaluation.stats import GAP, mean_interval
+    from wm_planner.evaluation.model_error import less_first, model_error
 
     results: dict[str, dict[str, Any]] = {}
     for checkpoint in args.checkpoint:
@@ -163,10 +162,8 @@ def _model_error(args: argparse.Namespace) -> dict[str, Any]:
         finally:
             env.close()
     first, *others = results.values()
-    for other in others:  # on the same runs; says something where both have the same encoder
-        gaps = [b - a for a, b in zip(first["gaps"], other["gaps"], strict=True)]
-        names = [f"{name}_less_first" for name in GAP]
-        other.update(zip(names, mean_interval(gaps), strict=True))
+    for other in others:
+        other |= less_first(first["gaps"], other["gaps"])
     return {"checkpoints": results}
 
 

@@ -51,6 +51,21 @@ def model_error(planner: Planner, env: Any, runs: ExpertRuns) -> dict[str, Any]:
     }
 
 
+def less_first(first: list[float], other: list[float]) -> dict[str, float]:
+    """How a checkpoint's gaps differ from the first one's, run by run, where both encode alike.
+
+    Args:
+        first, other: 'gaps' of two `model_error` on the same runs.
+
+    Returns:
+        'gap_less_first', 'gap_low_less_first' and 'gap_high_less_first': mean of other - first,
+        with its 95 % interval over runs.
+    """
+    gaps = [b - a for a, b in zip(first, other, strict=True)]
+    names = [f"{name}_less_first" for name in GAP]
+    return dict(zip(names, mean_interval(gaps), strict=True))
+
+
 def plan_between(planner: Planner, ends: Latent) -> np.ndarray:
     """Raw actions (N, H * frame_skip, a) planned from the first to the last frame of each run."""
     now, goal = ends.frames(slice(0, 1)), ends.frames(slice(-1, None))
