@@ -31,6 +31,15 @@ def suggest(name: object, choices: typing.Iterable[object]) -> str:
     return f"{hint} Choices: {', '.join(options)}."
 
 
+class _Loader(yaml.SafeLoader):
+    """Dates stay text: no setting is one, and nothing behind could say so or write it as JSON."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in known if not tag.endswith(":timestamp")]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read one YAML mapping.
 
@@ -41,7 +50,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.load(path.read_text(), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(data, dict):

@@ -85,6 +85,13 @@ def test_missing_key():
         from_dict(Cart, {}, "cart.yaml")
 
 
+def test_a_date_is_text(tmp_path) -> None:
+    """No setting is a date; as text its message names the value."""
+    file = tmp_path / "a.yaml"
+    file.write_text("day: 2026-01-01\nnumber: 1.5\n")
+    assert read_yaml(file) == {"day": "2026-01-01", "number": 1.5}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

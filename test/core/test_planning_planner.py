@@ -285,6 +285,11 @@ def test_stages_go_by_model_steps_not_by_replans(monkeypatch) -> None:
     assert asked == [0, 2, 4, 6, 0]
 
 
+def test_a_solvers_own_settings_are_a_mapping() -> None:
+    with pytest.raises(ConfigError, match="card: cem: expected a mapping, got 3"):
+        planner_config({"cem": 3}, (), "card")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from wm_planner.config import from_dict, suggest
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episodes import MODES
+from wm_planner.planning.config import MAX_SEED
 
 STAGES = ("encoder", "projector", "model", "finetune")
 MODEL_ERROR = "model-error"
@@ -91,14 +92,13 @@ class Ablation:
                 raise ValueError(f"modes: unknown mode '{mode}'.{suggest(mode, MODES)}")
         if self.episodes < 1 or not self.seeds:
             raise ValueError("at least one episode and one seed are needed")
-        if min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(
-                f"seeds must be at least 0 and each named once, got {list(self.seeds)}"
-            )
+        for key, seeds in (("seeds", self.seeds), ("eval_seed", (self.eval_seed,))):
+            if not 0 <= min(seeds) <= max(seeds) <= MAX_SEED:
+                raise ValueError(f"{key} must be from 0 to {MAX_SEED}, got {getattr(self, key)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: each may be named once, got {list(self.seeds)}")
         if len(set(self.modes)) < len(self.modes):
             raise ValueError(f"modes: each may be named once, got {list(self.modes)}")
-        if self.eval_seed < 0:
-            raise ValueError(f"eval_seed must be at least 0, got {self.eval_seed}")
         if self.model_error_runs < 0 or self.model_error_runs == 1:
             raise ValueError(
                 "model_error_runs must be 0, for none, or at least 2, for an interval, "

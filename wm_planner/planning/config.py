@@ -209,6 +209,9 @@ def planner_config(
     """
     changes = dict(_split(setting, source) for setting in settings)
     values = {key: value for key, value in base.items() if key not in SOLVERS}
+    for name in SOLVERS:
+        if not isinstance(base.get(name, {}), dict):
+            raise ConfigError(f"{source}: {name}: expected a mapping, got {base[name]!r}")
     solver = changes.get("solver", values.get("solver", PlannerConfig.solver))
     values.update(base.get(solver, {}))
     return from_dict(PlannerConfig, {**values, **changes}, source)
