@@ -15,11 +15,11 @@ FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 ALLOWED = {"launch", "launch_ros", "ament_index_python", "wm_planner"}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
 # Of the package, what needs neither torch nor ROS.
 LIGHT = {f"wm_planner.{name}" for name in ("bringup", "errors", "robot", "tasks")}
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
 def test_imports_only_what_ros_has(file):
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
