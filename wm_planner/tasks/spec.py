@@ -150,6 +150,34 @@ TASKS: dict[str, TaskSpec] = {
     )
 }
 
+ARM_JOINTS = tuple(
+    f"{name}_joint"
+    for name in ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
+)
+
+
+def _tip_distance(state: np.ndarray, goal: np.ndarray) -> float:
+    return float(np.linalg.norm(np.asarray(state)[6:9] - np.asarray(goal)[6:9]))
+
+
+TASKS["arm_reach"] = TaskSpec(
+    name="arm_reach",
+    env_id="wm_planner/ArmReach-v0",
+    control_dt_s=0.1,
+    frame_skip=5,
+    action_names=ARM_JOINTS,
+    action_low=(-0.5,) * 6,
+    action_high=(0.5,) * 6,
+    action_unit="rad/s",
+    proprio_names=tuple(f"{joint}/position" for joint in ARM_JOINTS),
+    state_names=(*ARM_JOINTS, "tip_x", "tip_y", "tip_z"),
+    max_model_steps=10,
+    objective_alpha=0.0,
+    distance=_tip_distance,
+    is_success=lambda state, goal: _tip_distance(state, goal) < 0.03,
+    distance_unit="m",
+)
+
 # Controls: the same tasks in environments that others have made.
 for _of, _env_id in (
     ("point_maze", "wm_planner/GymPointMaze-v0"),
