@@ -49,6 +49,12 @@ def drive(env, start, actions):
     return np.array(states)
 
 
+def actions_of(env, rng, count):
+    """(count, A) random raw actions within their bounds."""
+    low, high = env.action_space.low, env.action_space.high
+    return rng.uniform(low, high, (count, len(low)))
+
+
 # What all tasks promise ---------------------------------------------------------------------
 
 
@@ -69,7 +75,7 @@ def test_same_seed_same_episode(name):
         env = make(name, image_size=32)
         first, info = env.reset(seed=seed)
         rng = np.random.default_rng(0)
-        rows = [env.step(rng.uniform(-1, 1, 2)) for _ in range(10)]
+        rows = [env.step(action) for action in actions_of(env, rng, 10)]
         env.close()
         images = np.stack([first["image"], *(row[0]["image"] for row in rows)])
         states = np.stack([first["state"], *(row[0]["state"] for row in rows)])
@@ -85,13 +91,13 @@ def test_same_seed_same_episode(name):
 def test_set_state_is_exact_and_without_memory(envs, name):
     env = envs[name]
     rng = np.random.default_rng(1)
-    actions = rng.uniform(-1, 1, (5, 2))
+    actions = actions_of(env, rng, 5)
     for _ in range(5):
         state = env.sample_state(rng)
         alone = drive(env, state, actions)
         env.set_state(state)
         np.testing.assert_allclose(env.get_state(), state, atol=1e-9)
-        drive(env, env.sample_state(rng), rng.uniform(-1, 1, (7, 2)))  # something else between
+        drive(env, env.sample_state(rng), actions_of(env, rng, 7))  # something else between
         np.testing.assert_array_equal(drive(env, state, actions), alone)
 
 
@@ -102,7 +108,7 @@ def test_render_state_leaves_the_present_alone(envs, name):
     state, other = env.sample_state(rng), env.sample_state(rng)
     env.set_state(other)
     expected = env.render()
-    start, actions = env.sample_state(rng), rng.uniform(-1, 1, (6, 2))
+    start, actions = env.sample_state(rng), actions_of(env, rng, 6)
     plain = drive(env, start, actions)
     drive(env, start, actions[:3])
     np.testing.assert_array_equal(env.render_state(other), expected)
