@@ -9,6 +9,7 @@ import numpy as np
 from sim_bridge.envs.scene import SceneEnv
 from sim_bridge.experts import Policy, hold
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
+from wm_planner.tasks import Task
 
 JOINTS = (
     "shoulder_pan_joint",
@@ -19,22 +20,37 @@ JOINTS = (
     "wrist_3_joint",
 )
 TICK_S = 0.02  # period in which limits are looked at: that of the driver's joint states
+REACHED_M = 0.03  # of the goal's tip
 MAX_SPEED, MAX_ACCELERATION = 0.5, 5.0  # of each joint, rad/s and rad/s^2
 
-ARM_REACH = Embodiment(
-    name="arm_reach",
-    control_dt_s=0.1,
-    frame_skip=5,
-    action=ActionSpace(
-        names=JOINTS,
-        low=(-MAX_SPEED,) * 6,
-        high=(MAX_SPEED,) * 6,
-        max_rate=(MAX_ACCELERATION,) * 6,
-        unit="rad/s",
+
+def tip_distance(state: np.ndarray, goal: np.ndarray) -> float:
+    """Distance of the tips of two states of arm_reach, m."""
+    return float(np.linalg.norm(np.asarray(state)[6:9] - np.asarray(goal)[6:9]))
+
+
+ARM_REACH = Task(
+    embodiment=Embodiment(
+        name="arm_reach",
+        control_dt_s=0.1,
+        frame_skip=5,
+        action=ActionSpace(
+            names=JOINTS,
+            low=(-MAX_SPEED,) * 6,
+            high=(MAX_SPEED,) * 6,
+            max_rate=(MAX_ACCELERATION,) * 6,
+            unit="rad/s",
+        ),
+        proprio=tuple(f"{joint}/position" for joint in JOINTS),
+        proprio_units=("rad",) * 6,
+        cameras=(Camera("front", 96),),
     ),
-    proprio=tuple(f"{joint}/position" for joint in JOINTS),
-    proprio_units=("rad",) * 6,
-    cameras=(Camera("front", 96),),
+    env_id="wm_planner/ArmReach-v0",
+    state_names=(*JOINTS, "tip_x", "tip_y", "tip_z"),
+    max_model_steps=10,
+    distance=tip_distance,
+    is_success=lambda state, goal: tip_distance(state, goal) < REACHED_M,
+    distance_unit="m",
 )
 REACH_HOME = np.array([-0.20, -1.50, 1.80, -1.87, -1.57, 0.0])
 # Within this box around home the tip stays in the picture and 3 cm above the table, no link leaves
@@ -58,7 +74,7 @@ class ArmEnv(SceneEnv):
         super().__init__(image_size, render, layout)
         self._scratch = self._mujoco.MjData(self.model)
         self._substeps = round(TICK_S / self.model.opt.timestep)
-        self._ticks = round(self.task.control_dt_s / TICK_S)
+        self._ticks = round(self.task.embodiment.control_dt_s / TICK_S)
         self._tip = self.model.site("tip").id
 
     @abstractmethod
@@ -103,7 +119,7 @@ class ArmReachEnv(ArmEnv):
     velocity into a limit stops at it.
     """
 
-    task_name = "arm_reach"
+    task = ARM_REACH
     camera = "front"
     limits = np.array([REACH_HOME - REACH_HALF, REACH_HOME + REACH_HALF])
 
@@ -176,7 +192,7 @@ class ArmReachEnv(ArmEnv):
             return approach
 
         wanted = hold(rng, 4, 15, draw)
-        most = MAX_ACCELERATION * self.task.control_dt_s
+        most = MAX_ACCELERATION * self.task.embodiment.control_dt_s
         last = np.zeros(6, np.float32)
 
         def act(state: np.ndarray) -> np.ndarray:

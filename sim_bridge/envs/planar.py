@@ -27,7 +27,7 @@ class PlanarEnv(SceneEnv):
 
     def __init__(self, image_size: int = 64, render: bool = True, layout: dict | None = None):
         super().__init__(image_size, render, layout)
-        self._substeps = round(self.task.control_dt_s / self.model.opt.timestep)
+        self._substeps = round(self.task.embodiment.control_dt_s / self.model.opt.timestep)
 
     @abstractmethod
     def _drive(self, action: np.ndarray) -> None:
@@ -81,7 +81,7 @@ class PlanarEnv(SceneEnv):
             if gap >= self.obstacle_radius + self.obstacle_gap:
                 break
         else:
-            raise TaskError(f"task '{self.task_name}': no room for an obstacle in {self.layout}")
+            raise TaskError(f"task '{self.task.name}': no room for an obstacle in {self.layout}")
         spec.worldbody.add_geom(
             spec.find_default("wall"),  # what a wall stops, it stops
             name="obstacle",

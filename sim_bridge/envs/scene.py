@@ -90,4 +90,4 @@ class SceneEnv(TaskEnv):
 
     def _asset(self) -> str:
         folder = importlib.resources.files("sim_bridge.envs") / "assets"
-        return (folder / f"{self.asset or self.task_name}.xml").read_text()
+        return (folder / f"{self.asset or self.task.name}.xml").read_text()

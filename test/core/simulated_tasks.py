@@ -8,12 +8,13 @@ import pytest
 
 from sim_bridge.rendering import check_rendering
 from wm_planner.errors import RenderError
-from wm_planner.tasks import TASKS
+from wm_planner.tasks import task_names
 
 RESTING = {
     "wall": [12.0, 40.0],
     "point_maze": [0.8, 1.5, 0.0, 0.0],
     "pusht": [100.0, 420.0, 256.0, 200.0, 0.5, 0.0, 0.0],
+    "arm_reach": [-0.2, -1.5, 1.8, -1.87, -1.57, 0.0, 0.0, 0.0, 0.0],  # the tip follows
     "gym_point_maze": [-1.0, 1.0, 0.0, 0.0],
     "gym_pusht": [100.0, 420.0, 256.0, 200.0, 0.5, 0.0, 0.0],
 }
@@ -28,7 +29,7 @@ def needs_package(task: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(missing, reason=f"needs {package}, see the 'controls' extra")
 
 
-EVERY = [pytest.param(name, marks=needs_package(name)) for name in TASKS]
+EVERY = [pytest.param(name, marks=needs_package(name)) for name in task_names()]
 
 
 @pytest.fixture(scope="module", autouse=True)

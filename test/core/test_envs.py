@@ -21,7 +21,7 @@ from .simulated_tasks import EVERY, RESTING, renderer  # noqa: F401
 def make(name, **options):
     """The environment itself; physics only unless an image size is given."""
     options.setdefault("render", "image_size" in options)
-    return gymnasium.make(f"sim_bridge:{get_task(name).env_id}", **options).unwrapped
+    return gymnasium.make(get_task(name).env_id, **options).unwrapped
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,15 @@ def actions_of(env, rng, count):
     """(count, A) random raw actions within their bounds."""
     low, high = env.action_space.low, env.action_space.high
     return rng.uniform(low, high, (count, len(low)))
+
+
+STEP = {"point_maze": 0.1, "gym_point_maze": 0.1, "arm_reach": 0.1}  # of a state's first entry
+
+
+def settled(env, state, moved=0.0):
+    """The full state that `state`, its first entry moved, is; the tip of an arm follows."""
+    env.set_state(np.array(state) + moved * np.eye(len(state))[0])
+    return env.get_state()
 
 
 # What all tasks promise ---------------------------------------------------------------------
@@ -121,16 +130,17 @@ def test_render_state_leaves_the_present_alone(envs, name):
 @pytest.mark.parametrize("name", EVERY)
 def test_reset_takes_the_given_problem(envs, name):
     env = envs[name]
-    start = np.array(RESTING[name])
-    goal = start.copy()
-    goal[0] += 0.1 if name.endswith("point_maze") else 8.0
+    start, goal = (settled(env, RESTING[name], moved) for moved in (0.0, STEP.get(name, 8.0)))
     obs, info = env.reset(options={"state": start, "goal_state": goal})
     np.testing.assert_allclose(obs["state"], start, atol=1e-9)
     np.testing.assert_allclose(info["goal_state"], goal, atol=1e-9)
     np.testing.assert_array_equal(info["goal_image"], env.render_state(goal))
     np.testing.assert_allclose(info["goal_proprio"], env.proprio_of(goal))
-    assert info["distance"] == pytest.approx(goal[0] - start[0])
-    _, reward, terminated, truncated, info = env.step(np.zeros(2))
+    expected = env.task.distance(start, goal)
+    assert info["distance"] == pytest.approx(expected) and expected > 0
+    if not name.startswith("arm"):
+        assert expected == pytest.approx(goal[0] - start[0])
+    _, reward, terminated, truncated, info = env.step(np.zeros_like(env.action_space.low))
     assert (reward, terminated, truncated) == (-info["distance"], info["is_success"], False)
 
 
@@ -139,7 +149,7 @@ def test_success_ends_the_episode(envs, name):
     start = np.array(RESTING[name])
     _, info = envs[name].reset(options={"state": start, "goal_state": start})
     assert info["is_success"] and info["distance"] == 0
-    assert envs[name].step(np.zeros(2))[2] is True
+    assert envs[name].step(np.zeros_like(envs[name].action_space.low))[2] is True
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -158,8 +168,10 @@ def test_problems_are_valid_and_vary(envs, name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_actions_are_clipped_to_their_bounds(envs, name):
-    one = drive(envs[name], RESTING[name], [[1.0, -1.0]] * 3)
-    np.testing.assert_array_equal(drive(envs[name], RESTING[name], [[9.0, -7.0]] * 3), one)
+    space = envs[name].action_space
+    bounds = np.where(np.arange(space.shape[0]) % 2 == 0, space.high, space.low)
+    one = drive(envs[name], RESTING[name], [bounds] * 3)
+    np.testing.assert_array_equal(drive(envs[name], RESTING[name], [9.0 * bounds] * 3), one)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -328,11 +340,11 @@ def test_wrong_states_and_actions_are_refused(envs, name, wrong):
         "nan": lambda n: np.full(n, np.nan),
         "matrix": lambda n: np.zeros((1, n)),
     }[wrong]
-    size = len(env.task.state_names)
+    size, width = len(env.task.state_names), env.action_space.shape[0]
     with pytest.raises(TaskError, match=f"state of task '{name}' needs {size} finite entries"):
         env.set_state(values(size))
-    with pytest.raises(TaskError, match=f"action of task '{name}' needs 2 finite entries"):
-        env.step(values(2))
+    with pytest.raises(TaskError, match=f"action of task '{name}' needs {width} finite entries"):
+        env.step(values(width))
 
 
 @pytest.mark.parametrize(
