@@ -27,7 +27,7 @@ def test_it_runs_at_real_speed_and_shows_the_ring(tmp_path):
     film.add_picture(0, np.zeros((48, 64, 3), np.uint8))  # older than what is there
     film.finish("arrived")
     path = film.write(tmp_path / "film.mp4")
-    frames = np.stack(list(imageio.get_reader(path)))
+    frames = np.stack([frame for frame in imageio.get_reader(path)])
     assert abs(len(frames) / RATE_HZ - (3.5 + LAST_S)) <= 0.2
     height, width = frames.shape[1:3]
     assert height >= 320 and width >= 2 * 320

@@ -10,7 +10,7 @@ import cv2
 import imageio.v2 as imageio
 import numpy as np
 
-SIDE, CAPTION = 360, 28  # pixels: side of a panel, height of the line above it
+SIDE, CAPTION = 360, 24  # pixels: side of a panel, height of the line above it
 RATE_HZ = 10
 LAST_S = 1.5  # how long the last picture is shown
 RING_RGB = (255, 255, 0)
@@ -126,5 +126,5 @@ def _panel(image: np.ndarray | None, caption: str, ring: Ring | None) -> np.ndar
         centre = round(ring.x * SIDE), round(ring.y * SIDE)
         cv2.circle(large, centre, max(2, round(ring.radius * SIDE)), RING_RGB, 2, cv2.LINE_AA)
     line = np.full((CAPTION, SIDE, 3), 255, np.uint8)
-    cv2.putText(line, caption, (6, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(line, caption, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([line, large])
