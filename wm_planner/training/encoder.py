@@ -30,6 +30,7 @@ from wm_planner.training.loop import fit
 from wm_planner.training.machine import Machine
 
 KINDS = ("small", "keypoint", "dinov2")
+_MEASURED = 512  # frames that the pixels' statistics are of
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class EncoderTraining:
     `kind` is 'small' (patch tokens), 'keypoint' (image coordinates), or 'dinov2', which is used as
     it is: `variant` and `weights` are for that one (see `DinoV2Encoder`), `depth` is for 'small'.
     `curvature_weight` above 0 straightens latent paths.
+
+    `standardise` looks at pictures standardised per pixel and draws those again (`PixelStandard`;
+    'keypoint' only, as `sharpness` is): no colour and no weight has to be chosen for a scene.
+    `proprio_weight` above 0 asks that the proprioception can be read from the latent, linearly:
+    the robot is often the smallest thing that moves, and what it does is known.
     """
 
     kind: str = "small"
@@ -57,7 +63,10 @@ class EncoderTraining:
     std_weight: float = 2.0
     covariance_weight: float = 0.1
     curvature_weight: float = 0.0
+    proprio_weight: float = 0.0
     bf16: bool = False
+    standardise: bool = False
+    sharpness: float = 1.0
     seed: int = 0
     variant: str = "s"
     weights: str = "official"
@@ -71,6 +80,14 @@ class EncoderTraining:
                 f"{self.num_updates}, {self.batch_pairs}, {self.max_gap}"
             )
 
+        if self.kind != "keypoint" and (self.standardise or self.sharpness != 1.0):
+            raise ValueError(f"standardise and sharpness are for kind keypoint, not '{self.kind}'")
+        if self.standardise and self.foreground_weight:
+            raise ValueError(
+                "standardise weighs pixels already; set foreground_weight to 0, got "
+                f"{self.foreground_weight:g}"
+            )
+
     @property
     def num_frames(self) -> int:
         """Frames of each place in a batch."""
@@ -81,8 +98,23 @@ def encoder_settings(config: EncoderTraining) -> dict:
     """The encoder entry of a ModelConfig."""
     if config.kind == "dinov2":
         return {"kind": config.kind, "variant": config.variant, "weights": config.weights}
-    settings = {"kind": config.kind, "channels": config.channels}
-    return settings | ({"depth": config.depth} if config.kind == "small" else {})
+    settings: dict[str, Any] = {"kind": config.kind, "channels": config.channels}
+    if config.kind == "small":
+        settings["depth"] = config.depth
+    if config.sharpness != 1.0:
+        settings["sharpness"] = config.sharpness
+    if config.standardise:
+        settings["standardise"] = True
+    return settings
+
+
+def decoder_settings(config: EncoderTraining) -> str:
+    """The decoder entry of a ModelConfig."""
+    if config.kind == "dinov2":
+        return "none"
+    if not config.standardise:
+        return config.kind
+    return f"{config.kind}:standardise=1,channels={config.channels}"
 
 
 def std_hinge(z_BN: Tensor) -> Tensor:
@@ -107,35 +139,73 @@ def curvature(first_BN: Tensor, second_BN: Tensor, third_BN: Tensor) -> Tensor:
 
 
 class EncoderLearner(Learner):
-    """Encoder and decoder, on pairs (or triples, for the curvature) of a store's images."""
+    """Encoder and decoder, on pairs (or triples, for the curvature) of a store's images.
+
+    Args:
+        images: (N, T + 1, S, S, 3) uint8.
+        config: settings.
+        machine: device.
+        proprio: (N, T + 1, P), for `proprio_weight`.
+    """
 
     name = "encoder"
     log_every = 50
 
-    def __init__(self, images: np.ndarray, config: EncoderTraining, machine: Machine) -> None:
+    def __init__(
+        self,
+        images: np.ndarray,
+        config: EncoderTraining,
+        machine: Machine,
+        proprio: np.ndarray | None = None,
+    ) -> None:
         torch.manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)
         self.images, self.config = images, config
         self.schedule = Schedule(config.num_updates, config.learning_rate, config.weight_decay)
         sizes = (images.shape[2], config.num_patches, config.dim)
         self.encoder: Any = build_encoder(encoder_settings(config), *sizes)
-        self.decoder: Any = build_decoder(config.kind, *sizes)
+        self.decoder: Any = build_decoder(decoder_settings(config), *sizes)
         parts: dict[str, Any] = {"encoder": self.encoder, "decoder": self.decoder}
+        self.readout: nn.Linear | None = None
+        if config.proprio_weight:
+            if proprio is None:
+                raise ValueError("proprio_weight needs the proprioception")
+            self._proprio = _standard_columns(proprio)
+            self.readout = nn.Linear(config.num_patches * config.dim, proprio.shape[-1])
+            parts["readout"] = self.readout
         self.module = nn.ModuleDict(parts).to(machine.device)
         sample = images[self.rng.choice(len(images), 64), 0]
         self._background = _to_input(np.median(sample, axis=0)[None]).to(machine.device)
+        if config.standardise:
+            rows = self.rng.integers(0, len(images), _MEASURED)
+            times = self.rng.integers(0, images.shape[1], _MEASURED)
+            seen = _to_input(images[rows, times]).to(machine.device)
+            for part in (self.encoder, self.decoder):
+                part.pixels.measure(seen)
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """Images (nB, 3, S, S) of n frames, a few model steps apart, of B places."""
-        return (_frames(self.images, self.config, self.rng),)
+        """Images (nB, 3, S, S) of n frames, a few model steps apart, of B places.
+
+        Where it is to be read, also their proprioception (nB, P), standardised.
+        """
+        rows, times = _places(self.images, self.config, self.rng)
+        images = _to_input(self.images[rows, times])
+        if self.readout is None:
+            return (images,)
+        return images, torch.from_numpy(self._proprio[rows, times])
 
     def loss(self, step: int, *batch: Tensor) -> dict[str, Tensor]:
         """See the module."""
-        (x,) = batch
+        x, *known = batch
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
             z = self.encoder(x)
-            drawn = self.decoder(z)
+            drawn = self.decoder.standard(z) if self.config.standardise else self.decoder(z)
+        if self.config.standardise:
+            x = self.encoder.pixels(x)
         terms = _loss_terms(z.float(), drawn.float(), x, self._background, self.config)
+        if self.readout is not None:
+            read = self.readout(z.float().flatten(1))
+            terms["proprio"] = self.config.proprio_weight * F.mse_loss(read, known[0])
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
     def state(self) -> dict[str, Any]:
@@ -180,7 +250,7 @@ def train_encoder(
             f"{store.directory}: trajectories have {store.images.shape[1]} frames, max_gap "
             f"{config.max_gap} and curvature_weight {config.curvature_weight} need {needed + 1}"
         )
-    learner = EncoderLearner(store.images, config, machine)
+    learner = EncoderLearner(store.images, config, machine, np.asarray(store.proprio))
     fit(learner, {"encoder": to_dict(config), "data": str(store.meta)}, output, machine)
     encoder, decoder = learner.encoder.eval(), learner.decoder
     _standardise(encoder, decoder, store.images, learner.rng, machine)
@@ -206,14 +276,27 @@ def _to_input(images: np.ndarray) -> Tensor:
 
 
 def _frames(images: np.ndarray, config: EncoderTraining, rng: np.random.Generator) -> Tensor:
-    """(nB, 3, S, S): frames, then what followed a few model steps later, then as much later."""
+    """(nB, 3, S, S): the frames of `_places`."""
+    return _to_input(images[_places(images, config, rng)])
+
+
+def _standard_columns(values: np.ndarray) -> np.ndarray:
+    """(N, T + 1, P) float32 with zero mean and unit deviation; what never changes is zero."""
+    mean, deviation = values.mean(axis=(0, 1)), values.std(axis=(0, 1))
+    return ((values - mean) / np.where(deviation > 1e-6, deviation, 1)).astype(np.float32)
+
+
+def _places(
+    images: np.ndarray, config: EncoderTraining, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(nB,) rows and times: frames, then what followed a few model steps later, then as much."""
     count, frames = images.shape[:2]
     gap = rng.integers(1, config.max_gap + 1, config.batch_pairs)
     row = rng.integers(0, count, config.batch_pairs)
     start = rng.integers(0, frames - (config.num_frames - 1) * gap)
     rows = np.tile(row, config.num_frames)
     times = np.concatenate([start + i * gap for i in range(config.num_frames)])
-    return _to_input(images[rows, times])
+    return rows, times
 
 
 def _loss_terms(

@@ -21,7 +21,7 @@ from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig, WorldModel
 from wm_planner.tasks import get_task
-from wm_planner.training.encoder import EncoderTraining, encoder_settings
+from wm_planner.training.encoder import EncoderTraining, decoder_settings, encoder_settings
 from wm_planner.training.latents import encode_store
 from wm_planner.training.loop import fit
 from wm_planner.training.machine import Machine
@@ -66,8 +66,7 @@ def build_untrained(
         DatasetError: an entry of actions or proprioception never changes.
     """
     dinov2 = encoder.kind == "dinov2"
-    decoder = "none" if dinov2 else encoder.kind
-    settings = encoder_settings(encoder)
+    settings, decoder = encoder_settings(encoder), decoder_settings(encoder)
     bundle = build_fresh(store, settings, encoder.num_patches, encoder.dim, decoder, config)
     if not dinov2:
         load_encoder(bundle.model, encoder_file)
