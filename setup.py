@@ -72,5 +72,12 @@ setup(
             "finetune_node = wm_planner.nodes.finetune_node:main",
             "bridge_node = sim_bridge.bridge_node:main",
         ],
+        "wm_planner.tasks": [
+            "wall = sim_bridge.envs.wall:WALL",
+            "point_maze = sim_bridge.envs.point_maze:POINT_MAZE",
+            "pusht = sim_bridge.envs.pusht:PUSHT",
+            "gym_point_maze = sim_bridge.envs.gym_point_maze:GYM_POINT_MAZE",
+            "gym_pusht = sim_bridge.envs.gym_pusht:GYM_PUSHT",
+        ],
     },
 )

@@ -251,7 +251,7 @@ class _Make:
 
         def prepare(directory: Path) -> dict[str, Run]:
             side = subject.bundle.preprocess.image_size
-            data = record(subject.bundle.task, directory / "data", side)
+            data = record(subject.bundle.embodiment.name, directory / "data", side)
             runs: dict[str, Run] = {
                 "released": ReleasedTraining(subject, data, batch, True).step,
                 "no decoder": ReleasedTraining(subject, data, batch, False).step,

@@ -14,32 +14,48 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
 from launch import LaunchDescription
-from wm_planner.bringup import read_robot, robot
+from wm_planner.bringup import RunOptions, bring_up
+from wm_planner.errors import ConfigError
+from wm_planner.robot import read_robot
 
 OVERRIDES = {
-    "checkpoint": "variant, shipped name or directory",
+    "checkpoint": "variant, shipped name or directory; none: nothing plans",
     "planner": "solver",
-    "goal_image": "picture of the goal",
     "device": "torch device",
+}
+ARGUMENTS = {
+    "goal": ("", "goal's directory or picture; empty: wait for the topic goal/image"),
+    "record": ("true", "true or false: one bag per episode"),
+    "output": ("runs/robot", "directory that receives the bags"),
 }
 
 
 def _start(context):
-    given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
-    config = read_robot(LaunchConfiguration("robot").perform(context))
-    config = dataclasses.replace(config, **{name: text for name, text in given.items() if text})
-    output = LaunchConfiguration("output").perform(context)
+    def given(name):
+        return LaunchConfiguration(name).perform(context)
+
+    robot = read_robot(given("robot"))
+    changes = {name: given(name) for name in OVERRIDES}
+    robot = dataclasses.replace(robot, **{name: text for name, text in changes.items() if text})
+    if given("record") not in ("true", "false"):
+        raise ConfigError(f"record:={given('record')}: expected true or false")
+    options = RunOptions(
+        output=given("output"),
+        checkpoint=robot.checkpoint,
+        record=given("record") == "true",
+        control=bool(robot.checkpoint),
+        goal=given("goal"),
+    )
     actions = []
-    for spec in robot(config, output):
-        managed = spec.name in ("planner_node", "controller_node")
-        kind = LifecycleNode if managed else Node
-        extra = {"namespace": ""} if managed else {}
+    for spec in bring_up(robot, options):
+        kind = LifecycleNode if spec.managed else Node
+        extra = {"namespace": ""} if spec.managed else {}
         node = kind(
             package=spec.package,
             executable=spec.executable,
             name=spec.name,
             parameters=[spec.parameters],
-            remappings=list(config.topics.items()),
+            remappings=list(spec.remappings.items()),
             output="screen",
             **extra,
         )
@@ -57,7 +73,10 @@ def generate_launch_description():
     return LaunchDescription(
         [
             DeclareLaunchArgument("robot", description="robot file, see config/robots"),
-            DeclareLaunchArgument("output", default_value="runs/robot", description="bags"),
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=text)
+                for name, (default, text) in ARGUMENTS.items()
+            ),
             *(
                 DeclareLaunchArgument(
                     name, default_value="", description=f"{text}; empty: as in the robot file"

@@ -11,9 +11,10 @@ from launch_ros.actions import Node
 
 from launch import LaunchDescription
 from wm_planner.bringup import SimOptions, simulation
+from wm_planner.tasks import task_names
 
 ARGUMENTS = {
-    "task": ("wall", "wall, point_maze or pusht"),
+    "task": ("wall", ", ".join(task_names())),
     "planner": ("gbp", "gbp, cem, mppi, gradient-cem or lbfgs"),
     "checkpoint": ("base", "shipped variant, shipped name, or directory"),
     "clock": ("lockstep", "lockstep or realtime"),

@@ -90,7 +90,7 @@ class BridgeNode(Node):
         if self.config.recorder or any(self.config.wait_for_listeners):
             self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, RECORD)
         if not self.config.lockstep:
-            self.create_timer(self.task.control_dt_s, self._publish_idle)
+            self.create_timer(self.task.embodiment.control_dt_s, self._publish_idle)
 
     def close(self) -> None:
         """Free the renderer."""
@@ -103,7 +103,7 @@ class BridgeNode(Node):
         if self.config.lockstep:
             self._clock_out.publish(Clock(clock=to_time(stamp_ns)))
         proprio = self.env.proprio_of(self.env.get_state())
-        names = self.task.proprio_names
+        names = self.task.embodiment.proprio
         self._state.publish(joint_state_message(proprio, names, stamp_ns))
         if with_image:
             self._image.publish(image_message(self.env.render(), stamp_ns))
@@ -111,7 +111,7 @@ class BridgeNode(Node):
     def publish_goal(self, stamp_ns: int, image: np.ndarray, proprio: np.ndarray) -> None:
         """Goal image and joint states of one stamp; an image without rows clears the goal."""
         if image.size:
-            names = self.task.proprio_names
+            names = self.task.embodiment.proprio
             self._goal_state.publish(joint_state_message(proprio, names, stamp_ns))
         self._goal_image.publish(image_message(image, stamp_ns))
 
@@ -172,7 +172,9 @@ class BridgeNode(Node):
         self.accepted_ns = to_ns(message.stamp)
 
     def _on_command(self, message: JointTrajectory) -> None:
-        action = action_array(message, self.config.command_interface, self.task.action_size)
+        action = action_array(
+            message, self.config.command_interface, self.task.embodiment.action.size
+        )
         if action is not None:
             self.command = (to_ns(message.header.stamp), action)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from sim_bridge.pacing import Pacer
 from wm_planner.errors import TaskError
-from wm_planner.tasks import TaskSpec
+from wm_planner.tasks import Task
 
 RESEND_S = 1.0  # an unanswered message is published again: discovery may not be complete
 STALE_PERIODS = 3  # in real time an older command is not followed
@@ -64,12 +64,10 @@ class EpisodeRunner:
         timeout_s: wall seconds without an answer before giving up.
     """
 
-    def __init__(
-        self, env: Any, task: TaskSpec, link: Link, lockstep: bool, timeout_s: float
-    ) -> None:
+    def __init__(self, env: Any, task: Task, link: Link, lockstep: bool, timeout_s: float) -> None:
         self._env, self._task, self._link = env, task, link
         self._lockstep, self._timeout_s = lockstep, timeout_s
-        self._dt_ns = round(task.control_dt_s * 1e9)
+        self._dt_ns = round(task.embodiment.control_dt_s * 1e9)
         self._sim_ns = 10**9
 
     def wait_for(self, names: tuple[str, ...], listeners: tuple[str, ...] = ()) -> None:
@@ -142,7 +140,7 @@ class EpisodeRunner:
     def _drive_lockstep(self, episode: int) -> tuple[bool, int]:
         for step in range(self._task.max_model_steps):
             self._link.publish_progress(episode, step, self._sim_ns)
-            for tick in range(self._task.frame_skip):
+            for tick in range(self._task.embodiment.frame_skip):
                 self._env.advance(self._ask(self._sim_ns, with_image=tick == 0))
                 self._sim_ns += self._dt_ns
             if self._succeeded():
@@ -165,10 +163,10 @@ class EpisodeRunner:
         return link.command[1]
 
     def _drive_realtime(self, episode: int) -> tuple[bool, int]:
-        pacer = Pacer(self._task.control_dt_s)
+        pacer = Pacer(self._task.embodiment.control_dt_s)
         for step in range(self._task.max_model_steps):
             self._link.publish_progress(episode, step, self._now_ns())
-            for tick in range(self._task.frame_skip):
+            for tick in range(self._task.embodiment.frame_skip):
                 self._link.publish_state(self._now_ns(), with_image=tick == 0)
                 pacer.tick()
                 while (remaining_s := pacer.remaining_s()) > 0:
@@ -181,7 +179,7 @@ class EpisodeRunner:
     def _fresh_action(self) -> np.ndarray:
         command = self._link.command
         if command is None or self._now_ns() - command[0] > STALE_PERIODS * self._dt_ns:
-            return np.zeros(self._task.action_size)
+            return np.zeros(self._task.embodiment.action.size)
         return command[1]
 
     def _succeeded(self) -> bool:

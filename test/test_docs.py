@@ -11,8 +11,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from wm_planner.bringup import read_robot
 from wm_planner.cli.main import build_parser
+from wm_planner.robot import read_robot
+from wm_planner.tasks import get_task
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -73,7 +74,7 @@ def test_the_table_of_topics_is_complete():
 def test_the_example_runs():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
-    env = gymnasium.make("sim_bridge:wm_planner/Wall-v0", image_size=64)
+    env = gymnasium.make(get_task("wall").env_id, image_size=64)
     seen, info = env.reset(seed=0)
     env.close()
     names = {
@@ -99,4 +100,4 @@ def test_links_lead_somewhere(page):
     "file", sorted((ROOT / "config/robots").glob("*.yaml")), ids=lambda f: f.name
 )
 def test_robot_examples_are_read(file):
-    assert read_robot(file).task
+    assert read_robot(file).embodiment

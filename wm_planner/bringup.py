@@ -5,22 +5,23 @@ It knows neither torch nor ROS.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wm_planner.config import from_yaml
-from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
-from wm_planner.tasks import get_task
-
-# What a simulated robot's commands are, by task.
-SIM_INTERFACE = {
-    "wall": "velocity",
-    "point_maze": "effort",
-    "pusht": "velocity",
-    "gym_point_maze": "effort",
-    "gym_pusht": "velocity",
-}
+from wm_planner.embodiment import Embodiment
+from wm_planner.errors import ConfigError
+from wm_planner.models.catalog import CARD, embodiment_of_card, read_card, resolve_checkpoint
+from wm_planner.robot import (
+    INTERFACE,
+    CameraSource,
+    CommandSink,
+    Driver,
+    RobotFile,
+    observation_topic,
+)
+from wm_planner.tasks import Task, get_task, resized
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class NodeSpec:
         required: the run is over with an error when it ends early.
         ends_run: the run is over, well, when it ends with exit code 0.
         package: package that installs the executable.
+        remappings: from this package's topic names to the robot's.
+        managed: it is a lifecycle node.
     """
 
     name: str
@@ -44,6 +47,8 @@ class NodeSpec:
     required: bool = True
     ends_run: bool = False
     package: str = "wm_planner"
+    remappings: dict[str, str] = field(default_factory=dict)
+    managed: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,49 +70,58 @@ class SimOptions:
 
 
 @dataclass(frozen=True)
-class RobotConfig:
-    """One real robot, as in ``config/robots/*.yaml``: topics, limits, rate, adapter.
+class RunOptions:
+    """How a robot is brought up.
 
     Attributes:
-        task: task whose checkpoint plans.
-        checkpoint: variant, shipped name or directory.
-        topics: remappings from the package's topic names to the robot's.
-        camera: parameters of the camera node.
-        proprio: '<joint>/<field>' of joint_states, in the task's order.
-        action_names: joints or twist axes.
-        adapter: forward, joint_trajectory or twist.
-        command_interface: position, velocity or effort.
-        low, high: bounds, physical units.
-        max_rate: largest change, units per second; 0 for none.
-        safe_action: sent when a plan must not be followed.
-        hold: the safe action is where the robot is (position robots).
-        stale_after_s: greatest age of plan and observation, seconds.
-        frame_id: frame of a twist.
-        goal_image: picture of the goal; empty: wait for the topic.
-        planner: solver.
-        settings: planner settings, 'key=value'.
-        device: torch device.
+        output: directory that receives the bags.
+        checkpoint: variant, shipped name or directory; empty: nothing plans.
+        record: write bags.
+        explore: parameters of the explorer, which then commands in the planner's place; or None.
+        control: the controller runs: something may move the robot.
+        activate: the controller activates itself. Never on hardware, unless a person asked for it.
+        goal: directory or picture of the goal; empty: wait for the topic.
+        lockstep: the simulator waits for every command.
+        seed: of the planner's and the explorer's random generator.
+        imagine: draw what the model expects.
     """
 
-    task: str
-    proprio: tuple[str, ...]
-    action_names: tuple[str, ...]
-    adapter: str
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    max_rate: tuple[float, ...]
-    safe_action: tuple[float, ...]
-    stale_after_s: float
-    checkpoint: str = "base"
-    topics: dict = field(default_factory=dict)
-    camera: dict = field(default_factory=dict)
-    command_interface: str = "velocity"
-    hold: bool = False
-    frame_id: str = ""
-    goal_image: str = ""
-    planner: str = "gbp"
-    settings: tuple[str, ...] = ()
-    device: str = "cpu"
+    output: str = "runs/robot"
+    checkpoint: str = ""
+    record: bool = True
+    explore: dict[str, Any] | None = None
+    control: bool = True
+    activate: bool = False
+    goal: str = ""
+    lockstep: bool = False
+    seed: int = 0
+    imagine: bool = True
+
+
+def simulated_robot(task: Task, options: SimOptions) -> RobotFile:
+    """The robot file of a simulated task: its driver is the bridge."""
+    directory = resolve_checkpoint(options.checkpoint, task.name)
+    card = read_card(directory / CARD, task.name)
+    body = resized(task.embodiment, embodiment_of_card(card, directory).image_size)
+    return RobotFile(
+        name=body.name,
+        control_dt_s=body.control_dt_s,
+        frame_skip=body.frame_skip,
+        action=body.action,
+        proprio=body.proprio,
+        proprio_units=body.proprio_units,
+        angles=body.angles,
+        cameras={
+            camera.name: CameraSource(topic="camera/image_raw", size=camera.size)
+            for camera in body.cameras
+        },
+        command=CommandSink("command", "joint_trajectory"),
+        stale_after_s=3 * body.model_dt_s,
+        driver=Driver("sim_bridge.bridge_node", "bridge_node"),
+        checkpoint=options.checkpoint,
+        planner=options.planner,
+        settings=options.settings,
+    )
 
 
 def simulation(options: SimOptions) -> list[NodeSpec]:
@@ -117,125 +131,191 @@ def simulation(options: SimOptions) -> list[NodeSpec]:
         WmPlannerError: unknown task or checkpoint.
     """
     task = get_task(options.task)
-    size = _image_size(options.checkpoint, options.task)
-    interface = SIM_INTERFACE[task.name]
-    common = {"lockstep": options.lockstep, "use_sim_time": options.lockstep}
-    nodes = [
-        _node("camera_node", {**common, "size": size, "fail_after_s": 0.0}),
-        _node(
-            "planner_node",
-            {
-                **common,
-                "task": task.name,
-                "checkpoint": options.checkpoint,
-                "planner": options.planner,
-                "settings": list(options.settings) or [""],
-                "seed": options.seed,
-                "image_size": size,
-                "action_names": list(task.action_names),
-                "command_interface": interface,
-                "autostart": True,
-            },
-        ),
-        _node(
-            "controller_node",
-            {
-                **common,
-                "action_names": list(task.action_names),
-                "low": list(task.action_low),
-                "high": list(task.action_high),
-                "max_rate": [0.0] * task.action_size,
-                "safe_action": [0.0] * task.action_size,
-                "control_dt_s": task.control_dt_s,
-                "stale_after_s": 3 * task.model_dt_s,
-                "command_interface": interface,
-                "rows_per_plan": task.frame_skip,
-                "autostart": True,
-            },
-        ),
-    ]
-    if options.record:
-        bags = str(Path(options.output) / "bags")
-        nodes.append(
-            _node("finetune_node", {"lockstep": options.lockstep, "output": bags}, required=False)
-        )
+    robot = simulated_robot(task, options)
+    run = RunOptions(
+        output=options.output,
+        checkpoint=options.checkpoint,
+        record=options.record,
+        activate=True,
+        lockstep=options.lockstep,
+        seed=options.seed,
+    )
+    nodes = bring_up(robot, run)
+    driver = nodes.pop(0)
     recorder = "finetune_node" if options.record else ""
-    bridge = {
-        "task": task.name,
-        "episodes": options.episodes,
+    driver.parameters.update(
+        {
+            "task": task.name,
+            "episodes": options.episodes,
+            "seed": options.seed,
+            "image_size": robot.embodiment.image_size,
+            "lockstep": options.lockstep,
+            "command_interface": INTERFACE[robot.action.kind],
+            "wait_for_nodes": [node.name for node in nodes],
+            "wait_for_listeners": [*options.listeners, recorder],
+            "recorder": recorder,
+        }
+    )
+    return [*nodes, NodeSpec(**{**vars(driver), "ends_run": True})]
+
+
+def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
+    """Driver (where the file names one), cameras, planner or explorer, controller, recorder.
+
+    On hardware the controller waits to be activated by a person, unless `options.activate`.
+
+    Raises:
+        WmPlannerError: the checkpoint is unknown, or of another embodiment.
+    """
+    body = robot.embodiment
+    common: dict[str, Any] = {}
+    if options.lockstep:
+        common = {"lockstep": True, "use_sim_time": True}
+    nodes = []
+    if robot.driver is not None:
+        nodes.append(
+            NodeSpec(
+                robot.driver.name,
+                robot.driver.module,
+                robot.driver.module.rpartition(".")[2],
+                dict(robot.driver.parameters),
+                package=robot.driver.package,
+            )
+        )
+    nodes += _cameras(robot, common)
+    if options.checkpoint:
+        check_checkpoint(body, options.checkpoint)
+        nodes.append(_planner(robot, options, common))
+    if options.explore is not None:
+        nodes.append(_explorer(robot, options))
+    if options.control:
+        nodes.append(_controller(robot, options, common))
+    if options.record:
+        nodes.append(_recorder(robot, options))
+    return nodes
+
+
+def check_checkpoint(body: Embodiment, checkpoint: str) -> None:
+    """Raises:
+    CheckpointError: no such checkpoint.
+    ConfigError: it is of another embodiment; the message names the difference.
+    """
+    directory = resolve_checkpoint(checkpoint, body.name)
+    trained = embodiment_of_card(read_card(directory / CARD), directory)
+    difference = body.difference(trained)
+    if difference is not None:
+        raise ConfigError(
+            f"checkpoint {directory}: was trained on '{trained.name}', which is not this robot, "
+            f"'{body.name}': {difference}"
+        )
+
+
+def _cameras(robot: RobotFile, common: dict[str, Any]) -> list[NodeSpec]:
+    body, nodes = robot.embodiment, []
+    simulated = robot.driver is not None
+    for name, source in robot.cameras.items():
+        topic = observation_topic(body, name)
+        parameters: dict[str, Any] = {**common, "size": source.size, "source": source.source}
+        if source.crop is not None:
+            parameters["crop"] = list(source.crop)
+        if source.source != "topic":
+            parameters["rate_hz"] = source.rate_hz
+        if simulated:
+            parameters["fail_after_s"] = 0.0
+        single = len(body.cameras) == 1
+        spec = NodeSpec(
+            "camera_node" if single else f"camera_{name}",
+            "wm_planner.nodes.camera_node",
+            "camera_node",
+            parameters,
+            required=not source.optional,
+            remappings=_remappings({"camera/image_raw": source.topic, "observation/image": topic}),
+        )
+        nodes.append(spec)
+    return nodes
+
+
+def _planner(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> NodeSpec:
+    parameters = {
+        **common,
+        "embodiment": json.dumps(robot.embodiment.to_json()),
+        "checkpoint": options.checkpoint,
+        "planner": robot.planner,
+        "settings": list(robot.settings) or [""],
         "seed": options.seed,
-        "image_size": size,
-        "lockstep": options.lockstep,
-        "command_interface": interface,
-        "wait_for_nodes": [node.name for node in nodes],
-        "wait_for_listeners": [*options.listeners, recorder],
-        "recorder": recorder,
+        "device": robot.device,
+        "goal": options.goal,
+        "imagine": options.imagine,
+        "autostart": True,
     }
-    module = "sim_bridge.bridge_node"
-    return [*nodes, NodeSpec("bridge_node", module, "bridge_node", bridge, ends_run=True)]
+    return _node("planner_node", parameters, remappings=_sensed(robot), managed=True)
 
 
-def robot(config: RobotConfig, output: str = "runs/robot") -> list[NodeSpec]:
-    """Camera, planner, controller and recorder for real hardware; the controller waits to be
-    activated by hand.
-
-    Raises:
-        WmPlannerError: unknown task or checkpoint.
-    """
-    task = get_task(config.task)
-    size = _image_size(config.checkpoint, config.task)
-    return [
-        _node("camera_node", {"size": size, **config.camera}),
-        _node(
-            "planner_node",
-            {
-                "task": task.name,
-                "checkpoint": config.checkpoint,
-                "planner": config.planner,
-                "settings": list(config.settings) or [""],
-                "device": config.device,
-                "image_size": size,
-                "goal_image": config.goal_image,
-                "proprio": list(config.proprio),
-                "action_names": list(config.action_names),
-                "command_interface": config.command_interface,
-                "autostart": True,
-            },
-        ),
-        _node(
-            "controller_node",
-            {
-                "action_names": list(config.action_names),
-                "low": list(config.low),
-                "high": list(config.high),
-                "max_rate": list(config.max_rate),
-                "safe_action": list(config.safe_action),
-                "hold": config.hold,
-                "control_dt_s": task.control_dt_s,
-                "stale_after_s": config.stale_after_s,
-                "adapter": config.adapter,
-                "command_interface": config.command_interface,
-                "frame_id": config.frame_id,
-                "autostart": False,
-            },
-        ),
-        _node("finetune_node", {"output": str(Path(output) / "bags")}, required=False),
-    ]
+def _explorer(robot: RobotFile, options: RunOptions) -> NodeSpec:
+    parameters = {
+        "embodiment": json.dumps(robot.embodiment.to_json()),
+        "home": list(robot.home) or [0.0],
+        "seed": options.seed,
+        **(options.explore or {}),
+    }
+    return _node("explore_node", parameters, remappings=_sensed(robot))
 
 
-def read_robot(path: Path | str) -> RobotConfig:
-    """Read a robot file.
+def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> NodeSpec:
+    action = robot.action
+    parameters = {
+        **common,
+        "action_names": list(action.names),
+        "low": list(action.low),
+        "high": list(action.high),
+        "max_rate": list(action.max_rate) or [0.0] * action.size,
+        "safe_action": list(robot.safe_action or [0.0] * action.size),
+        "hold": robot.holds,
+        "control_dt_s": robot.control_dt_s,
+        "stale_after_s": robot.stale_after_s,
+        "adapter": robot.command.adapter,
+        "command_interface": INTERFACE[action.kind],
+        "frame_id": robot.command.frame_id,
+        "autostart": options.activate,
+    }
+    if options.lockstep:
+        parameters["rows_per_plan"] = robot.frame_skip
+    return _node(
+        "controller_node",
+        parameters,
+        remappings=_remappings({"command": robot.command.topic}) | _sensed(robot),
+        managed=True,
+    )
 
-    Raises:
-        ConfigError: missing file, unknown or missing key, wrong type.
-    """
-    return from_yaml(RobotConfig, path)
+
+def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
+    parameters = {"lockstep": options.lockstep, "output": str(Path(options.output) / "bags")}
+    remappings = _remappings({"command": robot.command.topic}) | _sensed(robot)
+    return _node("finetune_node", parameters, required=False, remappings=remappings)
 
 
-def _node(name: str, parameters: dict[str, Any], required: bool = True) -> NodeSpec:
-    return NodeSpec(name, f"wm_planner.nodes.{name}", name, parameters, required)
+def _sensed(robot: RobotFile) -> dict[str, str]:
+    return _remappings({"joint_states": robot.joint_states}) | robot.topics
 
 
-def _image_size(checkpoint: str, task: str) -> int:
-    card = read_card(resolve_checkpoint(checkpoint, task) / CARD)
-    return int(card["preprocess"]["image_size"])
+def _remappings(topics: dict[str, str]) -> dict[str, str]:
+    """Without those that change nothing."""
+    return {name: topic for name, topic in topics.items() if topic and topic != name}
+
+
+def _node(
+    name: str,
+    parameters: dict[str, Any],
+    required: bool = True,
+    remappings: dict[str, str] | None = None,
+    managed: bool = False,
+) -> NodeSpec:
+    return NodeSpec(
+        name,
+        f"wm_planner.nodes.{name}",
+        name,
+        parameters,
+        required,
+        remappings=remappings or {},
+        managed=managed,
+    )

@@ -12,7 +12,8 @@ import numpy as np
 from sim_bridge.experts import Policy
 from wm_planner.config import suggest
 from wm_planner.errors import TaskError
-from wm_planner.tasks import TaskSpec, get_task
+from wm_planner.tasks import Task
+from wm_planner.tasks.shifts import Shifts
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,27 +37,29 @@ class TaskEnv(gymnasium.Env, ABC):
 
     metadata = {"render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
-    task_name: str
+    task: Task
 
     def __init__(self, image_size: int = 64, render: bool = True, layout: dict | None = None):
         if not 16 <= image_size <= 1024:
             raise TaskError(f"image_size must be from 16 to 1024 pixels, got {image_size}")
-        self.task: TaskSpec = get_task(self.task_name)
         self.image_size = image_size
         self.layout: dict[str, Any] = dict(layout or {})
         for key in self.layout:
             if not self.task.layout:
-                raise TaskError(f"task '{self.task_name}' has no layout to change, got {layout}")
+                raise TaskError(f"task '{self.task.name}' has no layout to change, got {layout}")
             if key not in self.task.layout:
                 raise TaskError(
-                    f"task '{self.task_name}': unknown layout key '{key}'."
+                    f"task '{self.task.name}': unknown layout key '{key}'."
                     f"{suggest(key, self.task.layout)}"
                 )
-        low, high = (np.array(x, np.float32) for x in (self.task.action_low, self.task.action_high))
+        low, high = (
+            np.array(x, np.float32)
+            for x in (self.task.embodiment.action.low, self.task.embodiment.action.high)
+        )
         self.action_space = gymnasium.spaces.Box(low, high)
         self.observation_space = gymnasium.spaces.Dict(
             image=gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
-            proprio=gymnasium.spaces.Box(-np.inf, np.inf, (len(self.task.proprio_names),)),
+            proprio=gymnasium.spaces.Box(-np.inf, np.inf, (len(self.task.embodiment.proprio),)),
             state=gymnasium.spaces.Box(-np.inf, np.inf, (len(self.task.state_names),), np.float64),
         )
         self.goal_state = np.zeros(len(self.task.state_names))
@@ -140,7 +143,7 @@ class TaskEnv(gymnasium.Env, ABC):
         names = self.task.state_names
         if state.shape != (len(names),) or not np.isfinite(state).all():
             raise TaskError(
-                f"state of task '{self.task_name}' needs {len(names)} finite entries "
+                f"state of task '{self.task.name}' needs {len(names)} finite entries "
                 f"({', '.join(names)}), got {state.tolist()}"
             )
         self._put(state)
@@ -194,15 +197,23 @@ class TaskEnv(gymnasium.Env, ABC):
             TaskError: the action is not finite or the physics diverged.
         """
         action = np.asarray(action, dtype=np.float64)
-        if action.shape != (self.task.action_size,) or not np.isfinite(action).all():
+        if action.shape != (self.task.embodiment.action.size,) or not np.isfinite(action).all():
             raise TaskError(
-                f"action of task '{self.task_name}' needs {self.task.action_size} finite "
-                f"entries, got {action.tolist()}"
+                f"action of task '{self.task.name}' needs "
+                f"{self.task.embodiment.action.size} finite entries, got {action.tolist()}"
             )
         before = self.get_state()
-        self._run(np.clip(action, self.task.action_low, self.task.action_high))
+        self._run(
+            np.clip(action, self.task.embodiment.action.low, self.task.embodiment.action.high)
+        )
         if not np.isfinite(self.get_state()).all():
-            raise TaskError(f"physics of task '{self.task_name}' diverged from state {before}")
+            raise TaskError(f"physics of task '{self.task.name}' diverged from state {before}")
+
+    def disturbed(self, shifts: Shifts) -> gymnasium.Wrapper:
+        """This world with differences from the one that a model was trained in."""
+        from sim_bridge.envs.shifts import ShiftedEnv  # which knows this class
+
+        return ShiftedEnv(self, shifts)
 
     def _info(self) -> dict[str, Any]:
         state = self.get_state()

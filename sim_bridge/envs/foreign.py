@@ -39,7 +39,7 @@ class ForeignEnv(TaskEnv):
             importlib.import_module(self.package)
         except ImportError as error:
             raise TaskError(
-                f"task '{self.task_name}' needs the package {self.package} ({error}): "
+                f"task '{self.task.name}' needs the package {self.package} ({error}): "
                 f"{self.install}"
             ) from error
         self.foreign: Any = self._make()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,15 @@ import numpy as np
 
 from sim_bridge.envs.foreign import ForeignEnv
 from sim_bridge.envs.mazes import Maze
-from sim_bridge.envs.point_maze import PointMazeTask
+from sim_bridge.envs.point_maze import POINT_MAZE, PointMazeTask
 from sim_bridge.rendering import check_rendering, load_mujoco
 
+GYM_POINT_MAZE = replace(
+    POINT_MAZE,
+    embodiment=replace(POINT_MAZE.embodiment, name="gym_point_maze"),
+    env_id="wm_planner/GymPointMaze-v0",
+    layout=(),
+)
 CAMERA = {"distance": 4.7, "azimuth": 90.0, "elevation": -90.0, "lookat": np.zeros(3)}
 
 
@@ -29,7 +36,7 @@ class GymPointMazeEnv(ForeignEnv, PointMazeTask):
     not drawn. The maze is D4RL's U turned by a quarter, about the origin.
     """
 
-    task_name = "gym_point_maze"
+    task = GYM_POINT_MAZE
     package = "gymnasium_robotics"
     maze = Maze(("...", "##.", "..."), -1.3, 1.3)
 
@@ -64,7 +71,7 @@ class GymPointMazeEnv(ForeignEnv, PointMazeTask):
         self.foreign.point_env.set_state(state[:2], state[2:])
 
     def _run(self, action: np.ndarray) -> None:
-        for _ in range(round(self.task.control_dt_s / self.foreign.point_env.dt)):
+        for _ in range(round(self.task.embodiment.control_dt_s / self.foreign.point_env.dt)):
             self.foreign.step(action)
 
     def _draw(self) -> np.ndarray:

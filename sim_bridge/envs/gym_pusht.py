@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from sim_bridge.envs.foreign import INSTALL, ForeignEnv
-from sim_bridge.envs.pusht import UNITS, PushTTask
+from sim_bridge.envs.pusht import PUSHT, UNITS, PushTTask
+
+GYM_PUSHT = replace(
+    PUSHT,
+    embodiment=replace(PUSHT.embodiment, name="gym_pusht"),
+    env_id="wm_planner/GymPushT-v0",
+    layout=(),
+)
 
 
 class GymPushTEnv(ForeignEnv, PushTTask):
@@ -24,7 +32,7 @@ class GymPushTEnv(ForeignEnv, PushTTask):
     velocity, which lasts no longer than one step of physics, is not part of the state either.
     """
 
-    task_name = "gym_pusht"
+    task = GYM_PUSHT
     package = "gym_pusht"
     # Its requirement opencv-python brings the same files as opencv-python-headless, over them.
     install = f"{INSTALL}, and beside it pip install --no-deps gym-pusht"

@@ -46,7 +46,7 @@ class PlanarEnv(TaskEnv):
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.data = mujoco.MjData(self.model)
         self._renderer = open_renderer(self.model, image_size) if render else None
-        self._substeps = round(self.task.control_dt_s / self.model.opt.timestep)
+        self._substeps = round(self.task.embodiment.control_dt_s / self.model.opt.timestep)
 
     @abstractmethod
     def _write_state(self, state: np.ndarray) -> None:
@@ -128,7 +128,7 @@ class PlanarEnv(TaskEnv):
 
     def _asset(self) -> str:
         folder = importlib.resources.files("sim_bridge.envs") / "assets"
-        return (folder / f"{self.task_name}.xml").read_text()
+        return (folder / f"{self.task.name}.xml").read_text()
 
     def _add_obstacle(self, spec: Any, number: int) -> None:
         kinds, rng = self._mujoco.mjtGeom, np.random.default_rng(number)
@@ -141,7 +141,7 @@ class PlanarEnv(TaskEnv):
             if gap >= self.obstacle_radius + self.obstacle_gap:
                 break
         else:
-            raise TaskError(f"task '{self.task_name}': no room for an obstacle in {self.layout}")
+            raise TaskError(f"task '{self.task.name}': no room for an obstacle in {self.layout}")
         spec.worldbody.add_geom(
             spec.find_default("wall"),  # what a wall stops, it stops
             name="obstacle",

@@ -11,11 +11,44 @@ from sim_bridge.envs.mazes import MAZES, Maze
 from sim_bridge.envs.planar import PlanarEnv
 from sim_bridge.experts import Policy, roam_maze
 from wm_planner.config import suggest
+from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import TaskError
+from wm_planner.tasks import Task
+from wm_planner.tasks.task import xy_distance
 
 MAX_SPEED = 5.0  # metres per second, clipped before each control period
 START_SPEED = 5.2262554  # bound of the random start and goal velocities, as published
 CORNERS = np.array([[0.8, 0.8], [0.8, 2.8], [2.8, 2.8], [2.8, 0.8]])  # along the U
+
+POINT_MAZE = Task(
+    embodiment=Embodiment(
+        name="point_maze",
+        control_dt_s=0.05,
+        frame_skip=5,
+        action=ActionSpace(
+            names=("slide_x", "slide_y"),
+            low=(-1.0, -1.0),
+            high=(1.0, 1.0),
+            kind="effort",
+            unit="hundred newtons of force",
+        ),
+        proprio=(
+            "slide_x/position",
+            "slide_y/position",
+            "slide_x/velocity",
+            "slide_y/velocity",
+        ),
+        proprio_units=("m", "m", "m/s", "m/s"),
+        cameras=(Camera("front", 64),),
+    ),
+    env_id="wm_planner/PointMaze-v0",
+    state_names=("x", "y", "vx", "vy"),
+    max_model_steps=10,
+    distance=xy_distance,
+    is_success=lambda state, goal: xy_distance(state, goal) < 0.5,
+    distance_unit="m",
+    layout=("obstacle", "maze"),
+)
 
 
 class PointMazeTask(TaskEnv):
@@ -57,7 +90,7 @@ class PointMazeEnv(PlanarEnv, PointMazeTask):
     Layout key beside the common one: ``maze``, one of `MAZES`; the usual one is 'u'.
     """
 
-    task_name = "point_maze"
+    task = POINT_MAZE
     obstacle_radius, obstacle_gap = 0.15, 0.25
     maze = MAZES["u"]
 

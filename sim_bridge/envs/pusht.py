@@ -9,11 +9,54 @@ import numpy as np
 from sim_bridge.envs.base import TaskEnv
 from sim_bridge.envs.planar import PlanarEnv
 from sim_bridge.experts import CENTRE, Policy, push_anyhow, push_calmly, rotate
-from wm_planner.tasks.spec import wrapped_angle
+from wm_planner.embodiment import ActionSpace, Camera, Embodiment
+from wm_planner.tasks import Task
+from wm_planner.tasks.task import wrapped_angle
 
 UNITS = 100.0  # workspace units per metre, and per unit action
 GOAL_ACTIONS = 25  # raw actions from a problem's start to its goal
 BLOCK, PUSHER = slice(0, 3), slice(3, 5)
+
+
+def pusht_distance(state: np.ndarray, goal: np.ndarray) -> float:
+    """Joint distance of pusher and block position, as in the published success test."""
+    return float(np.linalg.norm(np.asarray(state)[:4] - np.asarray(goal)[:4]))
+
+
+def pusht_success(state: np.ndarray, goal: np.ndarray) -> bool:
+    """The published success test: near in position, and turned by less than 20 degrees."""
+    turned = abs(wrapped_angle(float(state[4]) - float(goal[4])))
+    return pusht_distance(state, goal) < 20.0 and turned < np.pi / 9
+
+
+PUSHT = Task(
+    embodiment=Embodiment(
+        name="pusht",
+        control_dt_s=0.1,
+        frame_skip=5,
+        action=ActionSpace(
+            names=("slide_x", "slide_y"),
+            low=(-1.0, -1.0),
+            high=(1.0, 1.0),
+            unit="hundred workspace units of displacement of the pusher's target",
+        ),
+        proprio=(
+            "slide_x/position",
+            "slide_y/position",
+            "slide_x/velocity",
+            "slide_y/velocity",
+        ),
+        proprio_units=("workspace unit", "workspace unit", "unit/s", "unit/s"),
+        cameras=(Camera("front", 96),),
+    ),
+    env_id="wm_planner/PushT-v0",
+    state_names=("x", "y", "block_x", "block_y", "block_angle_rad", "vx", "vy"),
+    max_model_steps=10,
+    distance=pusht_distance,
+    is_success=pusht_success,
+    distance_unit="workspace units",
+    layout=("obstacle",),
+)
 
 
 class PushTTask(TaskEnv):
@@ -81,7 +124,7 @@ class PushTTask(TaskEnv):
 class PushTEnv(PlanarEnv, PushTTask):
     """Pusher and block in this package's simulator."""
 
-    task_name = "pusht"
+    task = PUSHT
     obstacle_radius, obstacle_gap = 0.25, 1.0
 
     def get_state(self) -> np.ndarray:

@@ -49,7 +49,7 @@ class ShiftedEnv(gymnasium.Wrapper):
             self._change(inner, shifts)
         elif beyond:
             raise TaskError(
-                f"task '{inner.task_name}' is not simulated by this package and can have noise, "
+                f"task '{inner.task.name}' is not simulated by this package and can have noise, "
                 f"but not {', '.join(beyond)}"
             )
 
@@ -129,9 +129,10 @@ class ShiftedEnv(gymnasium.Wrapper):
             rgba[:3] = colorsys.hls_to_rgb((hue + shifts.hue_deg / 360) % 1, lightness, saturation)
         model.vis.headlight.ambient[:] *= shifts.brightness
         # The bounds are those of the command: it saturates, the stronger motor does not.
-        task, gain = env.task, shifts.gain
-        low, high = (gain * np.array(bound) for bound in (task.action_low, task.action_high))
-        env.task = replace(task, action_low=tuple(low), action_high=tuple(high))
+        gain, body = shifts.gain, env.task.embodiment
+        low, high = (tuple(gain * np.array(bound)) for bound in (body.action.low, body.action.high))
+        action = replace(body.action, low=low, high=high)
+        env.task = replace(env.task, embodiment=replace(body, action=action))
         model.actuator_ctrlrange[:] *= gain
 
 

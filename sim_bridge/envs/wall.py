@@ -8,10 +8,37 @@ import numpy as np
 
 from sim_bridge.envs.planar import PlanarEnv
 from sim_bridge.experts import Policy, hold
+from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import TaskError
+from wm_planner.tasks import Task
+from wm_planner.tasks.task import xy_distance
 
 SPEED = 20.0  # pixels per second for a unit action: 2 pixels per control period
 BORDER, WALL_HALF, DOOR_HALF, MARGIN = 5.0, 3.0, 4.0, 3.4
+
+WALL = Task(
+    embodiment=Embodiment(
+        name="wall",
+        control_dt_s=0.1,
+        frame_skip=5,
+        action=ActionSpace(
+            names=("slide_x", "slide_y"),
+            low=(-1.0, -1.0),
+            high=(1.0, 1.0),
+            unit="two pixels of displacement per control period",
+        ),
+        proprio=("slide_x/position", "slide_y/position"),
+        proprio_units=("px", "px"),
+        cameras=(Camera("front", 64),),
+    ),
+    env_id="wm_planner/Wall-v0",
+    state_names=("x", "y"),
+    max_model_steps=10,
+    distance=xy_distance,
+    is_success=lambda state, goal: xy_distance(state, goal) < 4.5,
+    distance_unit="px",
+    layout=("obstacle", "wall_x", "door_y"),
+)
 
 
 class WallEnv(PlanarEnv):
@@ -21,7 +48,7 @@ class WallEnv(PlanarEnv):
     Layout keys beside the common one: ``wall_x`` (10 to 55) and ``door_y`` (12 to 53), pixels.
     """
 
-    task_name = "wall"
+    task = WALL
     obstacle_radius, obstacle_gap = 4.0, 5.0
     wall_x = 32.0
     door_y = 30.0

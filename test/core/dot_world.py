@@ -52,7 +52,7 @@ def dot_bundle(drift: float = 0.0, **planner) -> Bundle:
     """Of task 'wall', the task with the simplest test of success."""
     half = FIELD / 2
     preprocess = Preprocess(SIZE, 5, MEAN, STD, (half, half), (half, half))
-    return Bundle(DotModel(drift), preprocess, "wall", planner)
+    return Bundle(DotModel(drift), preprocess, get_task("wall").embodiment, planner)
 
 
 def picture(position) -> np.ndarray:

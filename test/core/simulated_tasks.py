@@ -8,7 +8,7 @@ import pytest
 
 from sim_bridge.rendering import check_rendering
 from wm_planner.errors import RenderError
-from wm_planner.tasks import TASKS
+from wm_planner.tasks import task_names
 
 RESTING = {
     "wall": [12.0, 40.0],
@@ -28,7 +28,7 @@ def needs_package(task: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(missing, reason=f"needs {package}, see the 'controls' extra")
 
 
-EVERY = [pytest.param(name, marks=needs_package(name)) for name in TASKS]
+EVERY = [pytest.param(name, marks=needs_package(name)) for name in task_names()]
 
 
 @pytest.fixture(scope="module", autouse=True)

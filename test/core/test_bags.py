@@ -11,8 +11,8 @@ from wm_planner.runtime.recorder import BagWriter
 from wm_planner.tasks import get_task
 
 MS = 1_000_000
-WALL = get_task("wall")
-MAZE = get_task("point_maze")
+WALL = get_task("wall").embodiment
+MAZE = get_task("point_maze").embodiment
 TYPES = typestore().types
 START = 7_000_000_000
 

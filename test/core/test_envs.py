@@ -21,7 +21,7 @@ from .simulated_tasks import EVERY, RESTING, renderer  # noqa: F401
 def make(name, **options):
     """The environment itself; physics only unless an image size is given."""
     options.setdefault("render", "image_size" in options)
-    return gymnasium.make(f"sim_bridge:{get_task(name).env_id}", **options).unwrapped
+    return gymnasium.make(get_task(name).env_id, **options).unwrapped
 
 
 @pytest.fixture(scope="module")

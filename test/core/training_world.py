@@ -17,6 +17,7 @@ from wm_planner.models.checkpoint import save_bundle
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
+from wm_planner.tasks import get_task
 from wm_planner.training import loop
 
 TINY = PredictorConfig(depth=1, heads=2, dim_head=16, mlp_dim=64, width=32, residual=True)
@@ -71,7 +72,7 @@ def tiny_bundle(num_hist: int = 1, dropout: float = 0.0) -> Bundle:
     model = build_model(config)
     torch.nn.init.normal_(model.predictor.proj_out.weight, std=0.02)  # let gradients through
     preprocess = Preprocess(SIZE, 5, (0.0, 0.0), (0.87, 0.87), (16.0, 16.0), (5.0, 5.0))
-    return Bundle(model, preprocess, "wall")
+    return Bundle(model, preprocess, get_task("wall").embodiment)
 
 
 def tiny_checkpoint(directory: Path, **kwargs) -> Path:

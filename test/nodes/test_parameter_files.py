@@ -11,7 +11,7 @@ import yaml
 pytest.importorskip("rclpy")
 
 from sim_bridge.bridge_node import BridgeConfig  # noqa: E402
-from wm_planner.bringup import SimOptions, read_robot, robot, simulation  # noqa: E402
+from wm_planner.bringup import RunOptions, SimOptions, bring_up, simulation  # noqa: E402
 from wm_planner.config import from_dict  # noqa: E402
 from wm_planner.errors import ConfigError  # noqa: E402
 from wm_planner.models.catalog import shipped_checkpoints  # noqa: E402
@@ -19,8 +19,9 @@ from wm_planner.nodes.camera_node import CameraConfig, CameraNode  # noqa: E402
 from wm_planner.nodes.controller_node import ControllerConfig  # noqa: E402
 from wm_planner.nodes.finetune_node import FinetuneConfig  # noqa: E402
 from wm_planner.nodes.planner_node import PlannerNodeConfig  # noqa: E402
+from wm_planner.robot import read_robot  # noqa: E402
 from wm_planner.ros.adapters import CommandAdapter  # noqa: E402
-from wm_planner.tasks import TASKS  # noqa: E402
+from wm_planner.tasks import task_names  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {
@@ -46,9 +47,8 @@ def test_parameter_file_holds_every_key_with_its_default_and_meaning(name):
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config" / "robots").glob("*.yaml")), ids=str)
 def test_robot_file_gives_nodes_that_accept_their_parameters(file):
-    config = read_robot(file)
-    for spec in robot(config):
-        built = from_dict(CONFIGS[spec.name], spec.parameters, spec.name)
+    for spec in bring_up(read_robot(file), RunOptions()):
+        built = from_dict(CONFIGS[spec.executable], spec.parameters, spec.name)
         if spec.name == "controller_node":
             assert built.autostart is False
             CommandAdapter(
@@ -56,7 +56,7 @@ def test_robot_file_gives_nodes_that_accept_their_parameters(file):
             )
 
 
-@pytest.mark.parametrize("task", [t for t in TASKS if f"{t}-base" in shipped_checkpoints()])
+@pytest.mark.parametrize("task", [t for t in task_names() if f"{t}-base" in shipped_checkpoints()])
 @pytest.mark.parametrize("lockstep", [True, False])
 def test_simulation_table_gives_nodes_that_accept_their_parameters(task, lockstep):
     specs = simulation(SimOptions(task=task, lockstep=lockstep))
@@ -72,8 +72,8 @@ def test_simulation_table_gives_nodes_that_accept_their_parameters(task, lockste
 def test_unknown_robot_key_names_file_and_nearest(tmp_path):
     text = (ROOT / "config" / "robots" / "example_forward.yaml").read_text()
     file = tmp_path / "arm.yaml"
-    file.write_text(text.replace("safe_action:", "save_action:"))
-    with pytest.raises(ConfigError, match="arm.yaml.*save_action.*safe_action"):
+    file.write_text(text.replace("stale_after_s:", "stale_aftr_s:"))
+    with pytest.raises(ConfigError, match="arm.yaml.*stale_aftr_s.*stale_after_s"):
         read_robot(file)
 
 

@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
-from wm_planner.errors import CheckpointError, ConfigError, ImageSourceError  # noqa: E402
+from wm_planner.errors import CheckpointError, ConfigError  # noqa: E402
 from wm_planner.models.bundle import Bundle, build_model  # noqa: E402
 from wm_planner.models.checkpoint import save_bundle  # noqa: E402
 from wm_planner.models.predictor import PredictorConfig  # noqa: E402
@@ -31,9 +31,11 @@ from wm_planner.ros.conversions import (  # noqa: E402
 )
 from wm_planner.ros.qos import COMMAND, LATCHED, RELIABLE  # noqa: E402
 from wm_planner.runtime.goal_planner import GoalPlanner  # noqa: E402
+from wm_planner.tasks import get_task, resized  # noqa: E402
 
 SIZE = 32
 NAMES = ("slide_x/position", "slide_y/position")
+BODY = resized(get_task("wall").embodiment, SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def checkpoint(tmp_path_factory):
     predictor = PredictorConfig(depth=1, heads=2, dim_head=8, mlp_dim=32, dropout=0.0, width=16)
     model = build_model(ModelConfig(SIZE, 1, 16, 8, 10, 2, predictor=predictor, decoder="small"))
     statistics = ((0.0, 0.0), (0.5, 0.5), (32.0, 32.0), (12.0, 12.0))
-    bundle = Bundle(model, Preprocess(SIZE, 5, *statistics), "wall", {"num_iterations": 3})
+    bundle = Bundle(model, Preprocess(SIZE, 5, *statistics), BODY, {"num_iterations": 3})
     return str(save_bundle(bundle, tmp_path_factory.mktemp("models") / "random"))
 
 
@@ -59,7 +61,7 @@ class Peer:
     def __init__(self, graph, checkpoint: str, lockstep: bool = True, **parameters) -> None:
         self.graph = graph
         self.planner = graph.add(
-            PlannerNode, checkpoint=checkpoint, image_size=SIZE, lockstep=lockstep, **parameters
+            PlannerNode, checkpoint=checkpoint, lockstep=lockstep, **parameters
         )
         self.planner.start()
         node = graph.peer("peer")
@@ -161,9 +163,7 @@ def test_goal_file_of_another_size_names_both(graph, checkpoint, tmp_path):
     cv2 = pytest.importorskip("cv2")
     file = tmp_path / "goal.png"
     cv2.imwrite(str(file), np.zeros((48, 64, 3), np.uint8))
-    node = graph.add(
-        PlannerNode, checkpoint=checkpoint, image_size=SIZE, goal_image=str(file), autostart=True
-    )
+    node = graph.add(PlannerNode, checkpoint=checkpoint, goal=str(file), autostart=True)
     with pytest.raises(ConfigError, match="64 x 48 pixels.*32 x 32"):
         node.start()
 
@@ -228,11 +228,11 @@ def test_joint_states_of_a_gripper_are_passed_over(graph, checkpoint):
         ({"settings": ["num_iteration=3"]}, ConfigError, "Did you mean 'num_iterations'"),
         ({"settings": ["horizon"]}, ConfigError, "key=value"),
         ({"device": "gpu"}, ConfigError, "device 'gpu' cannot be used"),
-        ({"goal_image": "nowhere.png"}, ImageSourceError, "nowhere.png"),
+        ({"goal": "nowhere.png"}, ConfigError, "nowhere.png"),
     ],
 )
 def test_bad_settings_fail_at_configure_with_the_reason(graph, checkpoint, parameters, error, text):
-    node = graph.add(PlannerNode, **{"checkpoint": checkpoint, "image_size": SIZE, **parameters})
+    node = graph.add(PlannerNode, **{"checkpoint": checkpoint, **parameters})
     with pytest.raises(error, match=text):
         node.start()
 
@@ -240,11 +240,10 @@ def test_bad_settings_fail_at_configure_with_the_reason(graph, checkpoint, param
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
-        ({"image_size": 0}, "image_size: expected 16 .. inf, got 0"),
         ({"threads": 0}, "threads: expected 1 .. 1024, got 0"),
-        ({"action_names": ["slide_x"]}, "task wall takes 2 actions"),
-        ({"proprio": ["slide_x/position"]}, "needs as many entries"),
-        ({"command_interface": "torque"}, "unknown command_interface 'torque'"),
+        ({"embodiment": "{"}, "embodiment: not valid JSON"),
+        ({"embodiment": "[]"}, "embodiment: expected a mapping"),
+        ({"embodiment": '{"name": "arm"}'}, "key 'control_dt_s' is missing"),
     ],
 )
 def test_bad_parameters_name_the_key(graph, parameters, text):
@@ -258,8 +257,7 @@ def test_failed_configure_can_be_tried_again(graph, checkpoint, tmp_path):
     node = graph.add(
         PlannerNode,
         checkpoint=checkpoint,
-        image_size=SIZE,
-        goal_image=str(file),
+        goal=str(file),
         autostart=False,
     )
     node.trigger_configure()

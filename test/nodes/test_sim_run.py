@@ -58,7 +58,7 @@ def test_one_seed_gives_the_same_commands_bit_for_bit(two_runs):
 
 
 def test_bag_is_an_episode_of_the_commands_that_moved_the_robot(two_runs):
-    episode = read_episode(two_runs[0] / "bags" / "episode_0000", get_task("wall"))
+    episode = read_episode(two_runs[0] / "bags" / "episode_0000", get_task("wall").embodiment)
     moved = episode.proprio[1:] - episode.proprio[:-1]
     asked = 2 * episode.actions
     # Two pixels per unit action wherever no wall is in the way: for most ticks.

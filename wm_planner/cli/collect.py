@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wm_planner.tasks import task_names
+
 logger = logging.getLogger(__name__)
 
 _ENVS: dict = {}  # one environment per worker process
@@ -18,12 +20,10 @@ _ENVS: dict = {}  # one environment per worker process
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("collect", help="collect exploration trajectories")
-    parser.add_argument(
-        "--task", required=True, help="wall, point_maze, pusht, gym_point_maze or gym_pusht"
-    )
+    parser.add_argument("--task", required=True, help=f"simulated task: {', '.join(task_names())}")
     parser.add_argument("--num-trajectories", type=int, required=True)
     parser.add_argument("--steps", type=int, default=20, help="model steps each (default 20)")
-    parser.add_argument("--image-size", type=int, default=64, help="pixels (default 64)")
+    parser.add_argument("--image-size", type=int, help="pixels (default: the task's)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--output", type=Path, required=True, help="directory to write")
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     from wm_planner.data.store import write_store
     from wm_planner.errors import ConfigError
-    from wm_planner.tasks import get_task
+    from wm_planner.tasks import get_task, resized
     from wm_planner.training.run_log import command_line
 
     task = get_task(args.task)
@@ -46,13 +46,14 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.output.exists():
         raise ConfigError(f"--output {args.output}: exists already; choose another directory")
+    if args.image_size is None:
+        args.image_size = task.embodiment.image_size
     job = functools.partial(
         collect_trajectory, args.task, steps=args.steps, size=args.image_size, seed=args.seed
     )
     meta = {
-        "task": args.task,
+        "embodiment": resized(task.embodiment, args.image_size).to_json(),
         "seed": args.seed,
-        "frame_skip": task.frame_skip,
         "command": command_line(),
     }
     context = multiprocessing.get_context("spawn")
@@ -78,7 +79,7 @@ def collect_trajectory(
 
     spec = get_task(task)
     if (task, size) not in _ENVS:
-        made = gymnasium.make(f"sim_bridge:{spec.env_id}", image_size=size)
+        made = gymnasium.make(spec.env_id, image_size=size)
         _ENVS[task, size] = made.unwrapped
     env = _ENVS[task, size]
     rng = np.random.default_rng([seed, index])
@@ -87,7 +88,7 @@ def collect_trajectory(
     frames, actions = [env.observe()], []
     for _ in range(steps):
         taken = []
-        for _ in range(spec.frame_skip):
+        for _ in range(spec.embodiment.frame_skip):
             action = policy(env.get_state())
             env.advance(action)
             taken.append(action)

@@ -83,7 +83,6 @@ def run_build(args: argparse.Namespace) -> int:
     from wm_planner.data.build import build_store
     from wm_planner.data.layouts import open_dataset
     from wm_planner.errors import ConfigError
-    from wm_planner.tasks import TASKS
     from wm_planner.training.run_log import command_line
 
     for name in ("steps", "image_size"):
@@ -92,8 +91,7 @@ def run_build(args: argparse.Namespace) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     export = None if args.export is None else _exporter(args.export)
     dataset = open_dataset(args.path)
-    task = TASKS.get(dataset.task, dataset)  # the published rope and granular sets have none
-    frame_skip = args.frame_skip or task.frame_skip
+    frame_skip = args.frame_skip or dataset.embodiment.frame_skip
     bar = functools.partial(tqdm, desc="build", unit="trajectory")
     meta = {"command": command_line()}
     store = build_store(dataset, args.output, args.steps, frame_skip, meta, bar, args.image_size)
@@ -124,7 +122,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     result: dict[str, Any] = {
         "path": str(dataset.path),
         "layout": dataset.layout,
-        "task": dataset.task,
+        "embodiment": dataset.name,
         "trajectories": len(dataset),
         "frames": int(lengths.sum()),
         "frames_per_trajectory": {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wm_planner.cli.checks import check_numbers, check_writable
 from wm_planner.cli.targets import add_arguments, find_problems
 from wm_planner.errors import ConfigError
+from wm_planner.tasks import task_names
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.job import Job
@@ -21,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("eval", help="evaluate a checkpoint and a planner without ROS")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--task", help="wall, point_maze, pusht, gym_point_maze or gym_pusht")
+    what.add_argument("--task", help=f"simulated task: {', '.join(task_names())}")
     what.add_argument(
         "--compare",
         type=Path,

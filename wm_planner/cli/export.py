@@ -34,9 +34,10 @@ def run(args: argparse.Namespace) -> int:
     bundle = load_bundle(args.checkpoint)
     if args.recipe is not None:
         recipe = from_yaml(Recipe, args.recipe)
-        if recipe.task != bundle.task:
+        if recipe.task != bundle.embodiment.name:
             raise CheckpointError(
-                f"{args.checkpoint} is for task '{bundle.task}', {args.recipe} for '{recipe.task}'"
+                f"{args.checkpoint} is for '{bundle.embodiment.name}', {args.recipe} for "
+                f"'{recipe.task}'"
             )
         bundle.planner = recipe.planner
     in_float16(bundle.model, args.checkpoint)

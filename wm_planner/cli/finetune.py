@@ -142,5 +142,5 @@ def _corrections(args: argparse.Namespace, bundle: Bundle) -> Corrections:
         return Corrections()
     if args.corrections is not None:
         return Corrections(recorded=TrajectoryStore.open(args.corrections))
-    make_env = EnvMaker(bundle.task, bundle.preprocess.image_size)
+    make_env = EnvMaker(bundle.embodiment.name, bundle.preprocess.image_size)
     return Corrections(make_env=make_env, workers=args.workers)

@@ -16,7 +16,7 @@ from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
     from wm_planner.models.reference_sizes import Variant
-    from wm_planner.tasks.spec import TaskSpec
+    from wm_planner.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _statistics(
-    path: Path | None, task: TaskSpec, config: Mapping[str, Any]
-) -> tuple[Statistics, str]:
+def _statistics(path: Path | None, task: Task, config: Mapping[str, Any]) -> tuple[Statistics, str]:
     """The statistics, and in words where they come from."""
     from wm_planner.models.reference_sizes import value_at
 
     if path is not None and not path.is_dir():
         return from_yaml(Statistics, path), path.name
     if value_at(config, "env.dataset.normalize_action") is False:
-        action, proprio = task.action_size, len(task.proprio_names)
+        action, proprio = task.embodiment.action.size, len(task.embodiment.proprio)
         plain = ((0.0,) * action, (1.0,) * action, (0.0,) * proprio, (1.0,) * proprio)
         return Statistics(*plain), "none: trained with normalize_action False"
     if path is not None:
@@ -110,10 +108,9 @@ def _statistics(
 
         limit = value_at(config, "env.dataset.n_rollout")
         dataset = open_dataset(path, limit)
-        if dataset.task != task.name:
+        if dataset.name != task.name:
             raise ConfigError(
-                f"--statistics {path}: holds task '{dataset.task}', the checkpoint is for "
-                f"'{task.name}'"
+                f"--statistics {path}: holds '{dataset.name}', the checkpoint is for '{task.name}'"
             )
         return _of(dataset.stats()), f"{path.name}: {dataset.stats_rule}"
     from wm_planner.data.dino_wm import PushT

@@ -20,7 +20,6 @@ from wm_planner.models.catalog import (
     resolve_checkpoint,
     shipped_checkpoints,
 )
-from wm_planner.tasks.spec import TASKS
 
 MIB = 2**20
 BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}  # others: 1
@@ -55,10 +54,9 @@ def describe(directory: Path) -> dict[str, Any]:
         weights["init_network"] = _sum(_parts(directory / INIT_WEIGHTS))
     return {
         "directory": str(directory),
-        "task": card["task"],
+        "embodiment": card["embodiment"],
         "model": card["model"],
         "weights": {**weights, "total": _sum(weights)} if weights else "missing",
-        "action": _actions(card),
         "normalisation": card["preprocess"],
         "planner": card["planner"],
         "provenance": {**card["info"], "sha256": card["sha256"]},
@@ -88,19 +86,3 @@ def _parts(file: Path) -> dict[str, dict[str, float]]:
 def _sum(parts: dict[str, dict[str, float]]) -> dict[str, float]:
     total = {key: sum(part[key] for part in parts.values()) for key in ("parameters", "mib")}
     return {**total, "mib": round(total["mib"], 2)}
-
-
-def _actions(card: dict[str, Any]) -> dict[str, Any]:
-    """What the task promises of actions and proprioception; empty for a task of somebody else."""
-    task = TASKS.get(card["task"])
-    if task is None:
-        return {}
-    return {
-        "names": list(task.action_names),
-        "low": list(task.action_low),
-        "high": list(task.action_high),
-        "unit": task.action_unit,
-        "control_dt_s": task.control_dt_s,
-        "actions_per_model_step": card["preprocess"].get("frame_skip", task.frame_skip),
-        "proprio_names": list(task.proprio_names),
-    }

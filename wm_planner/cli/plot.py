@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wm_planner.cli.checks import check_numbers, check_writable
 from wm_planner.cli.eval import make_job
 from wm_planner.errors import ConfigError
+from wm_planner.tasks import get_task, task_names
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.job import Job
@@ -30,7 +31,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     }
     for name, text in helps.items():
         figure = figures.add_parser(name, help=text)
-        figure.add_argument("--task", required=True, help="wall, point_maze or pusht")
+        figure.add_argument(
+            "--task", required=True, help=f"simulated task: {', '.join(task_names())}"
+        )
         figure.add_argument(
             "--checkpoint",
             action="append",
@@ -60,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
     """
     from wm_planner.cli import figures
     from wm_planner.evaluation.run import write_json
-    from wm_planner.tasks import get_task
 
     get_task(args.task)
     if args.output.suffix != ".png" or not args.output.resolve().parent.is_dir():

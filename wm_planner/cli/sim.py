@@ -23,6 +23,7 @@ from wm_planner.cli.preflight import (
 )
 from wm_planner.cli.processes import Child, Supervisor
 from wm_planner.errors import WmPlannerError
+from wm_planner.tasks import task_names
 
 if TYPE_CHECKING:
     from wm_planner.cli.run_record import RunRecord
@@ -33,7 +34,7 @@ DRAIN_S = 3.0  # the last messages may still be on their way when the bridge has
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("sim", help="run the whole ROS graph in simulation")
-    parser.add_argument("--task", required=True, help="wall, point_maze or pusht")
+    parser.add_argument("--task", required=True, help=f"simulated task: {', '.join(task_names())}")
     parser.add_argument(
         "--planner", default="gbp", help="gbp (default), cem, mppi, gradient-cem or lbfgs"
     )
@@ -134,6 +135,8 @@ def child_of(spec: NodeSpec, parameters: Path) -> Child:
     file = parameters / f"{spec.name}.yaml"
     file.write_text(yaml.safe_dump({spec.name: {"ros__parameters": dict(spec.parameters)}}))
     ros = ["--ros-args", "-r", f"__node:={spec.name}", "--params-file", str(file)]
+    for name, topic in spec.remappings.items():
+        ros += ["-r", f"{name}:={topic}"]
     command = [sys.executable, "-m", spec.module, *ros]
     return Child(spec.name, command, spec.required, spec.ends_run)
 

@@ -58,10 +58,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     recipe = from_yaml(Recipe, args.recipe)
     store = TrajectoryStore.open(args.data)
-    if store.meta["task"] != recipe.task:
+    if store.embodiment.name != recipe.task:
         raise ConfigError(
-            f"--data {args.data} holds task '{store.meta['task']}', the recipe is for "
-            f"'{recipe.task}'"
+            f"--data {args.data} holds '{store.embodiment.name}', the recipe is for '{recipe.task}'"
         )
     with training_machine(args) as machine:
         if makes_encoder:
@@ -115,7 +114,7 @@ def _measure(
     from wm_planner.training.encoder import encode_images
     from wm_planner.training.geometry import distance_correlation, greedy_success
 
-    task, size = get_task(store.meta["task"]), store.images.shape[2]
+    task, size = get_task(store.embodiment.name), store.images.shape[2]
     if store.states.shape[-1] != len(task.state_names):
         logger.info("no simulator states in %s: distances are not measured", args.data)
         return

@@ -21,8 +21,8 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from wm_planner.data.frames import Stream
+from wm_planner.embodiment import Embodiment
 from wm_planner.errors import DatasetError
-from wm_planner.tasks import TaskSpec
 from wm_planner.types import Episode
 
 IMAGE_TOPIC = "observation/image"
@@ -93,7 +93,7 @@ def read_messages(bag_dir: Path | str) -> Iterator[BagMessage]:
         yield from _stream(file)
 
 
-def read_episode(bag_dir: Path | str, task: TaskSpec) -> Episode:
+def read_episode(bag_dir: Path | str, embodiment: Embodiment) -> Episode:
     """One recorded episode, aligned by header stamps to one row per control period.
 
     Row i lies at stamp_0 + i * dt, where stamp_0 is the first command; its action is the command
@@ -126,9 +126,9 @@ def read_episode(bag_dir: Path | str, task: TaskSpec) -> Episode:
         if topic == IMAGE_TOPIC:
             images.insert(stamp_ns(decoded), image_array(decoded, where))
         elif topic == JOINT_TOPIC:
-            proprio.insert(stamp_ns(decoded), _proprio(decoded, task, where))
+            proprio.insert(stamp_ns(decoded), _proprio(decoded, embodiment, where))
         elif topic == COMMAND_TOPIC:
-            commands.insert(stamp_ns(decoded), _command(decoded, task, where))
+            commands.insert(stamp_ns(decoded), _command(decoded, embodiment, where))
         else:
             events.update({item.key: item.value for item in decoded.values})
     for topic, stream in (
@@ -138,18 +138,18 @@ def read_episode(bag_dir: Path | str, task: TaskSpec) -> Episode:
     ):
         if not len(stream):
             raise DatasetError(f"{bag_dir}: topic {topic} has no messages; was it recorded?")
-    return _align(bag_dir, task, images, proprio, commands, events)
+    return _align(bag_dir, embodiment, images, proprio, commands, events)
 
 
 def _align(
     bag_dir: Path,
-    task: TaskSpec,
+    embodiment: Embodiment,
     images: Stream[np.ndarray],
     proprio: Stream[np.ndarray],
     commands: Stream[np.ndarray],
     events: dict[str, str],
 ) -> Episode:
-    dt_ns = round(task.control_dt_s * 1e9)
+    dt_ns = round(embodiment.control_dt_s * 1e9)
     start_ns = commands.stamps_ns[0]
     num_actions = round((commands.stamps_ns[-1] - start_ns) / dt_ns) + 1
     # The state after the last action may be missing where a recording was cut off.
@@ -175,7 +175,7 @@ def _align(
         actions=sent,
         info={
             "source": str(bag_dir),
-            "task": task.name,
+            "task": embodiment.name,
             "stamp_ns": start_ns,
             "truncated": not is_complete(bag_dir),
             "image_rows": np.array([row for row, _ in pairs]),
@@ -218,9 +218,9 @@ def image_array(message: Any, where: str) -> np.ndarray:
     return np.ascontiguousarray(image[..., ::-1] if message.encoding == "bgr8" else image)
 
 
-def _proprio(message: Any, task: TaskSpec, where: str) -> np.ndarray:
+def _proprio(message: Any, embodiment: Embodiment, where: str) -> np.ndarray:
     values = []
-    for name in task.proprio_names:
+    for name in embodiment.proprio:
         joint, _, quantity = name.partition("/")
         samples = getattr(message, quantity)
         index = message.name.index(joint) if joint in message.name else None
@@ -232,18 +232,20 @@ def _proprio(message: Any, task: TaskSpec, where: str) -> np.ndarray:
     return np.array(values, dtype=np.float32)
 
 
-def _command(message: Any, task: TaskSpec, where: str) -> np.ndarray:
+def _command(message: Any, embodiment: Embodiment, where: str) -> np.ndarray:
     if len(message.points) != 1:
         raise DatasetError(f"{where}: expected one point per command, got {len(message.points)}")
     point = message.points[0]
     values = next((v for v in (point.velocities, point.positions, point.effort) if len(v)), ())
-    names = list(message.joint_names) or list(task.action_names)
-    if sorted(names) != sorted(task.action_names) or len(values) != len(names):
+    names = list(message.joint_names) or list(embodiment.action.names)
+    if sorted(names) != sorted(embodiment.action.names) or len(values) != len(names):
         raise DatasetError(
-            f"{where}: {len(values)} values for joints {', '.join(names)}; task {task.name} "
-            f"takes {', '.join(task.action_names)}"
+            f"{where}: {len(values)} values for joints {', '.join(names)}; {embodiment.name} "
+            f"takes {', '.join(embodiment.action.names)}"
         )
-    return np.array([values[names.index(name)] for name in task.action_names], dtype=np.float32)
+    return np.array(
+        [values[names.index(name)] for name in embodiment.action.names], dtype=np.float32
+    )
 
 
 def _known(topic: str) -> str | None:

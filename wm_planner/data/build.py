@@ -11,6 +11,7 @@ import numpy as np
 from wm_planner.data.dataset import Dataset, Window, Windows
 from wm_planner.data.prepare import prepare
 from wm_planner.data.store import Trajectory, TrajectoryStore, write_store
+from wm_planner.tasks.registry import resized
 
 
 def build_store(
@@ -29,7 +30,7 @@ def build_store(
         output: directory to write; must not exist.
         steps: model steps per piece.
         frame_skip: raw actions per model step, a multiple of the data set's.
-        meta: said in the store, beside task, frame_skip, source and how much was used.
+        meta: said in the store, beside embodiment, source and how much was used.
         progress: wraps the iteration over pieces.
         image_size: side of the images, made as the camera node makes them; None for as they are.
 
@@ -38,10 +39,13 @@ def build_store(
             or the directory exists.
     """
     windows = dataset.windows(1, steps, frame_skip)
+    if image_size is None:  # that of the pictures, which are square where they come from a robot
+        image_size_kept = int(min(dataset.frames(0, range(1)).shape[1:3]))
+    else:
+        image_size_kept = image_size
     numbers = _end_to_end(windows, steps)
     meta = {
-        "task": dataset.task,
-        "frame_skip": frame_skip,
+        "embodiment": resized(dataset.embodiment, image_size_kept, frame_skip).to_json(),
         "source": str(dataset.path),
         "model_steps_used": len(numbers) * steps,
         "model_steps_there": int(((dataset.lengths - 1) // windows.stride).sum()),

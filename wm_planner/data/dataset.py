@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from wm_planner.embodiment import Embodiment
 from wm_planner.errors import DatasetError
 
 Stats = dict[str, tuple[float, ...]]
@@ -28,7 +29,7 @@ class Dataset(ABC):
 
     Args:
         path: where it lies.
-        task: name of the task, as in `wm_planner.tasks` where that knows it.
+        embodiment: of the robot; its `frame_skip` is what its model steps have by default.
         lengths: frames T of each trajectory.
         frame_skip: see above.
     """
@@ -37,13 +38,20 @@ class Dataset(ABC):
     stats_rule: ClassVar[str] = "computed over every step, unbiased"
     action_after_last: ClassVar[bool] = False
 
-    def __init__(self, path: Path, task: str, lengths: np.ndarray, frame_skip: int = 1) -> None:
+    def __init__(
+        self, path: Path, embodiment: Embodiment, lengths: np.ndarray, frame_skip: int = 1
+    ) -> None:
         self.path = path
-        self.task = task
+        self.embodiment = embodiment
         self.lengths = np.asarray(lengths, np.int64)
         self.frame_skip = frame_skip
         if not len(self.lengths):
             raise DatasetError(f"{path}: holds no trajectory")
+
+    @property
+    def name(self) -> str:
+        """Name of the embodiment: of the task, where the robot is simulated."""
+        return self.embodiment.name
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -15,7 +15,9 @@ import numpy as np
 from wm_planner.data.dataset import Dataset, Stats, finite
 from wm_planner.data.image_files import tensor_frames, video_frames
 from wm_planner.data.torch_file import load_pickle, load_pth
+from wm_planner.embodiment import Embodiment
 from wm_planner.errors import DatasetError
+from wm_planner.tasks.registry import get_task, unknown_embodiment
 
 
 class _Table:
@@ -63,7 +65,7 @@ class PublishedDataset(Dataset):
             raise DatasetError(
                 f"{path}: num_trajectories {count}; the data set holds {len(lengths)}"
             )
-        super().__init__(path, self.layout, lengths[:count])
+        super().__init__(path, self._embodiment(path), lengths[:count])
         self._require(self._actions)
         for index in range(count):
             if not self._image_file(index).is_file():
@@ -82,6 +84,10 @@ class PublishedDataset(Dataset):
     def states(self, index: int) -> np.ndarray:
         length = int(self.lengths[index])
         return np.hstack([table.rows(index, length, np.float64) for table in self._states])
+
+    def _embodiment(self, path: Path) -> Embodiment:
+        """That of the simulated task of the same name."""
+        return get_task(self.layout).embodiment
 
     def _read_lengths(self, path: Path) -> np.ndarray:
         """Frames of each of the N trajectories: all of Tmax, where no file says otherwise."""
@@ -235,9 +241,10 @@ class Deformable(PublishedDataset):
     stats_rule = "computed over every step, unbiased, 1e-6 added to the standard deviation"
     image_file = "{:06d}/obses.pth"
 
-    def __init__(self, path: Path | str, num_trajectories: int | None = None) -> None:
-        super().__init__(path, num_trajectories)
-        self.task = self.path.resolve().name
+    def _embodiment(self, path: Path) -> Embodiment:
+        """Nobody has described this robot: 'rope' or 'granular', as the directory is called."""
+        action_size = int(self._actions.values[0, 0].size)
+        return unknown_embodiment(path.resolve().name, action_size, proprio_size=1, image_size=224)
 
     def proprio(self, index: int) -> np.ndarray:
         return np.zeros((int(self.lengths[index]), 1), np.float32)

@@ -34,6 +34,6 @@ def export_hdf5(store: TrajectoryStore, file: Path | str) -> None:
                 if store.states.shape[-1]:
                     demo["states"] = store.states[index]
             data.attrs["total"] = steps * len(store.actions)
-            data.attrs["env_args"] = json.dumps({"env_name": store.meta["task"], **store.meta})
+            data.attrs["env_args"] = json.dumps({"env_name": store.embodiment.name, **store.meta})
     except OSError as error:
         raise DatasetError(f"{file}: cannot be written: {error}") from error

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
-from wm_planner.tasks import get_task
 
 EPISODES_PER_FILE = 500
 IMAGE, STATE, ACTION = "observation.image", "observation.state", "action"
@@ -38,10 +37,9 @@ def export_lerobot(store: TrajectoryStore, directory: Path | str) -> None:
 
     Raises:
         DatasetError: the directory exists, or cannot be written.
-        TaskError: nobody knows how many frames a second the store's task has.
     """
     directory = Path(directory)
-    fps = 1 / (get_task(store.meta["task"]).control_dt_s * int(store.meta["frame_skip"]))
+    fps = 1 / store.embodiment.model_dt_s
     try:
         directory.mkdir()
         _write(store, directory, fps)
@@ -73,7 +71,7 @@ def _write(store: TrajectoryStore, directory: Path, fps: float) -> None:
     for name, content in (("info", info), ("stats", _stats(store))):
         (directory / f"meta/{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     pq.write_table(_episodes(store), directory / EPISODES)
-    pq.write_table(_tasks(store.meta["task"]), directory / TASKS)
+    pq.write_table(_tasks(store.embodiment.name), directory / TASKS)
     for file, first in enumerate(range(0, count, EPISODES_PER_FILE)):
         name = DATA.format(chunk_index=0, file_index=file)
         with pq.ParquetWriter(directory / name, _schema(store)) as writer:
@@ -131,7 +129,7 @@ def _episodes(store: TrajectoryStore) -> pa.Table:
     number, zeros = np.arange(count), np.zeros(count, np.int64)
     columns = {
         "episode_index": number,
-        "tasks": [[store.meta["task"]]] * count,
+        "tasks": [[store.embodiment.name]] * count,
         "length": np.full(count, steps),
         "dataset_from_index": number * steps,
         "dataset_to_index": (number + 1) * steps,

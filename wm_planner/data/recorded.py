@@ -26,14 +26,11 @@ class StoreDataset(Dataset):
     def __init__(self, path: Path | str) -> None:
         self.store = TrajectoryStore.open(path)
         count, frames = self.store.images.shape[:2]
-        for key in ("task", "frame_skip"):
-            if key not in self.store.meta:
-                raise DatasetError(f"{path}/meta.json: no '{key}'; add the one it was made with")
         super().__init__(
             path=self.store.directory,
-            task=self.store.meta["task"],
+            embodiment=self.store.embodiment,
             lengths=np.full(count, frames),
-            frame_skip=int(self.store.meta["frame_skip"]),
+            frame_skip=self.store.embodiment.frame_skip,
         )
 
     def proprio(self, index: int) -> np.ndarray:
@@ -90,7 +87,7 @@ class BagDataset(Dataset):
                 f"{path}: holds bags of the tasks {', '.join([task, *others])}; keep each task's "
                 "bags in a directory of their own"
             )
-        self._spec = get_task(task)
+        self._spec = get_task(task).embodiment
         self._last: tuple[Path, np.ndarray] | None = None
         episodes = {bag: self._read_without_images(bag) for bag in bags}
         gaps = np.concatenate([np.diff(e.info["image_rows"]) for e in episodes.values()])
@@ -99,7 +96,7 @@ class BagDataset(Dataset):
         frame_skip = int(np.bincount(gaps).argmax())
         self._pieces = [p for bag, e in episodes.items() for p in _pieces(bag, e, frame_skip)]
         lengths = np.array([len(piece.proprio) for piece in self._pieces])
-        super().__init__(path, task, lengths, frame_skip)
+        super().__init__(path, self._spec, lengths, frame_skip)
 
     def proprio(self, index: int) -> np.ndarray:
         return self._pieces[index].proprio

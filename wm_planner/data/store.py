@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from wm_planner.errors import DatasetError
+from wm_planner.embodiment import Embodiment
+from wm_planner.errors import ConfigError, DatasetError, TaskError
+from wm_planner.tasks import embodiment_of
 
-SCHEMA = 1
+SCHEMA = 2
+_SCHEMAS = (1, SCHEMA)  # 1 names a simulated task in place of the embodiment
 ARRAYS = {"images": np.uint8, "proprio": np.float32, "actions": np.float32, "states": np.float64}
 Trajectory = dict[str, np.ndarray]
 
@@ -31,7 +34,8 @@ class TrajectoryStore:
     Attributes:
         directory: where it lies.
         images, proprio, actions, states: see the module.
-        meta: task, seed, command and whatever the writer said.
+        meta: seed, command and whatever the writer said.
+        embodiment: of the robot; its `frame_skip` is the number of raw actions per row.
     """
 
     directory: Path
@@ -40,6 +44,7 @@ class TrajectoryStore:
     actions: np.ndarray
     states: np.ndarray
     meta: dict[str, Any]
+    embodiment: Embodiment
 
     @classmethod
     def open(cls, directory: Path | str) -> TrajectoryStore:
@@ -59,8 +64,9 @@ class TrajectoryStore:
             meta = json.loads(meta_file.read_text())
         except json.JSONDecodeError as error:
             raise DatasetError(f"{meta_file}: not valid JSON: {error}") from error
-        if meta.get("schema") != SCHEMA:
-            raise DatasetError(f"{meta_file}: schema {meta.get('schema')}, expected {SCHEMA}")
+        if not isinstance(meta, dict) or meta.get("schema") not in _SCHEMAS:
+            got = meta.get("schema") if isinstance(meta, dict) else type(meta).__name__
+            raise DatasetError(f"{meta_file}: schema {got}, expected {SCHEMA}")
         arrays = {}
         for name, dtype in ARRAYS.items():
             file = directory / f"{name}.npy"
@@ -77,11 +83,16 @@ class TrajectoryStore:
                     f"{directory / name}.npy: {arrays[name].shape[:2]} trajectories and frames, "
                     f"actions.npy says {(count, steps + 1)}"
                 )
-        return cls(directory=directory, meta=meta, **arrays)
+        size = int(min(arrays["images"].shape[2:4]))
+        try:
+            embodiment = embodiment_of(meta, str(meta_file), size)
+        except (ConfigError, TaskError) as error:
+            raise DatasetError(str(error)) from error
+        return cls(directory=directory, meta=meta, embodiment=embodiment, **arrays)
 
     def stats(self) -> dict[str, tuple[float, ...]]:
         """Mean and unbiased standard deviation of one raw action and of proprioception."""
-        raw_size = self.actions.shape[-1] // int(self.meta["frame_skip"])
+        raw_size = self.actions.shape[-1] // self.embodiment.frame_skip
         columns = {
             "action": np.asarray(self.actions, np.float64).reshape(-1, raw_size),
             "proprio": np.asarray(self.proprio, np.float64).reshape(-1, self.proprio.shape[-1]),
@@ -102,7 +113,7 @@ def write_store(
         directory: must not exist.
         count: how many trajectories the iterable yields.
         trajectories: mappings with the keys of `ARRAYS`, without the leading N.
-        meta: needs 'task' and 'frame_skip'.
+        meta: needs 'embodiment' (see `Embodiment.to_json`).
 
     Raises:
         DatasetError: the directory exists, or the iterable yields another number, or arrays of

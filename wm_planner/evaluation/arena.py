@@ -124,7 +124,7 @@ class _Batch:
 
     def __init__(self, arena: Arena, problems: Problems) -> None:
         self._arena, self._planner, self._loop = arena, arena.planner, arena.loop
-        self._task = self._planner.task
+        self._task, self._body = arena.camera.task, arena.planner.embodiment
         self._robots = arena.robots[: len(problems)]
         self._goals = []
         for robot, start, goal in zip(self._robots, problems.starts, problems.goals, strict=True):
@@ -136,7 +136,7 @@ class _Batch:
         self._actions: list[list[np.ndarray]] = [[] for _ in self._robots]
         self._results: dict[int, EpisodeResult] = {}
         self._before = [self._distance(row) for row in range(len(self._robots))]
-        bounds = (np.array(x) for x in (self._task.action_low, self._task.action_high))
+        bounds = (np.array(x) for x in (self._body.action.low, self._body.action.high))
         self._rest = np.clip(0.0, *bounds)
 
     def warm_up(self) -> None:
@@ -164,14 +164,14 @@ class _Batch:
                 expected.add(is_warm, self._arena.clock() - begin_s)
 
     def run(self, progress: Callable[[int], object]) -> Evaluation:
-        planner, config, skip = self._planner, self._planner.config, self._task.frame_skip
+        planner, config, skip = self._planner, self._planner.config, self._body.frame_skip
         closed = self._loop.mode == "mpc"
         last = skip * (self._task.max_model_steps if closed else config.horizon)
         chunk = skip * (config.replan_steps if closed else config.horizon)
         planner.adaptation.restore()  # of the batch before
         evaluation, generator = Evaluation(), planner.generator()
         running, now, warm = list(range(len(self._robots))), 0, None
-        rows = _Rows(0, np.zeros((len(running), 0, self._task.action_size)))
+        rows = _Rows(0, np.zeros((len(running), 0, self._body.action.size)))
         while running:
             seen, past, length = self._observe(running, now)
             begin_s, should_stop = self._arena.clock(), self._time_limit()
@@ -192,7 +192,7 @@ class _Batch:
             self._arena.expected.add(warm is not None, seconds)
             evaluation.plan_seconds += [seconds / len(running)] * len(running)
             evaluation.plan_evaluations += [plan.num_evaluations] * len(running)
-            wait = self._loop.wait(seconds, self._task.control_dt_s)
+            wait = self._loop.wait(seconds, self._body.control_dt_s)
             old, rows = rows, _Rows(now, planner.raw_actions(plan.actions).cpu().numpy())
             then = min(last, now + max(chunk, wait))
             for period in range(now, then):
@@ -220,7 +220,7 @@ class _Batch:
 
     def _num_committed(self, warm: bool) -> int:
         """Control periods that will have passed before a plan that is begun now is there."""
-        dt_s = self._task.control_dt_s
+        dt_s = self._body.control_dt_s
         if self._loop.latency == MEASURED:
             return self._arena.expected.num_due(warm, dt_s)
         return self._loop.wait(0.0, dt_s)
@@ -231,7 +231,7 @@ class _Batch:
         Returns:
             (n * T) frames, the actions (n, T - 1, A) between them, and T.
         """
-        planner, skip = self._planner, self._task.frame_skip
+        planner, skip = self._planner, self._body.frame_skip
         newest = max(0, now - self._loop.delayed_frames * skip)
         length = planner.config.num_frames(planner.bundle.model.config.num_hist)
         length = min(length, 1 + newest // skip)
@@ -264,7 +264,7 @@ class _Batch:
             if success or now == last:
                 self._results[row] = EpisodeResult(
                     bool(success),
-                    now // self._task.frame_skip,
+                    now // self._body.frame_skip,
                     self._distance(row),
                     self._before[row],
                 )

@@ -54,7 +54,7 @@ def execute(env: Any, start: np.ndarray, actions: np.ndarray) -> np.ndarray:
     states = [env.get_state()]
     for period, action in enumerate(actions, start=1):
         env.advance(action)
-        if period % env.task.frame_skip == 0:
+        if period % env.task.embodiment.frame_skip == 0:
             states.append(env.get_state())
     return np.array(states)
 
@@ -63,7 +63,13 @@ def _drive(env: Any, rng: np.random.Generator, horizon: int) -> tuple[np.ndarray
     start = env.sample_state(rng)
     policy, actions = env.expert(rng), []
     env.set_state(start)
-    for _ in range(horizon * env.task.frame_skip):
-        actions.append(np.clip(policy(env.get_state()), env.task.action_low, env.task.action_high))
+    for _ in range(horizon * env.task.embodiment.frame_skip):
+        actions.append(
+            np.clip(
+                policy(env.get_state()),
+                env.task.embodiment.action.low,
+                env.task.embodiment.action.high,
+            )
+        )
         env.advance(actions[-1])
     return start, np.array(actions)

@@ -60,8 +60,8 @@ def dataset_problems(dataset: Dataset, task: str, horizon: int, seed: int, count
             too short, or nearly all pairs start solved.
     """
     spec = get_task(task)
-    if dataset.task != task:
-        raise DatasetError(f"{dataset.path}: holds task '{dataset.task}', not '{task}'")
+    if dataset.name != task:
+        raise DatasetError(f"{dataset.path}: holds '{dataset.name}', not task '{task}'")
     states = dataset.states(0)
     size = len(spec.state_names)
     if states is None or states.shape[1] != size:
@@ -70,7 +70,7 @@ def dataset_problems(dataset: Dataset, task: str, horizon: int, seed: int, count
             f"{dataset.path}: goals need full simulator states of {size} entries, it has {got}; "
             "take data of 'wm-planner collect'"
         )
-    windows = dataset.windows(1, horizon, spec.frame_skip)
+    windows = dataset.windows(1, horizon, spec.embodiment.frame_skip)
 
     def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         trajectory, start = windows.locate(int(rng.integers(len(windows))))

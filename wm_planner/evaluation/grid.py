@@ -8,7 +8,7 @@ from wm_planner.config import from_dict, suggest
 from wm_planner.evaluation.episodes import Loop
 from wm_planner.planning import SOLVERS
 from wm_planner.planning.config import MAX_SEED
-from wm_planner.tasks import TASKS, get_task
+from wm_planner.tasks import get_task, task_names
 from wm_planner.tasks.shifts import Shifts
 
 
@@ -94,8 +94,9 @@ class Grid:
             self.loop_of(name, Shifts())
         self._check_reference()
         for name in self.shifts:
-            if not any(self.shifts_of(name).fits(task) for task in TASKS.values()):
-                layouts = {task.name: list(task.layout) for task in TASKS.values()}
+            shift, tasks = self.shifts_of(name), [get_task(task) for task in task_names()]
+            if not any(shift.fits(task) for task in tasks):
+                layouts = {task.name: list(task.layout) for task in tasks}
                 raise ValueError(f"shifts: {name}: no task has this layout; theirs are {layouts}")
         _check_counts(self)
         if not 0 <= self.seed <= MAX_SEED:

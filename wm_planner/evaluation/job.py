@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from wm_planner.errors import TaskError
 from wm_planner.evaluation.arena import Arena
 from wm_planner.evaluation.episodes import MEASURED, Evaluation, Loop
 from wm_planner.evaluation.problems import Problems
@@ -36,17 +37,20 @@ class EnvMaker:
 
     def __call__(self, render: bool) -> Any:
         import gymnasium
-        from gymnasium.envs.registration import load_env_creator
 
-        name = f"sim_bridge:{get_task(self.task).env_id}"
         options: dict[str, Any] = {"image_size": self.image_size, "render": render}
         if layout := self.shifts.layout():
             options["layout"] = layout
-        made = gymnasium.make(name, **options)
+        made = gymnasium.make(get_task(self.task).env_id, **options)
+        env: Any = made.unwrapped
         if not self.shifts.disturbances():
-            return made.unwrapped
-        wrapper: Any = load_env_creator("sim_bridge.envs.shifts:ShiftedEnv")
-        return wrapper(made.unwrapped, self.shifts)
+            return env
+        if not hasattr(env, "disturbed"):
+            raise TaskError(
+                f"task '{self.task}': its environment has no method 'disturbed', so it can have "
+                "no shifts"
+            )
+        return env.disturbed(self.shifts)
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ def num_periods(job: Job, problems: Problems) -> int:
 
     task = get_task(job.task)
     steps = task.max_model_steps if job.loop.mode == "mpc" else job.planner.horizon
-    return steps * task.frame_skip * len(problems)
+    return steps * task.embodiment.frame_skip * len(problems)
 
 
 def _in_turn(

@@ -1,4 +1,4 @@
-"""A world model with everything it needs to be used: preprocessing, task, planner defaults."""
+"""A world model with what it needs to be used: preprocessing, embodiment, planner settings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from wm_planner.embodiment import Embodiment
 from wm_planner.models.init_network import InitNetwork
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
@@ -21,7 +22,7 @@ class Bundle:
     Attributes:
         model: in evaluation mode, without weight gradients.
         preprocess: image path and normalisation.
-        task: task name.
+        embodiment: of the robot that it was trained on.
         planner: recommended planner settings for this model (keys of PlannerConfig).
         info: provenance (parent, commit, command, data, results).
         init_network: first guess of a plan, or None.
@@ -29,7 +30,7 @@ class Bundle:
 
     model: WorldModel
     preprocess: Preprocess
-    task: str
+    embodiment: Embodiment
     planner: dict = field(default_factory=dict)
     info: dict = field(default_factory=dict)
     init_network: InitNetwork | None = None

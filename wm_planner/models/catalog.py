@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from wm_planner.config import suggest
-from wm_planner.errors import CheckpointError
+from wm_planner.embodiment import Embodiment
+from wm_planner.errors import CheckpointError, ConfigError, TaskError
+from wm_planner.tasks import embodiment_of
 
-SCHEMA = 1
+SCHEMA = 2
+_SCHEMAS = (1, SCHEMA)  # 1 names a simulated task in place of the embodiment
 WEIGHTS, CARD = "model.safetensors", "bundle.json"
 INIT_WEIGHTS = "init_network.safetensors"  # only where the card has a key 'init_network'
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
-_KEYS = ("schema", "task", "model", "preprocess", "planner", "info", "sha256")
+_KEYS = ("schema", "model", "preprocess", "planner", "info", "sha256")
 
 
 def shipped_checkpoints() -> list[str]:
@@ -63,17 +66,47 @@ def read_card(file: Path, task: str | None = None) -> dict[str, Any]:
         card = json.loads(file.read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{file}: cannot be read: {error}") from error
-    if not isinstance(card, dict) or card.get("schema") != SCHEMA:
+    if not isinstance(card, dict) or card.get("schema") not in _SCHEMAS:
         got = card.get("schema") if isinstance(card, dict) else type(card).__name__
         raise CheckpointError(f"{file}: schema {got}; this version reads schema {SCHEMA}")
     for key in _KEYS:
         if key not in card:
             raise CheckpointError(f"{file}: key '{key}' is missing")
-    if task is not None and card["task"] != task:
-        raise CheckpointError(
-            f"{file.parent}: was trained for task '{card['task']}', not for '{task}'"
-        )
+    if card["schema"] == 1:
+        _migrate(card, file)
+    name = card["embodiment"]["name"] if isinstance(card.get("embodiment"), dict) else None
+    if name is None:
+        raise CheckpointError(f"{file}: key 'embodiment' is missing")
+    if task is not None and name != task:
+        raise CheckpointError(f"{file.parent}: was trained for '{name}', not for '{task}'")
     return card
+
+
+def embodiment_of_card(card: dict[str, Any], directory: Path) -> Embodiment:
+    """The robot that a checkpoint was trained on.
+
+    Raises:
+        CheckpointError: it cannot be used.
+    """
+    try:
+        return Embodiment.from_json(card["embodiment"], f"{directory / CARD}: embodiment")
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _migrate(card: dict[str, Any], file: Path) -> None:
+    """Bring a card of schema 1 to the present one, in place.
+
+    The weight of the proprioception error was the task's then: 0 in the mazes.
+    """
+    try:
+        size = int(card["preprocess"]["image_size"])
+        card["embodiment"] = embodiment_of(card, str(file), size).to_json()
+    except (ConfigError, TaskError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot be read: {error}") from error
+    if card["task"] in ("point_maze", "gym_point_maze") and isinstance(card["planner"], dict):
+        card["planner"].setdefault("objective_alpha", 0.0)
+    del card["task"]
 
 
 def check_whole(file: Path, sha256: str) -> None:

@@ -28,6 +28,7 @@ from wm_planner.models.catalog import (
     SCHEMA,
     WEIGHTS,
     check_whole,
+    embodiment_of_card,
     file_sha256,
     read_card,
     resolve_checkpoint,
@@ -54,7 +55,7 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
     try:
         card = {
             "schema": SCHEMA,
-            "task": bundle.task,
+            "embodiment": bundle.embodiment.to_json(),
             "model": _without_source(to_dict(bundle.model.config)),
             "preprocess": to_dict(bundle.preprocess),
             "planner": bundle.planner,
@@ -143,7 +144,8 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
     network = _load_init_network(directory, card, config)
     if network is not None:
         network.to(place)
-    return Bundle(model.to(place), preprocess, card["task"], card["planner"], card["info"], network)
+    body = embodiment_of_card(card, directory)
+    return Bundle(model.to(place), preprocess, body, card["planner"], card["info"], network)
 
 
 def publish(bundle: Bundle, root: Path | str, name: str) -> Path:

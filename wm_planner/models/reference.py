@@ -23,11 +23,13 @@ from wm_planner.models.inert_pickle import PickledFile, PickledModule
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.reference_sizes import Variant, check_config, infer_sizes, value_at
 from wm_planner.models.world_model import ModelConfig, WorldModel
-from wm_planner.tasks.spec import TASKS, TaskSpec, get_task
+from wm_planner.tasks import Task, get_task, resized, task_names
 
 _NEEDED = ("predictor", "action_encoder", "proprio_encoder")
 _USED = (*_NEEDED, "encoder", "decoder")
 _MASK = re.compile(r"transformer\.layers\.\d+\.0\.bias")
+# Weight of the proprioception error in the published planning objective, by task.
+_ALPHA = {"point_maze": 0.0}
 _CODEBOOK = re.compile(r"quantize_b\..*")
 
 
@@ -73,7 +75,7 @@ def find_config(file: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def find_task(config: Mapping[str, Any], name: str | None, source: str) -> TaskSpec:
+def find_task(config: Mapping[str, Any], name: str | None, source: str) -> Task:
     """The task that is named, or that the configuration was for.
 
     Raises:
@@ -85,9 +87,9 @@ def find_task(config: Mapping[str, Any], name: str | None, source: str) -> TaskS
         if name is None:
             raise CheckpointError(f"{source}: no key env.name, so give --task")
         return get_task(name)
-    if environment not in list(TASKS):
+    if environment not in task_names():
         raise CheckpointError(
-            f"{source}: env.name is {environment!r}; the tasks are {', '.join(TASKS)}"
+            f"{source}: env.name is {environment!r}; the tasks are {', '.join(task_names())}"
         )
     if name not in (None, environment):
         raise CheckpointError(f"{source}: env.name is {environment!r}, not --task {name!r}")
@@ -96,7 +98,7 @@ def find_task(config: Mapping[str, Any], name: str | None, source: str) -> TaskS
 
 def import_released(
     file: Path,
-    task: TaskSpec,
+    task: Task,
     statistics: Mapping[str, tuple[float, ...]],
     config: Mapping[str, Any],
     source: str = "hydra.yaml",
@@ -146,22 +148,24 @@ def import_released(
         "encoder": "imported" if "encoder" in parts else Path(encoder).name,
         "saved_in_training_mode": parts["predictor"].settings.get("training") is True,
     }
-    return Bundle(model, preprocess, task.name, info=info), report
+    body = resized(task.embodiment, sizes.image_size)
+    planner = {"objective_alpha": _ALPHA.get(task.name, 1.0)}
+    return Bundle(model, preprocess, body, planner, info), report
 
 
 def _preprocess(
-    sizes: ModelConfig, task: TaskSpec, statistics: Mapping[str, tuple[float, ...]]
+    sizes: ModelConfig, task: Task, statistics: Mapping[str, tuple[float, ...]]
 ) -> Preprocess:
     try:
-        preprocess = Preprocess(sizes.image_size, task.frame_skip, **statistics)
+        preprocess = Preprocess(sizes.image_size, task.embodiment.frame_skip, **statistics)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"statistics: {error}") from error
     given = (preprocess.action_dim, len(preprocess.proprio_mean))
     if given != (sizes.action_dim, sizes.proprio_dim):
         raise CheckpointError(
             f"statistics are of {len(preprocess.action_mean)} action and {given[1]} "
-            f"proprioception entries; the model takes {sizes.action_dim} ({task.frame_skip} "
-            f"actions in a row) and {sizes.proprio_dim}"
+            f"proprioception entries; the model takes {sizes.action_dim} "
+            f"({task.embodiment.frame_skip} actions in a row) and {sizes.proprio_dim}"
         )
     return preprocess
 

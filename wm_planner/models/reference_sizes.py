@@ -17,7 +17,7 @@ from wm_planner.models.dinov2 import DECODER_UPSAMPLING, VARIANTS
 from wm_planner.models.inert_pickle import PickledFile, PickledModule, StoredTensor
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.world_model import ModelConfig
-from wm_planner.tasks.spec import TaskSpec
+from wm_planner.tasks import Task
 
 Variant = str | tuple[int, int, int]  # as `DinoV2Encoder` takes it
 _BLOCK = "transformer.layers.0."
@@ -90,9 +90,7 @@ def infer_sizes(
     )
 
 
-def check_config(
-    config: Mapping[str, Any], sizes: ModelConfig, task: TaskSpec, source: str
-) -> None:
+def check_config(config: Mapping[str, Any], sizes: ModelConfig, task: Task, source: str) -> None:
     """Hold what the configuration says against the tensors, the task and what is supported.
 
     Raises:
@@ -106,7 +104,7 @@ def check_config(
         "num_proprio_repeat": 1,
         "action_emb_dim": sizes.action_emb_dim,
         "proprio_emb_dim": sizes.proprio_emb_dim,
-        "frameskip": task.frame_skip,
+        "frameskip": task.embodiment.frame_skip,
         "predictor.depth": sizes.predictor.depth,
         "predictor.heads": sizes.predictor.heads,
         "predictor.mlp_dim": sizes.predictor.mlp_dim,
@@ -136,7 +134,10 @@ def check_config(
             f"{sizes.visual_dim}; give another --encoder-variant"
         )
     actual = (sizes.action_dim, sizes.proprio_dim)
-    wanted = (task.action_size * task.frame_skip, len(task.proprio_names))
+    wanted = (
+        task.embodiment.action.size * task.embodiment.frame_skip,
+        len(task.embodiment.proprio),
+    )
     if actual != wanted:
         raise CheckpointError(
             f"{source}: the model takes actions and proprioception of {actual} entries, task "

@@ -11,7 +11,8 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.errors import ConfigError, WmPlannerError
-from wm_planner.nodes.planner_config import PlannerNodeConfig
+from wm_planner.nodes.planner_config import PlannerNodeConfig, check_size, frame_assembler
+from wm_planner.robot import INTERFACE
 from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import (
     action_array,
@@ -49,11 +50,12 @@ class PlannerNode(ManagedNode):
     def configure(self) -> None:
         """Load the checkpoint and plan once, so that the first real plan is not the slow one."""
         config = self.config
-        picture = config.goal_picture()
         planner = config.goal_planner()
-        planner.warm_up(config.image_size, timed=not config.lockstep)
+        self._body = planner.embodiment
+        given = config.given_goal(self._body)
+        planner.warm_up(timed=not config.lockstep)
         history = planner.history
-        self._assembler = config.frame_assembler(history)
+        self._assembler = frame_assembler(self._body, history)
         self._plan = self.create_publisher(JointTrajectory, "plan", RECORD)
         self._imagined = self.create_publisher(Image, "plan/imagined", RELIABLE)
         self._accepted = self.create_publisher(Header, "goal/accepted", LATCHED)
@@ -83,9 +85,17 @@ class PlannerNode(ManagedNode):
         self._workers = [last]
         if planner.encodes_concurrently:  # an image that comes during a plan is encoded by its end
             self._workers.insert(0, LatestWorker(encode, last.submit, self._on_failure, "encoder"))
-        if picture is not None:
+        if given is not None:
+            picture, proprio = given
             self._goals.put_image(picture, 0)
+            if proprio is not None:
+                self._goals.put_proprio(proprio, 0)
             self._accept_goal()
+
+    @property
+    def _interface(self) -> str:
+        """Field of a trajectory's points that carries the action."""
+        return INTERFACE[self._body.action.kind]
 
     def activate(self) -> None:
         """Begin to plan."""
@@ -126,13 +136,13 @@ class PlannerNode(ManagedNode):
                 self._plan.publish(self._planned[1])  # asked again: the same answer
                 return
         image = image_array(message)
-        self.config.check_size(image, "observation/image")
+        check_size(image, "observation/image", self._body)
         self._assembler.push_image(stamp_ns, image)
         self._try_plan()
 
     def _on_state(self, message: JointState) -> None:
         try:
-            values = proprio_array(message, self.config.proprio_names)
+            values = proprio_array(message, self._body.proprio)
         except ConfigError as error:  # another device, say a gripper, on the same topic
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
             return
@@ -140,8 +150,7 @@ class PlannerNode(ManagedNode):
         self._try_plan()
 
     def _on_sent(self, message: JointTrajectory) -> None:
-        size = len(self.config.action_names)
-        action = action_array(message, self.config.command_interface, size)
+        action = action_array(message, self._interface, self._body.action.size)
         if action is not None:
             self._assembler.push_action(to_ns(message.header.stamp), action)
             self._try_plan()
@@ -154,7 +163,7 @@ class PlannerNode(ManagedNode):
             return
         try:
             image = image_array(message)
-            self.config.check_size(image, "goal/image")
+            check_size(image, "goal/image", self._body)
         except WmPlannerError as error:
             self.get_logger().error(f"goal refused: {error}")
             return
@@ -164,7 +173,7 @@ class PlannerNode(ManagedNode):
 
     def _on_goal_state(self, message: JointState) -> None:
         try:
-            values = proprio_array(message, self.config.proprio_names)
+            values = proprio_array(message, self._body.proprio)
         except ConfigError as error:
             self.get_logger().error(f"goal/joint_states refused: {error}")
             return
@@ -196,7 +205,7 @@ class PlannerNode(ManagedNode):
 
     def _on_plan(self, result: PlanResult) -> None:
         plan = result.plan
-        message = plan_message(plan, self.config.action_names, self.config.command_interface)
+        message = plan_message(plan, self._body.action.names, self._interface)
         late = result.num_committed >= len(plan.actions)
         level, text = diagnostics.OK, "planned"
         if late:  # nothing was left to plan

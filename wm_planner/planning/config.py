@@ -94,7 +94,7 @@ class PlannerConfig:
         control_weight: 1 adds the published control cost, 0 leaves it out (mppi).
         objective: 'last', 'all' or 'staged'; see `planning.objective`.
         objective_base: weight ratio of later to earlier frames in 'all', 10 at most.
-        objective_alpha: weight of the proprioception error; None takes the task's.
+        objective_alpha: weight of the proprioception error; 0 ignores it.
         replan_steps: model steps executed between two plans.
         warm_start: start from the last plan, shifted by the time that passed.
         rollout: 'markov' or 'history'.
@@ -133,7 +133,7 @@ class PlannerConfig:
     control_weight: float = 0.0
     objective: str = "all"
     objective_base: float = 0.5
-    objective_alpha: float | None = None
+    objective_alpha: float = 1.0
     replan_steps: int = 1
     warm_start: bool = True
     rollout: str = "markov"

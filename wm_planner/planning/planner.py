@@ -23,7 +23,6 @@ from wm_planner.planning.problem import Problem
 from wm_planner.planning.registry import make_solver
 from wm_planner.planning.solver import SolverResult, StopFn
 from wm_planner.planning.starting_points import StartingPoints
-from wm_planner.tasks import get_task
 from wm_planner.types import Goal, Observation, Plan
 
 
@@ -51,7 +50,7 @@ class Planner:
 
     Args:
         bundle: model, preprocessing and task.
-        config: settings; `objective_alpha` None takes the task's.
+        config: settings.
 
     Raises:
         ConfigError: init 'network', and the bundle has none, or one of another horizon.
@@ -59,16 +58,16 @@ class Planner:
 
     def __init__(self, bundle: Bundle, config: PlannerConfig) -> None:
         self.bundle, self.config = bundle, config
-        self.task = get_task(bundle.task)
-        self.alpha = (
-            self.task.objective_alpha if config.objective_alpha is None else config.objective_alpha
-        )
+        self.embodiment = bundle.embodiment
+        self.alpha = config.objective_alpha
         self._solver = make_solver(config)
-        self.adaptation = Adaptation(bundle.model, config, round(self.task.model_dt_s * 1e9))
+        self.adaptation = Adaptation(bundle.model, config, round(self.embodiment.model_dt_s * 1e9))
         self.engine = Engine(self.adaptation.model, config)
         self._encoder = ObservationEncoder(bundle)
         self._network = starting_network(bundle, config)
-        low, high = bundle.preprocess.action_bounds(self.task.action_low, self.task.action_high)
+        low, high = bundle.preprocess.action_bounds(
+            self.embodiment.action.low, self.embodiment.action.high
+        )
         if not config.bounded:
             low, high = torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
         self._low, self._high = low.to(bundle.device), high.to(bundle.device)
@@ -77,7 +76,7 @@ class Planner:
             self.captured = CapturedSolver(self._solver, self._costs)
         rest = torch.zeros(bundle.preprocess.action_dim)
         self._rest = bundle.preprocess.normalise_actions(rest).to(bundle.device)
-        self._starts = StartingPoints(config, self._rest, self.task.action_size)
+        self._starts = StartingPoints(config, self._rest, self.embodiment.action.size)
         self.clear()
 
     @property
@@ -88,12 +87,12 @@ class Planner:
     @property
     def dt_ns(self) -> int:
         """Control period of the plan's rows, nanoseconds."""
-        return round(self.task.control_dt_s * 1e9)
+        return round(self.embodiment.control_dt_s * 1e9)
 
     @property
     def max_seconds(self) -> float:
         """What a plan may take when the robot does not wait for it."""
-        return self.config.max_seconds or self.config.replan_steps * self.task.model_dt_s
+        return self.config.max_seconds or self.config.replan_steps * self.embodiment.model_dt_s
 
     def generator(self) -> torch.Generator:
         """A new random generator, at the beginning of the configured seed."""
@@ -158,7 +157,9 @@ class Planner:
             observation.now,
             self._goal,
             self._warm_start(observation.stamp_ns),
-            round((observation.stamp_ns - self._first_ns) / (self.dt_ns * self.task.frame_skip)),
+            round(
+                (observation.stamp_ns - self._first_ns) / (self.dt_ns * self.embodiment.frame_skip)
+            ),
             self._generator,
             past_actions=observation.past_actions,
             alpha=self._alpha,
@@ -229,9 +230,9 @@ class Planner:
     def raw_actions(self, actions: Tensor) -> Tensor:
         """(B, H, A) standardised -> (B, H * frame_skip, a) physical, inside the bounds."""
         rows = self.bundle.preprocess.denormalise_actions(actions)
-        rows = rows.reshape(len(actions), -1, self.task.action_size)
+        rows = rows.reshape(len(actions), -1, self.embodiment.action.size)
         if self.config.bounded:  # against the rounding of the standardisation
-            bounds = self.task.action_low, self.task.action_high
+            bounds = self.embodiment.action.low, self.embodiment.action.high
             rows = rows.clamp(*(rows.new_tensor(bound) for bound in bounds))
         return rows
 
@@ -242,7 +243,7 @@ class Planner:
         between two model steps. Rest, not the last action again: a plan that ends at the goal
         stays there, and one that does not is at least not carried past its horizon.
         """
-        split = (len(actions), -1, self.task.action_size)
+        split = (len(actions), -1, self.embodiment.action.size)
         rows, rest = actions.reshape(split), self._rest.expand_as(actions).reshape(split)
         kept = rows[:, num_raw:]
         return torch.cat([kept, rest[:, kept.shape[1] :]], dim=1).reshape(actions.shape)
@@ -258,7 +259,7 @@ class Planner:
 
     def _bounds(self, batch: int, warm: Tensor | None, num_committed: int) -> tuple[Tensor, Tensor]:
         """The task's bounds, closed around the raw actions that are decided already."""
-        count = num_committed * self.task.action_size
+        count = num_committed * self.embodiment.action.size
         if count == 0:
             return self._low, self._high
         shape = (batch, self.config.horizon, len(self._rest))

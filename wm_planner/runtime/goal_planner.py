@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.types import Goal, Observation, Plan
 
@@ -56,15 +57,14 @@ class GoalPlanner:
     """A checkpoint's planner that follows whichever goal comes with the observation.
 
     Args:
-        checkpoint: shipped name, variant or directory; of `task`.
-        task: task name.
+        checkpoint: shipped name, variant or directory.
+        embodiment: of the robot that it plans for, whose bounds and rates it keeps; None: of the
+            robot that the checkpoint was trained on.
         solver: name of the solver.
         settings: planner settings, 'key=value'.
         seed: of the planner's random generator.
         device: torch device.
         imagine: also draw what the model expects.
-        rests_at_zero: the raw action zero leaves the robot where it is, as velocities do and
-            positions do not.
 
     Raises:
         WmPlannerError: the checkpoint, the device or a setting cannot be used.
@@ -73,45 +73,59 @@ class GoalPlanner:
     def __init__(
         self,
         checkpoint: str,
-        task: str,
+        embodiment: Embodiment | None,
         solver: str,
         settings: Iterable[str] = (),
         seed: int = 0,
         device: str = "cpu",
         imagine: bool = True,
-        rests_at_zero: bool = True,
     ) -> None:
         # Here, so that nodes without a planner start without torch.
+        from wm_planner.models.catalog import resolve_checkpoint
         from wm_planner.models.checkpoint import load_bundle
         from wm_planner.planning import Planner
         from wm_planner.planning.config import planner_config
         from wm_planner.planning.expected import ExpectedSeconds
 
         check_device(device)
-        bundle = load_bundle(checkpoint, device, task)
+        name = None if embodiment is None else embodiment.name
+        bundle = load_bundle(resolve_checkpoint(checkpoint, name), device)
+        if embodiment is not None:
+            difference = embodiment.difference(bundle.embodiment)
+            if difference is not None:
+                raise ConfigError(
+                    f"checkpoint {checkpoint}: was trained on '{bundle.embodiment.name}', which "
+                    f"is not this robot, '{embodiment.name}': {difference}"
+                )
+            bundle.embodiment = embodiment
         base = {**bundle.planner, "solver": solver, "seed": seed}
         self._planner = Planner(bundle, planner_config(base, settings, "settings"))
         self._imagine = imagine and bundle.model.decoder is not None
         self._goal: Goal | None = None
         self._expected = ExpectedSeconds()
-        self._rests_at_zero = rests_at_zero
+        self._rests_at_zero = bundle.embodiment.action.rests_at_zero
+
+    @property
+    def embodiment(self) -> Embodiment:
+        """Of the robot that it plans for."""
+        return self._planner.embodiment
 
     @property
     def history(self) -> int:
         """Frames that an observation needs."""
         return self._planner.config.num_frames(self._planner.bundle.model.config.num_hist)
 
-    def warm_up(self, image_size: int, timed: bool = False) -> None:
+    def warm_up(self, timed: bool = False) -> None:
         """Plan once, from and to a black picture, so that the first real plan is not the slow one.
 
         Args:
-            image_size: side of the pictures to come, pixels.
             timed: also find out how long first and later plans take.
         """
-        task, count = self._planner.task, self.history
-        black = np.zeros((count, image_size, image_size, 3), np.uint8)
-        rest = np.zeros((count, len(task.proprio_names)), np.float32)
-        actions = np.zeros((count - 1, task.frame_skip * task.action_size), np.float32)
+        body, count = self._planner.embodiment, self.history
+        size = body.image_size
+        black = np.zeros((count, size, size * len(body.cameras), 3), np.uint8)
+        rest = np.zeros((count, len(body.proprio)), np.float32)
+        actions = np.zeros((count - 1, body.frame_skip * body.action.size), np.float32)
         seen = Observation(black, rest, 0, actions if count > 1 else None)
         self(Goal(black[0], rest[0]), seen)
         for _ in range(2 if timed else 0):  # torch prepares what it has not done yet, then for real
@@ -161,7 +175,7 @@ class GoalPlanner:
         if age_s is not None:
             should_stop = stop_after(self._planner.max_seconds, time.perf_counter, should_stop)
             if warm or self._rests_at_zero:
-                dt_s = self._planner.task.control_dt_s
+                dt_s = self._planner.embodiment.control_dt_s
                 num_committed = self._expected.num_due(warm, dt_s, age_s)
         plan = self._planner.plan(observation, should_stop, num_committed)
         plan = replace(plan, seconds=time.perf_counter() - begin_s)

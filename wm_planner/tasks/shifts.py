@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from wm_planner.tasks.spec import TaskSpec
+from wm_planner.tasks.task import Task
 
 _AT_LEAST_ZERO = (
     "process_noise image_noise proprio_noise delayed_frames friction brightness gain"
@@ -83,7 +83,7 @@ class Shifts:
         """What the scene is built with: the `layout` argument of the task's environment."""
         return {name: value for name, value in self.changes().items() if name in _LAYOUT}
 
-    def fits(self, task: TaskSpec) -> bool:
+    def fits(self, task: Task) -> bool:
         """Whether the task's scene can be so laid out."""
         return set(self.layout()) <= set(task.layout)
 

@@ -130,10 +130,11 @@ def check_fits(store: TrajectoryStore, bundle: Bundle) -> None:
     """Raises:
     DatasetError: the store is of another task, or has other actions or proprioception.
     """
-    if store.meta["task"] != bundle.task:
+    there = store.embodiment
+    if there.name != bundle.embodiment.name:
         raise DatasetError(
-            f"{store.directory}: holds task '{store.meta['task']}', the checkpoint is for "
-            f"'{bundle.task}'"
+            f"{store.directory}: holds '{there.name}', the checkpoint is for "
+            f"'{bundle.embodiment.name}'"
         )
     sizes = store.actions.shape[-1], store.proprio.shape[-1]
     expected = bundle.preprocess.action_dim, len(bundle.preprocess.proprio_mean)

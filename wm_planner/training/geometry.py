@@ -37,7 +37,7 @@ def distance_correlation(
         num_frames: frames drawn.
         seed: of the draw.
     """
-    task = get_task(store.meta["task"])
+    task = get_task(store.embodiment.name)
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, store.images.shape[0], num_frames)
     times = rng.integers(0, store.images.shape[1], num_frames)
@@ -71,8 +71,8 @@ def greedy_success(
         state, goal = env.sample_problem(rng)
         aim = encode(env.render_state(goal)[None]).flatten(1)
         for _ in range(task.max_model_steps):
-            shape = (num_candidates, task.action_size)
-            tried = rng.uniform(task.action_low, task.action_high, shape)
+            shape = (num_candidates, task.embodiment.action.size)
+            tried = rng.uniform(task.embodiment.action.low, task.embodiment.action.high, shape)
             ends = [_held(env, state, action) for action in tried]
             seen = encode(np.stack([env.render_state(end) for end in ends])).flatten(1)
             state = ends[int((seen - aim).square().sum(dim=1).argmin())]
@@ -85,6 +85,6 @@ def greedy_success(
 def _held(env: Any, state: np.ndarray, action: np.ndarray) -> np.ndarray:
     """The state after a model step of the same raw action."""
     env.set_state(state)
-    for _ in range(env.task.frame_skip):
+    for _ in range(env.task.embodiment.frame_skip):
         env.advance(action)
     return env.get_state()

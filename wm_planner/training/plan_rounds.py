@@ -90,7 +90,7 @@ class PlanRounds:
 
     def _fits(self, store: TrajectoryStore) -> bool:
         frames, size = store.states.shape[1:]
-        return size == len(self._planner.task.state_names) and frames > self._config.horizon
+        return size == len(self._camera.task.state_names) and frames > self._config.horizon
 
     def _problem(self, number: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self._seed, number, index])
@@ -116,7 +116,7 @@ class PlanRounds:
         model.predictor.train(was_training)
         gap = (imagined.cpu() - latents.visual[:, -1].float()).square().mean()
         pairs = zip(happened["states"][:, -1], goals, strict=True)
-        reached = [planner.task.is_success(state, goal) for state, goal in pairs]
+        reached = [self._camera.task.is_success(state, goal) for state, goal in pairs]
         return latents, {"online_success": float(np.mean(reached)), "online_gap": float(gap)}
 
     def _seen(self, states: np.ndarray) -> Latent:

@@ -24,16 +24,16 @@ class PlanExecution(gymnasium.Env):
 
     def __init__(self, make_env: Callable[[bool], Any], num_steps: int, image_size: int) -> None:
         self._env = make_env(True)
-        task = self._env.task
-        self._frame_skip = task.frame_skip
+        task, body = self._env.task, self._env.task.embodiment
+        self._frame_skip = body.frame_skip
         frames, size = num_steps + 1, image_size
         self.action_space = Dict(
             start=Box(-np.inf, np.inf, (len(task.state_names),), np.float64),
-            actions=Box(-np.inf, np.inf, (num_steps * task.frame_skip, task.action_size)),
+            actions=Box(-np.inf, np.inf, (num_steps * body.frame_skip, body.action.size)),
         )
         self._seen: dict[str, Box] = {
             "images": Box(0, 255, (frames, size, size, 3), np.uint8),
-            "proprio": Box(-np.inf, np.inf, (frames, len(task.proprio_names))),
+            "proprio": Box(-np.inf, np.inf, (frames, len(body.proprio))),
             "states": Box(-np.inf, np.inf, (frames, len(task.state_names)), np.float64),
         }
         self.observation_space = Dict(self._seen)  # type: ignore[arg-type]

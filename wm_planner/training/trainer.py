@@ -20,7 +20,6 @@ from wm_planner.models.bundle import Bundle, build_decoder, build_encoder
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig, WorldModel
-from wm_planner.tasks import get_task
 from wm_planner.training.encoder import EncoderTraining, decoder_settings, encoder_settings
 from wm_planner.training.latents import encode_store
 from wm_planner.training.loop import fit
@@ -86,9 +85,9 @@ def build_fresh(
     Raises:
         DatasetError: an entry of actions or proprioception never changes.
     """
-    task = get_task(store.meta["task"])
+    body = store.embodiment
     try:
-        preprocess = Preprocess(store.images.shape[2], task.frame_skip, **store.stats())
+        preprocess = Preprocess(store.images.shape[2], body.frame_skip, **store.stats())
     except ValueError as error:
         raise DatasetError(f"{store.directory}: cannot be standardised: {error}") from error
     torch.manual_seed(config.seed)
@@ -101,7 +100,7 @@ def build_fresh(
             num_patches=built.num_patches,
             visual_dim=built.dim,
             action_dim=preprocess.action_dim,
-            proprio_dim=len(task.proprio_names),
+            proprio_dim=len(body.proprio),
             predictor=config.predictor,
             encoder=encoder,
             decoder=decoder,
@@ -109,7 +108,7 @@ def build_fresh(
         built,
         build_decoder(decoder, *sizes),
     )
-    return Bundle(model, preprocess, task.name)
+    return Bundle(model, preprocess, body)
 
 
 def load_encoder(model: WorldModel, file: Path | None) -> None:

@@ -1,0 +1,112 @@
+"""A goal on disk: the picture as the planner sees it, and the proprioception at it.
+
+A directory with ``image.png`` and ``goal.json``; a bare picture does, too, without proprioception.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from wm_planner.embodiment import Embodiment
+from wm_planner.errors import ConfigError
+
+IMAGE, FACTS = "image.png", "goal.json"
+SCHEMA = 1
+
+
+def save_goal(
+    directory: Path | str, image: np.ndarray, proprio: np.ndarray, embodiment: Embodiment
+) -> None:
+    """Write a goal.
+
+    Args:
+        directory: must not hold a goal yet.
+        image: (S, C * S, 3) uint8 RGB, the cameras side by side, as the camera nodes send them.
+        proprio: (P,) in the embodiment's units.
+        embodiment: of the robot.
+
+    Raises:
+        ConfigError: the directory holds a goal already, or cannot be written.
+    """
+    import cv2
+
+    directory = Path(directory)
+    if (directory / FACTS).exists():
+        raise ConfigError(f"{directory}: holds a goal already; choose another directory")
+    facts = {
+        "schema": SCHEMA,
+        "proprio": dict(zip(embodiment.proprio, map(float, proprio), strict=True)),
+        "embodiment": embodiment.to_json(),
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        png = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1]
+        (directory / IMAGE).write_bytes(png.tobytes())
+        (directory / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written: {error.strerror}") from error
+
+
+def load_goal(path: Path | str, embodiment: Embodiment) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read a goal.
+
+    Args:
+        path: directory of `save_goal`, or a picture.
+        embodiment: of the robot that shall go there.
+
+    Returns:
+        The picture (S, C * S, 3) uint8 RGB, and the proprioception (P,) float32, or None where it
+        is not known.
+
+    Raises:
+        ConfigError: nothing can be read there, it is of another size, or it is of a robot with
+            other proprioception.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _picture(path, embodiment), None
+    file = path / FACTS
+    try:
+        facts = json.loads(file.read_text())
+        given = {str(name): float(value) for name, value in dict(facts["proprio"]).items()}
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: cannot be read: {error.strerror}; 'wm-planner robot goal' writes a goal"
+        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{file}: is no goal: {type(error).__name__}: {error}") from error
+    missing = [name for name in embodiment.proprio if name not in given]
+    if missing:
+        raise ConfigError(
+            f"{file}: has no '{missing[0]}', which is proprioception of '{embodiment.name}'; take "
+            "the goal again with 'wm-planner robot goal'"
+        )
+    proprio = np.array([given[name] for name in embodiment.proprio], np.float32)
+    if not np.isfinite(proprio).all():
+        raise ConfigError(f"{file}: proprio must be finite, got {proprio.tolist()}")
+    return _picture(path / IMAGE, embodiment), proprio
+
+
+def _picture(file: Path, embodiment: Embodiment) -> np.ndarray:
+    import cv2
+
+    if not file.is_file():
+        raise ConfigError(f"goal {file}: no such file; give a picture or a goal's directory")
+    image = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if _size(file) else None
+    if image is None:
+        raise ConfigError(f"goal {file}: is not a picture that can be read")
+    size, count = embodiment.image_size, len(embodiment.cameras)
+    height, width = image.shape[:2]
+    if (height, width) != (size, count * size):
+        raise ConfigError(
+            f"goal {file} is {width} x {height} pixels, the planner sees {count * size} x {size}: "
+            "take it with 'wm-planner robot goal', which crops and resizes as the camera node does"
+        )
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size

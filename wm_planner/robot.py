@@ -1,0 +1,296 @@
+"""A robot file: the one place of what is known of a robot, as YAML.
+
+It holds the embodiment, and how this one robot is reached: topics, command adapter, limits, home,
+and when a goal counts as reached. A simulated robot is a robot file whose driver is a simulator.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wm_planner.config import from_dict, read_yaml, suggest
+from wm_planner.embodiment import KINDS, ActionSpace, Camera, Embodiment
+from wm_planner.errors import ConfigError
+
+ADAPTERS = ("forward", "joint_trajectory", "twist")
+DESCRIPTION = "robot_description"
+# The field of a trajectory point that carries the action, by the kind of action.
+INTERFACE = {
+    "velocity": "velocity",
+    "effort": "effort",
+    "position": "position",
+    "position_delta": "position",
+}
+
+
+@dataclass(frozen=True)
+class CameraSource:
+    """Where one camera's pictures come from, and what the model sees of them.
+
+    Attributes:
+        topic: of the driver's sensor_msgs/Image or CompressedImage; or, with `source`, unused.
+        source: 'topic', or a device, file or URL that the camera node opens itself.
+        crop: x, y, width, height in pixels of the driver's picture; null: the centre square.
+        size: side of the square picture, pixels.
+        optional: a recording may lack it.
+        rate_hz: capture rate of a device, file or URL, hertz.
+    """
+
+    topic: str = ""
+    source: str = "topic"
+    crop: tuple[int, int, int, int] | None = None
+    size: int = 96
+    optional: bool = False
+    rate_hz: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.source == "topic" and not self.topic:
+            raise ValueError("topic: name the topic of the camera's driver")
+
+
+@dataclass(frozen=True)
+class CommandSink:
+    """How commands reach the robot.
+
+    Attributes:
+        adapter: 'forward' (Float64MultiArray), 'joint_trajectory' or 'twist' (TwistStamped).
+        topic: of the robot's controller.
+        frame_id: frame in which a twist is expressed.
+        integrate: of an action of kind 'velocity': send the positions that the velocities lead to,
+            to a robot that takes positions.
+    """
+
+    topic: str
+    adapter: str = "forward"
+    frame_id: str = ""
+    integrate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.adapter not in ADAPTERS:
+            raise ValueError(f"unknown adapter '{self.adapter}'.{suggest(self.adapter, ADAPTERS)}")
+        if self.adapter == "twist" and not self.frame_id:
+            raise ValueError("adapter 'twist' needs frame_id: the frame of its axes")
+
+
+@dataclass(frozen=True)
+class PositionLimits:
+    """Where joints may be, in the order of `action.names`; radians or metres."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.low) != len(self.high):
+            raise ValueError(f"low has {len(self.low)} entries, high {len(self.high)}")
+        for low, high in zip(self.low, self.high, strict=True):
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"low must be below high, and finite, got {low:g} and {high:g}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a recording holds, and how forgiving its reader is.
+
+    Attributes:
+        commands: topic on which others command the robot while an episode is recorded:
+            Float64MultiArray, JointTrajectory, Twist, TwistStamped or JointState.
+        names: joints of a Float64MultiArray, in its order; empty: the action's.
+        image_tolerance_s: greatest distance of a picture from its model step; null: half of it.
+        joint_gap_s: joint states further apart than this are not interpolated; null: two control
+            periods or 0.1 s, whichever is longer.
+        command_hold_s: how long a robot goes on with its last command. null: until the next one,
+            as a controller without a timeout does.
+    """
+
+    commands: str = ""
+    names: tuple[str, ...] = ()
+    image_tolerance_s: float | None = None
+    joint_gap_s: float | None = None
+    command_hold_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """When a goal counts as reached.
+
+    Attributes:
+        proprio: greatest difference of any entry of the proprioception from the goal's, in its
+            unit; null: not asked.
+        picture: greatest latent distance of the picture from the goal's (mean squared error of
+            the visual tokens); null: as calibrated when the checkpoint was trained.
+        for_s: for how long, seconds.
+    """
+
+    proprio: float | None = None
+    picture: float | None = None
+    for_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A process that stands for the robot: a simulator, or the user's own.
+
+    Attributes:
+        module: Python module with a ``main``; started as ``python -m``.
+        parameters: its ROS parameters.
+        name: node name.
+        package: that installs the executable of the same name, for ros2 launch.
+    """
+
+    module: str
+    name: str = "driver"
+    parameters: dict = field(default_factory=dict)
+    package: str = "wm_planner"
+
+
+@dataclass(frozen=True)
+class RobotFile:
+    """See the module.
+
+    Attributes:
+        name, control_dt_s, frame_skip, action, proprio, proprio_units, angles: see `Embodiment`.
+        cameras: by name, in the order of the model's picture.
+        command: see `CommandSink`.
+        stale_after_s: greatest age of plan and observation, seconds.
+        joint_states: topic of sensor_msgs/JointState.
+        safe_action: sent when a plan must not be followed; null: zeros, or, of positions, hold.
+        position_limits: lists, or 'robot_description' for those of the robot's URDF; null: none.
+        home: joint positions that `explore` starts episodes from, in the order of `action.names`.
+        arrived: see `Arrived`.
+        record: see `Record`.
+        driver: see `Driver`; null: the robot runs already.
+        checkpoint: variant, shipped name or directory.
+        planner: solver.
+        settings: planner settings, 'key=value'.
+        device: torch device.
+        topics: further remappings, from this package's names to the robot's.
+        lerobot: where a LeRobot data set of this robot has what; see `wm-planner dataset build`.
+    """
+
+    name: str
+    control_dt_s: float
+    frame_skip: int
+    action: ActionSpace
+    proprio: tuple[str, ...]
+    cameras: dict
+    command: CommandSink
+    stale_after_s: float
+    proprio_units: tuple[str, ...] = ()
+    angles: tuple[str, ...] = ()
+    joint_states: str = "joint_states"
+    safe_action: tuple[float, ...] | None = None
+    position_limits: PositionLimits | str | None = None
+    home: tuple[float, ...] = ()
+    arrived: Arrived = field(default_factory=Arrived)
+    record: Record = field(default_factory=Record)
+    driver: Driver | None = None
+    checkpoint: str = ""
+    planner: str = "gbp"
+    settings: tuple[str, ...] = ()
+    device: str = "cpu"
+    topics: dict = field(default_factory=dict)
+    lerobot: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.cameras:
+            raise ValueError("cameras: expected at least one, as {front: {topic: ...}}, got none")
+        sources = {}
+        for name, values in self.cameras.items():
+            if not isinstance(values, CameraSource):
+                if not isinstance(values, dict):
+                    raise ValueError(f"cameras: {name}: expected a mapping, got {values!r}")
+                values = from_dict(CameraSource, values, f"cameras: {name}")
+            sources[str(name)] = values
+        object.__setattr__(self, "cameras", sources)
+        _ = self.embodiment  # its own checks
+        size = self.action.size
+        for key, given in (("safe_action", self.safe_action), ("home", self.home or None)):
+            if given is not None and len(given) != size:
+                raise ValueError(f"{key}: needs {size} entries, one per action name, got {given}")
+        limits = self.position_limits
+        if isinstance(limits, str) and limits != DESCRIPTION:
+            raise ValueError(
+                f"position_limits: expected lists low and high, or '{DESCRIPTION}', got '{limits}'"
+            )
+        if isinstance(limits, PositionLimits) and len(limits.low) != size:
+            raise ValueError(f"position_limits: needs {size} entries, one per action name")
+        if self.action.is_twist != (self.command.adapter == "twist"):
+            raise ValueError(
+                f"command.adapter '{self.command.adapter}' does not fit action.names "
+                f"{list(self.action.names)}: twist axes go with the adapter 'twist'"
+            )
+        if self.command.integrate and self.action.kind != "velocity":
+            raise ValueError(
+                f"command.integrate turns velocities into positions; action.kind is "
+                f"'{self.action.kind}'"
+            )
+        if not 1e-3 <= self.stale_after_s <= 60:
+            raise ValueError(f"stale_after_s must be from 0.001 to 60 s, got {self.stale_after_s}")
+
+    @cached_property
+    def embodiment(self) -> Embodiment:
+        """What of this file travels with data and checkpoints."""
+        return Embodiment(
+            name=self.name,
+            control_dt_s=self.control_dt_s,
+            frame_skip=self.frame_skip,
+            action=self.action,
+            proprio=self.proprio,
+            cameras=tuple(
+                Camera(name, source.size, source.crop, source.optional)
+                for name, source in self.cameras.items()
+            ),
+            proprio_units=self.proprio_units,
+            angles=self.angles,
+        )
+
+    @property
+    def sends_positions(self) -> bool:
+        """Whether what goes to the robot are positions, whatever the planner's action is."""
+        return self.action.kind in ("position", "position_delta") or self.command.integrate
+
+    @property
+    def holds(self) -> bool:
+        """Whether the safe command is where the robot is."""
+        return self.sends_positions and self.safe_action is None
+
+
+def observation_topic(embodiment: Embodiment, camera: str) -> str:
+    """Topic on which a camera node publishes what the model sees of a camera."""
+    if len(embodiment.cameras) == 1:
+        return "observation/image"
+    return f"observation/{camera}"
+
+
+def read_robot(path: Path | str) -> RobotFile:
+    """Read a robot file.
+
+    Raises:
+        ConfigError: missing file, unknown or missing key, a value that cannot be used. A key of
+            robot files before there were embodiments is named with what has taken its place.
+    """
+    values = read_yaml(path)
+    for key, now in _FORMER.items():
+        if key in values:
+            raise ConfigError(f"{path}: key '{key}' is of an older version; {now}")
+    action: Any = values.get("action")
+    if isinstance(action, dict) and action.get("kind", "velocity") not in KINDS:
+        kind = str(action["kind"])
+        raise ConfigError(f"{path}: action: kind: unknown kind '{kind}'.{suggest(kind, KINDS)}")
+    return from_dict(RobotFile, values, str(path))
+
+
+_FORMER = {
+    "task": "write name, control_dt_s and frame_skip: the robot needs no task of the simulator",
+    "action_names": "write action: {names: [...], kind: ..., low: [...], high: [...]}",
+    "adapter": "write command: {adapter: ..., topic: ...}",
+    "camera": "write cameras: {front: {topic: ..., crop: [...], size: ...}}",
+    "low": "write action: {low: [...], high: [...]}",
+    "command_interface": "write action: {kind: ...}",
+    "hold": "positions hold by themselves",
+    "goal_image": "give --goal to 'wm-planner robot run'",
+}
