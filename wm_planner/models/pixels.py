@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 FLOOR = 0.2  # of the whole set's deviation, so that a still pixel's noise is not blown up
-LIMIT = 10.0  # standard deviations; what a still pixel shows for the first time is no more than that
+LIMIT = (
+    10.0  # standard deviations; what a still pixel shows for the first time is no more than that
+)
 _LEAST = 1 / 127.5  # one grey level: the deviation of a set of equal pictures
 
 

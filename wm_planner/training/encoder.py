@@ -10,6 +10,9 @@ through three equally distant frames.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +149,7 @@ class EncoderLearner(Learner):
         config: settings.
         machine: device.
         proprio: (N, T + 1, P), for `proprio_weight`.
+        rows: those of the N trajectories that are trained on; None for all.
     """
 
     name = "encoder"
@@ -157,10 +161,12 @@ class EncoderLearner(Learner):
         config: EncoderTraining,
         machine: Machine,
         proprio: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)
         self.images, self.config = images, config
+        self.rows = np.arange(len(images)) if rows is None else rows
         self.schedule = Schedule(config.num_updates, config.learning_rate, config.weight_decay)
         sizes = (images.shape[2], config.num_patches, config.dim)
         self.encoder: Any = build_encoder(encoder_settings(config), *sizes)
@@ -170,25 +176,26 @@ class EncoderLearner(Learner):
         if config.proprio_weight:
             if proprio is None:
                 raise ValueError("proprio_weight needs the proprioception")
-            self._proprio = _standard_columns(proprio)
+            self._proprio = _standard_columns(proprio, self.rows)
             self.readout = nn.Linear(config.num_patches * config.dim, proprio.shape[-1])
             parts["readout"] = self.readout
         self.module = nn.ModuleDict(parts).to(machine.device)
-        sample = images[self.rng.choice(len(images), 64), 0]
+        sample = images[self.rows[self.rng.choice(len(self.rows), 64)], 0]
         self._background = _to_input(np.median(sample, axis=0)[None]).to(machine.device)
         if config.standardise:
-            rows = self.rng.integers(0, len(images), _MEASURED)
+            some = self.rows[self.rng.integers(0, len(self.rows), _MEASURED)]
             times = self.rng.integers(0, images.shape[1], _MEASURED)
-            seen = _to_input(images[rows, times]).to(machine.device)
-            for part in (self.encoder, self.decoder):
-                part.pixels.measure(seen)
+            seen = _to_input(images[some, times]).to(machine.device)
+            for name in ("encoder", "decoder"):
+                parts[name].pixels.measure(seen)
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
         """Images (nB, 3, S, S) of n frames, a few model steps apart, of B places.
 
         Where it is to be read, also their proprioception (nB, P), standardised.
         """
-        rows, times = _places(self.images, self.config, self.rng)
+        places, times = _places((len(self.rows), self.images.shape[1]), self.config, self.rng)
+        rows = self.rows[places]
         images = _to_input(self.images[rows, times])
         if self.readout is None:
             return (images,)
@@ -218,7 +225,11 @@ class EncoderLearner(Learner):
 
 
 def train_encoder(
-    store: TrajectoryStore, config: EncoderTraining, output: Path, machine: Machine | None = None
+    store: TrajectoryStore,
+    config: EncoderTraining,
+    output: Path,
+    machine: Machine | None = None,
+    rows: np.ndarray | None = None,
 ) -> torch.nn.Module:
     """Train on the store's images and write ``encoder.safetensors`` (encoder and decoder).
 
@@ -227,6 +238,7 @@ def train_encoder(
         config: settings.
         output: run directory.
         machine: device, and whether to resume; one CPU by default.
+        rows: the trajectories to train on; None for all.
 
     Raises:
         ConfigError: DINOv2, or several processes: variance and covariance are the whole batch's.
@@ -250,17 +262,37 @@ def train_encoder(
             f"{store.directory}: trajectories have {store.images.shape[1]} frames, max_gap "
             f"{config.max_gap} and curvature_weight {config.curvature_weight} need {needed + 1}"
         )
-    learner = EncoderLearner(store.images, config, machine, np.asarray(store.proprio))
-    fit(learner, {"encoder": to_dict(config), "data": str(store.meta)}, output, machine)
+    learner = EncoderLearner(store.images, config, machine, np.asarray(store.proprio), rows)
+    settings: dict[str, Any] = {"encoder": to_dict(config), "data": str(store.meta)}
+    if rows is not None:
+        settings["rows"] = rows.tolist()
+    with denormals_as_zero(config.standardise):
+        fit(learner, settings, output, machine)
     encoder, decoder = learner.encoder.eval(), learner.decoder
-    _standardise(encoder, decoder, store.images, learner.rng, machine)
+    _standardise(learner, machine)
     # Float16 numbers: a checkpoint exported with 'wm-planner export' encodes as the one that was
     # trained, and what was encoded once need not be again.
     in_float16(encoder, str(output)).float()
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"decoder.{k}": v for k, v in decoder.state_dict().items()}
-    save_file({k: v.contiguous().cpu() for k, v in state.items()}, output / "encoder.safetensors")
+    aside = output / f".encoder.part{os.getpid()}"
+    save_file({k: v.contiguous().cpu() for k, v in state.items()}, aside)
+    aside.replace(output / "encoder.safetensors")
     return encoder
+
+
+@contextmanager
+def denormals_as_zero(wanted: bool = True) -> Iterator[None]:
+    """Numbers below 1e-38 count as zero: sharp heat maps are full of them, and they take a CPU
+    three times as long.
+    """
+    if wanted:
+        torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.set_flush_denormal(False)
 
 
 @torch.no_grad()
@@ -275,22 +307,20 @@ def _to_input(images: np.ndarray) -> Tensor:
     return x / 127.5 - 1.0
 
 
-def _frames(images: np.ndarray, config: EncoderTraining, rng: np.random.Generator) -> Tensor:
-    """(nB, 3, S, S): the frames of `_places`."""
-    return _to_input(images[_places(images, config, rng)])
-
-
-def _standard_columns(values: np.ndarray) -> np.ndarray:
-    """(N, T + 1, P) float32 with zero mean and unit deviation; what never changes is zero."""
-    mean, deviation = values.mean(axis=(0, 1)), values.std(axis=(0, 1))
+def _standard_columns(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(N, T + 1, P) float32, of zero mean and unit deviation in `rows`; what never changes is 0."""
+    mean, deviation = values[rows].mean(axis=(0, 1)), values[rows].std(axis=(0, 1))
     return ((values - mean) / np.where(deviation > 1e-6, deviation, 1)).astype(np.float32)
 
 
 def _places(
-    images: np.ndarray, config: EncoderTraining, rng: np.random.Generator
+    shape: tuple[int, int], config: EncoderTraining, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(nB,) rows and times: frames, then what followed a few model steps later, then as much."""
-    count, frames = images.shape[:2]
+    """(nB,) rows and times: frames, then what followed a few model steps later, then as much.
+
+    `shape` is the number of trajectories and of their frames.
+    """
+    count, frames = shape
     gap = rng.integers(1, config.max_gap + 1, config.batch_pairs)
     row = rng.integers(0, count, config.batch_pairs)
     start = rng.integers(0, frames - (config.num_frames - 1) * gap)
@@ -318,12 +348,11 @@ def _loss_terms(
     return terms
 
 
-def _standardise(
-    encoder: Any, decoder: Any, images: np.ndarray, rng: np.random.Generator, machine: Machine
-) -> None:
-    rows = rng.integers(0, len(images), 2048)
+def _standardise(learner: EncoderLearner, machine: Machine) -> None:
+    encoder, images, rng = learner.encoder, learner.images, learner.rng
+    rows = learner.rows[rng.integers(0, len(learner.rows), 2048)]
     times = rng.integers(0, images.shape[1], 2048)
     z = encode_images(encoder, images[rows, times], machine)
-    for module in (encoder, decoder):
+    for module in (encoder, learner.decoder):
         module.token_mean.copy_(z.mean(dim=0))
         module.token_std.copy_((z - z.mean(dim=0)).std())

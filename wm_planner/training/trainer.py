@@ -21,7 +21,7 @@ from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig, WorldModel
 from wm_planner.training.encoder import EncoderTraining, decoder_settings, encoder_settings
-from wm_planner.training.latents import encode_store
+from wm_planner.training.latents import encode_store, split_rows
 from wm_planner.training.loop import fit
 from wm_planner.training.machine import Machine
 from wm_planner.training.model_learner import ModelLearner, Updates, check_length
@@ -155,6 +155,12 @@ def train_model(
     learner = ModelLearner(bundle.model, data, config, machine)
     settings = {"model": to_dict(config), "data": store.meta}
     run = fit(learner, settings, output, machine)
+    _, held_out = split_rows(len(data), config.held_out, config.seed)
     bundle.model.eval().requires_grad_(False)
-    bundle.info = {**run, "data": store.meta, "held_out": learner.evaluate()}
+    bundle.info = {
+        **run,
+        "data": store.meta,
+        "held_out": learner.evaluate(),
+        "held_out_trajectories": sorted(held_out.tolist()),
+    }
     return bundle
