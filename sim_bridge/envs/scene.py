@@ -34,7 +34,10 @@ class SceneEnv(TaskEnv):
             choose_backend()
         mujoco = load_mujoco()
         self._mujoco = mujoco
-        spec = mujoco.MjSpec.from_string(self._asset())
+        folder = importlib.resources.files("sim_bridge.envs") / "assets"
+        scenes = {f.name: f.read_bytes() for f in folder.iterdir() if f.name.endswith(".xml")}
+        asset = scenes[f"{self.asset or self.task.name}.xml"].decode()
+        spec = mujoco.MjSpec.from_string(asset, include=scenes)
         self._build(spec)
         self.model = spec.compile()
         # A diverged simulation must be seen, not silently begun again.
@@ -87,7 +90,3 @@ class SceneEnv(TaskEnv):
         self._mujoco.mj_resetData(self.model, self.data)
         self._write_state(state)
         self._mujoco.mj_forward(self.model, self.data)
-
-    def _asset(self) -> str:
-        folder = importlib.resources.files("sim_bridge.envs") / "assets"
-        return (folder / f"{self.asset or self.task.name}.xml").read_text()
