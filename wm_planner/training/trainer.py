@@ -26,6 +26,8 @@ from wm_planner.training.loop import fit
 from wm_planner.training.machine import Machine
 from wm_planner.training.model_learner import ModelLearner, Updates, check_length
 
+_STILL = 1e-7  # a standard deviation, relative to the mean above 1: rounding, not motion
+
 
 def _small_predictor() -> PredictorConfig:
     return PredictorConfig(
@@ -62,14 +64,17 @@ def build_untrained(
 
     Raises:
         CheckpointError: the encoder file is missing or of other sizes.
-        DatasetError: an entry of actions or proprioception never changes.
+        DatasetError: an entry of the action never changes.
     """
-    dinov2 = encoder.kind == "dinov2"
-    settings, decoder = encoder_settings(encoder), decoder_settings(encoder)
-    bundle = build_fresh(store, settings, encoder.num_patches, encoder.dim, decoder, config)
-    if not dinov2:
+    bundle = build_fresh(store, *parts_of(encoder), config)
+    if encoder.kind != "dinov2":
         load_encoder(bundle.model, encoder_file)
     return bundle
+
+
+def parts_of(encoder: EncoderTraining) -> tuple[dict[str, Any], int, int, str]:
+    """Encoder settings, tokens, their size and the decoder, as `build_fresh` takes them."""
+    return encoder_settings(encoder), encoder.num_patches, encoder.dim, decoder_settings(encoder)
 
 
 def build_fresh(
@@ -83,11 +88,11 @@ def build_fresh(
     """A bundle with fresh weights, drawn by its seed; sizes as `build_encoder` takes them.
 
     Raises:
-        DatasetError: an entry of actions or proprioception never changes.
+        DatasetError: an entry of the action never changes.
     """
     body = store.embodiment
     try:
-        preprocess = Preprocess(store.images.shape[2], body.frame_skip, **store.stats())
+        preprocess = Preprocess(store.images.shape[2], body.frame_skip, **_usable_stats(store))
     except ValueError as error:
         raise DatasetError(f"{store.directory}: cannot be standardised: {error}") from error
     torch.manual_seed(config.seed)
@@ -109,6 +114,28 @@ def build_fresh(
         build_decoder(decoder, *sizes),
     )
     return Bundle(model, preprocess, body)
+
+
+def _usable_stats(store: TrajectoryStore) -> dict[str, tuple[float, ...]]:
+    """The store's statistics; proprioception that never changes is left in its unit."""
+    stats = store.stats()
+    still = {
+        kind: [
+            deviation <= _STILL * max(1.0, abs(mean))
+            for mean, deviation in zip(stats[f"{kind}_mean"], stats[f"{kind}_std"], strict=True)
+        ]
+        for kind in ("action", "proprio")
+    }
+    names = [n for n, s in zip(store.embodiment.action.names, still["action"], strict=True) if s]
+    if names:
+        raise DatasetError(
+            f"{store.directory}: cannot be standardised: the action of {', '.join(names)} never "
+            "changes, so nothing can be learnt of what it does; record it moving, or leave it out "
+            "of the robot file's action"
+        )
+    pairs = zip(stats["proprio_std"], still["proprio"], strict=True)
+    stats["proprio_std"] = tuple(1.0 if constant else deviation for deviation, constant in pairs)
+    return stats
 
 
 def load_encoder(model: WorldModel, file: Path | None) -> None:
