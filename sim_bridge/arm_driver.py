@@ -64,10 +64,7 @@ class ArmDriverConfig:
     image_height: int = param(240, "height of the camera's picture, pixels", low=16, high=1024)
     joint_rate_hz: float = param(50.0, "rate of the joint states, hertz", 0.1, 1 / TICK_S)
     command_timeout_s: float = param(
-        0.0,
-        "a velocity or twist ends so much after it came, seconds; 0: never, as with the forward "
-        "controllers of ros2_control",
-        low=0.0,
+        0.0, "seconds that a velocity or twist lasts; 0: for ever, as with forward controllers", 0.0
     )
     gripper: bool = param(True, "a gripper's joint is on the same topic, in messages of its own")
 
