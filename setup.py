@@ -74,6 +74,7 @@ setup(
             "controller_node = wm_planner.nodes.controller_node:main",
             "finetune_node = wm_planner.nodes.finetune_node:main",
             "bridge_node = sim_bridge.bridge_node:main",
+            "arm_driver = sim_bridge.arm_driver:main",
         ],
         "wm_planner.tasks": [
             "wall = sim_bridge.envs.wall:WALL",
