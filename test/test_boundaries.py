@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "robot": BASE,
     "tasks": BASE,
     "bringup": BASE | {"tasks", "models", "robot"},
-    "data": BASE | {"tasks"},
+    "data": BASE | {"tasks", "robot"},
     "models": BASE | {"tasks"},
     "planning": BASE | {"tasks", "models"},
     "training": BASE | {"tasks", "data", "models", "planning"},
