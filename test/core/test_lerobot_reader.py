@@ -378,7 +378,10 @@ def rows(name, **columns):
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
 DAMAGES = {
     "info missing text": (truncate("meta/info.json"), "info.json: not valid JSON"),
-    "info no text": (replace("meta/info.json", b"\xff\xfe\x00"), "cannot be read .not UTF-8"),
+    "info no text": (
+        replace("meta/info.json", b"\xff\xfe\x00"),
+        "info.json: cannot be read .'utf-8' codec",
+    ),
     "info a list": (replace("meta/info.json", b"[]"), "expected a mapping, got list"),
     "info deep": (replace("meta/info.json", b"[" * 100_000), "info.json: not valid JSON"),
     "version": (info(codebase_version="v1.6"), "codebase_version is v1.6; v2.0, v2.1 and v3.0"),

@@ -15,6 +15,7 @@ import numpy as np
 from wm_planner.data.dataset import Dataset, finite
 from wm_planner.data.prepare import prepare
 from wm_planner.data.store import TrajectoryStore
+from wm_planner.data.video import reason
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError, DatasetError
 
@@ -22,6 +23,8 @@ FILE = "data.hdf5"  # in a folder
 ENV = "env_args"
 IMAGE_SIZE = 96  # pixels, where nobody says otherwise
 MODEL_STEP_S = 0.5  # about the duration of a model step, where nobody says otherwise
+# What h5py raises for a damaged file; a name that is no text makes a TypeError.
+DAMAGED = (OSError, KeyError, RuntimeError, ValueError, MemoryError, TypeError)
 # Bounds far above any real data set: a file's size says nothing of what it expands to.
 MAX_VALUES, MAX_SIDE, MAX_ROWS = 2**28, 8192, 10_000_000
 
@@ -155,7 +158,8 @@ class Hdf5Dataset(Dataset):
         wanted = int(self.lengths[index]) - (name == "actions")
         if len(values) < wanted:
             raise DatasetError(f"{where}: {len(values)} rows, expected {wanted}; export it again")
-        return np.asarray(values, kind).reshape(len(values), -1)
+        with np.errstate(over="ignore"):  # what is too large becomes inf, and is found by `finite`
+            return np.asarray(values, kind).reshape(len(values), -1)
 
     def _length(self, demo: Any, index: int) -> int:
         """Frames of a demonstration: as many as there are pictures, and actions between them."""
@@ -239,11 +243,11 @@ class Hdf5Dataset(Dataset):
         try:
             with h5py.File(self._file, "r") as file:
                 yield file
-        except (OSError, KeyError, RuntimeError, ValueError, MemoryError) as error:
+        except DAMAGED as error:
             if not self._file.is_file():
                 raise DatasetError(f"{self._file}: no such file") from error
             raise DatasetError(
-                f"{self._file}: not a readable HDF5 file ({error}); copy the file again"
+                f"{self._file}: not a readable HDF5 file ({reason(error)}); copy the file again"
             ) from error
 
 

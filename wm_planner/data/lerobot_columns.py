@@ -59,7 +59,8 @@ class Columns:
         chosen = values[:, self.order]
         if (self.scale != 1).any():
             chosen = chosen.astype(np.float64) * self.scale
-        return chosen.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes inf, and is found by `finite`
+            return chosen.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import json
 import math
 import string
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wm_planner.data.video import advice
+from wm_planner.data.video import advice, one_line, reason
 from wm_planner.errors import DatasetError
 
 INFO = "meta/info.json"
@@ -243,7 +244,7 @@ class Meta:
                 there = parquet.schema_arrow.names
             needed = {"episode_index", "length", "tasks", "data/chunk_index", "data/file_index"}
             columns = [name for name in there if name in needed or name.startswith(tuple(places))]
-            for row in read_table(file, columns).to_pylist():
+            for row in read_rows(file, columns):
                 yield self._episode_v3(row, str(file))
 
     def _episode_v3(self, row: dict[str, Any], file: str) -> EpisodeEntry:
@@ -319,23 +320,30 @@ def inside(root: Path, name: str, where: str) -> Path:
     return root / path
 
 
-def open_parquet(file: Path) -> pq.ParquetFile:
-    """An opened and bounded parquet file.
+@contextmanager
+def open_parquet(file: Path) -> Iterator[pq.ParquetFile]:
+    """An opened and bounded parquet file; what the library finds wrong with it is raised as ours.
 
     Raises:
         DatasetError: missing, damaged, or absurdly large.
     """
+    with readable(file), pq.ParquetFile(file) as parquet:
+        if parquet.metadata.num_rows > MAX_ROWS:
+            raise DatasetError(
+                f"{file}: {parquet.metadata.num_rows} rows, at most {MAX_ROWS} are read; split it"
+            )
+        yield parquet
+
+
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Errors of pyarrow in the block become one that names the file."""
     try:
-        parquet = pq.ParquetFile(file)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DatasetError(f"{file}: not a readable parquet file ({error}); {advice(file)}") from (
-            error
-        )
-    if parquet.metadata.num_rows > MAX_ROWS:
+        yield
+    except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
         raise DatasetError(
-            f"{file}: {parquet.metadata.num_rows} rows, at most {MAX_ROWS} are read; split it"
-        )
-    return parquet
+            f"{file}: not a readable parquet file ({reason(error)}); {advice(file)}"
+        ) from error
 
 
 def read_table(file: Path, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
@@ -349,33 +357,44 @@ def read_table(file: Path, columns: Sequence[str], groups: Sequence[int] | None 
         if missing:
             raise DatasetError(
                 f"{file}: no column '{missing[0]}'; it has "
-                f"{', '.join(parquet.schema_arrow.names)}. info.json and the data must be of one "
-                "data set"
+                f"{one_line(', '.join(parquet.schema_arrow.names))}. info.json and the data must be "
+                "of one data set"
             )
         groups = range(parquet.metadata.num_row_groups) if groups is None else groups
-        sizes: dict[str, tuple[int, int]] = {}
-        for group in groups:
-            described = parquet.metadata.row_group(group)
-            for index in range(described.num_columns):
-                column = described.column(index)
-                values, size = sizes.get(column.path_in_schema, (0, 0))
-                sizes[column.path_in_schema] = (
-                    values + column.num_values,
-                    size + column.total_uncompressed_size,
-                )
-        for path, (values, size) in sizes.items():
-            wanted = any(path == name or path.startswith(f"{name}.") for name in columns)
-            if wanted and (values > MAX_VALUES or size > MAX_BYTES):
+        _check_sizes(file, parquet, columns, groups)
+        return parquet.read_row_groups(list(groups), columns=list(columns))
+
+
+def _check_sizes(
+    file: Path, parquet: pq.ParquetFile, columns: Sequence[str], groups: Sequence[int]
+) -> None:
+    paths = [parquet.schema.column(index).path for index in range(len(parquet.schema))]
+    wanted = {
+        index: path
+        for index, path in enumerate(paths)
+        if any(path == name or path.startswith(f"{name}.") for name in columns)
+    }
+    sizes = dict.fromkeys(wanted.values(), (0, 0))
+    for group in groups:
+        # Asking a damaged column for its size ends the process inside of pyarrow. Reading a row of
+        # it finds the damage too, and raises an error.
+        next(parquet.iter_batches(1, row_groups=[group], columns=list(columns)), None)
+        for index, path in wanted.items():
+            column = parquet.metadata.row_group(group).column(index)
+            values, size = sizes[path]
+            sizes[path] = values + column.num_values, size + column.total_uncompressed_size
+            if sizes[path][0] > MAX_VALUES or sizes[path][1] > MAX_BYTES:
                 raise DatasetError(
-                    f"{file}: column '{path}' holds {values} values in {size} bytes; at most "
-                    f"{MAX_VALUES} and {MAX_BYTES} are read. Split the file"
+                    f"{file}: column '{path}' holds {sizes[path][0]} values in {sizes[path][1]} "
+                    f"bytes; at most {MAX_VALUES} and {MAX_BYTES} are read. Split the file"
                 )
-        try:
-            return parquet.read_row_groups(list(groups), columns=list(columns))
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise DatasetError(
-                f"{file}: not a readable parquet file ({error}); {advice(file)}"
-            ) from error
+
+
+def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """As `read_table`: a mapping for each row."""
+    table = read_table(file, columns)
+    with readable(file):
+        return table.to_pylist()
 
 
 def column_values(table: pa.Table, name: str, size: int, where: str) -> np.ndarray:
@@ -421,7 +440,7 @@ def read_json(file: Path) -> Any:
     try:
         return json.loads(_text(file))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise DatasetError(f"{file}: not valid JSON ({error}); {advice(file)}") from error
+        raise DatasetError(f"{file}: not valid JSON ({reason(error)}); {advice(file)}") from error
 
 
 def _read_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -433,7 +452,7 @@ def _read_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             values = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
             raise DatasetError(
-                f"{file}: line {number} is not valid JSON ({error}); {advice(file)}"
+                f"{file}: line {number} is not valid JSON ({reason(error)}); {advice(file)}"
             ) from error
         if not isinstance(values, dict):
             raise DatasetError(f"{file}: line {number}: expected a mapping, got {line[:60]}")
@@ -446,8 +465,7 @@ def _text(file: Path) -> str:
             raise DatasetError(f"{file}: larger than {MAX_TEXT} bytes; it is no file of LeRobot")
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise DatasetError(f"{file}: cannot be read ({reason}); {advice(file)}") from error
+        raise DatasetError(f"{file}: cannot be read ({reason(error)}); {advice(file)}") from error
 
 
 def _ranges(stats: Any, feature: Feature) -> list[np.ndarray]:

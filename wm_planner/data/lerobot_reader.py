@@ -33,10 +33,12 @@ from wm_planner.data.lerobot_meta import (
     column_values,
     inside,
     open_parquet,
+    read_rows,
     read_table,
+    readable,
 )
 from wm_planner.data.prepare import prepare
-from wm_planner.data.video import MAX_PIXELS, Video, advice
+from wm_planner.data.video import MAX_PIXELS, Video, advice, reason
 from wm_planner.errors import DatasetError, ImageSourceError
 from wm_planner.robot import RobotFile
 
@@ -303,7 +305,8 @@ class _Pictures:
                 known = self._columns[key] = entry.file, groups, column
             # Only some groups of rows were read, so the rows have other numbers in `column`.
             read = np.concatenate([np.arange(ends[g] - counts[g], ends[g]) for g in groups])
-            cells = [known[2][int(number)].as_py() for number in np.searchsorted(read, places)]
+            with readable(entry.file):
+                cells = known[2].take(pa.array(np.searchsorted(read, places))).to_pylist()
         for row, cell in zip(rows, cells, strict=True):
             where = f"{entry.file}: episode {entry.number}, frame {row}, feature '{key}'"
             content = cell.get("bytes") if isinstance(cell, dict) else cell
@@ -341,12 +344,12 @@ class _LastFrames:
         self._file = meta.root / OWN_ROWS
         self._size = len(reading.embodiment.proprio)
         keys = [view.feature.key for view in reading.views if view.feature is not None]
-        table = read_table(self._file, ["episode_index", "proprio", "states", *keys])
-        rows = table.to_pylist()
+        names = ["episode_index", "proprio", "states", *keys]
+        rows = read_rows(self._file, names)
         self._by_number = {row["episode_index"]: row for row in rows}
         for entry in meta.episodes:
             row = self._by_number.get(entry.number)
-            good = row is not None and all(row[name] is not None for name in table.column_names)
+            good = row is not None and all(row[name] is not None for name in names)
             if not good or row is None or len(row["proprio"]) != self._size:
                 raise DatasetError(
                     f"{self._file}: nothing usable of episode {entry.number}; export the store "
@@ -399,7 +402,7 @@ def decoded_image(content: bytes, where: str) -> np.ndarray:
             return np.array(image.convert("RGB"))
     except (*DAMAGED, Image.DecompressionBombError) as error:
         raise DatasetError(
-            f"{where}: no readable picture ({error}); record or download it again"
+            f"{where}: no readable picture ({reason(error)}); record or download it again"
         ) from error
 
 
@@ -407,7 +410,7 @@ def _content(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise DatasetError(f"{file}: cannot be read ({error.strerror}); {advice(file)}") from error
+        raise DatasetError(f"{file}: cannot be read ({reason(error)}); {advice(file)}") from error
 
 
 def _repeated(video: Video, numbers: np.ndarray) -> Iterator[np.ndarray]:

@@ -111,18 +111,32 @@ class Video:
             with av.open(os.path.abspath(self.file), format=demuxer) as container:
                 if not container.streams.video:
                     raise DatasetError(f"{self.file}: holds no video stream; copy the file again")
-                size = container.streams.video[0].codec_context
-                if size.width * size.height > MAX_PIXELS:
+                codec = container.streams.video[0].codec_context
+                if codec is None:
                     raise DatasetError(
-                        f"{self.file}: frames of {size.width}x{size.height} pixels are larger than "
-                        f"{MAX_PIXELS} pixels; convert it"
+                        f"{self.file}: a video of a codec that cannot be decoded here; convert it "
+                        "to H.264 or AV1, or copy the file again"
+                    )
+                if codec.width * codec.height > MAX_PIXELS:
+                    raise DatasetError(
+                        f"{self.file}: frames of {codec.width}x{codec.height} pixels are larger "
+                        f"than {MAX_PIXELS} pixels; convert it"
                     )
                 yield container
         except (av.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
             raise DatasetError(
-                f"{self.file}: not a readable video ({reason}); {advice(self.file)}"
+                f"{self.file}: not a readable video ({reason(error)}); {advice(self.file)}"
             ) from error
+
+
+def reason(error: Exception) -> str:
+    """What a library says of a file, on one line."""
+    return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
+def one_line(text: str) -> str:
+    """Text out of a file, for an error message: without line breaks and the like."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def advice(file: Path) -> str:
