@@ -521,7 +521,7 @@ def test_a_missing_picture_is_named(tmp_path):
 def test_absurd_sizes_are_refused_before_they_are_read(tmp_path, monkeypatch):
     made = make(tmp_path / "set", store="png")
     monkeypatch.setattr(lerobot_meta, "MAX_VALUES", 20)
-    with pytest.raises(DatasetError, match="holds 63 values in .* bytes; at most 20 "):
+    with pytest.raises(DatasetError, match=r"holds \d+ values in .* bytes; at most 20 "):
         open_dataset(made.root).proprio(0)
     monkeypatch.setattr(lerobot_meta, "MAX_ROWS", 20)
     with pytest.raises(DatasetError, match="file-000.parquet: 21 rows, at most 20 are read"):

@@ -357,8 +357,8 @@ def read_table(file: Path, columns: Sequence[str], groups: Sequence[int] | None 
         if missing:
             raise DatasetError(
                 f"{file}: no column '{missing[0]}'; it has "
-                f"{one_line(', '.join(parquet.schema_arrow.names))}. info.json and the data must be "
-                "of one data set"
+                f"{one_line(', '.join(parquet.schema_arrow.names))}. info.json and the data must "
+                "be of one data set"
             )
         groups = range(parquet.metadata.num_row_groups) if groups is None else groups
         _check_sizes(file, parquet, columns, groups)
