@@ -78,6 +78,8 @@ setup(
             "pusht = sim_bridge.envs.pusht:PUSHT",
             "gym_point_maze = sim_bridge.envs.gym_point_maze:GYM_POINT_MAZE",
             "gym_pusht = sim_bridge.envs.gym_pusht:GYM_PUSHT",
+            "arm_reach = sim_bridge.envs.arm:ARM_REACH",
+            "arm_push = sim_bridge.envs.arm_push:ARM_PUSH",
         ],
     },
 )

@@ -17,6 +17,7 @@ from wm_planner.planning import Planner, PlannerConfig, planner_config
 from wm_planner.planning.gradient import descend, make_optimizer
 from wm_planner.planning.objective import frame_weights
 from wm_planner.planning.problem import Problem
+from wm_planner.tasks import get_task
 from wm_planner.types import Goal, Observation
 
 SHIPPED = ("wall", "point_maze", "pusht")
@@ -37,7 +38,7 @@ def full_size(num_hist: int = 3, num_patches: int = 196, device: str = "cpu") ->
     )
     statistics = (0.0, 0.0), (0.2, 0.2), (256.0, 256.0, 0.0, 0.0), (100.0,) * 4
     model = build_model(config).to(device)
-    return Bundle(model, Preprocess(side, 5, *statistics), "pusht")
+    return Bundle(model, Preprocess(side, 5, *statistics), get_task("pusht").embodiment)
 
 
 def shipped(task: str, device: str = "cpu") -> Bundle:

@@ -10,3 +10,5 @@ gymnasium.register("wm_planner/PointMaze-v0", "sim_bridge.envs.point_maze:PointM
 gymnasium.register("wm_planner/PushT-v0", "sim_bridge.envs.pusht:PushTEnv")
 gymnasium.register("wm_planner/GymPointMaze-v0", "sim_bridge.envs.gym_point_maze:GymPointMazeEnv")
 gymnasium.register("wm_planner/GymPushT-v0", "sim_bridge.envs.gym_pusht:GymPushTEnv")
+gymnasium.register("wm_planner/ArmReach-v0", "sim_bridge.envs.arm:ArmReachEnv")
+gymnasium.register("wm_planner/ArmPush-v0", "sim_bridge.envs.arm_push:ArmPushEnv")

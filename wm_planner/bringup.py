@@ -272,7 +272,7 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
         "high": list(action.high),
         "max_rate": list(action.max_rate) or [0.0] * action.size,
         "safe_action": list(robot.safe_action or [0.0] * action.size),
-        "hold": robot.holds,
+        "hold": robot.holds and INTERFACE[action.kind] == "position",
         "control_dt_s": robot.control_dt_s,
         "stale_after_s": robot.stale_after_s,
         "adapter": robot.command.adapter,

@@ -108,8 +108,8 @@ class Camera:
     optional: bool = False
 
     def __post_init__(self) -> None:
-        if not 16 <= self.size <= 2048:
-            raise ValueError(f"size must be from 16 to 2048 pixels, got {self.size}")
+        if not 1 <= self.size <= 2048:
+            raise ValueError(f"size must be from 1 to 2048 pixels, got {self.size}")
         if not self.name.isidentifier():
             raise ValueError(f"a camera's name is one word, got '{self.name}'")
         if self.crop is not None:

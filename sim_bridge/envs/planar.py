@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from sim_bridge.envs.base import TaskEnv
-from sim_bridge.rendering import choose_backend, load_mujoco, open_renderer
+from sim_bridge.envs.scene import SceneEnv
 from wm_planner.errors import TaskError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 OBSTACLE_RGBA = (0.55, 0.2, 0.75, 1.0)  # a colour that nothing else has
 
 
-class PlanarEnv(TaskEnv):
+class PlanarEnv(SceneEnv):
     """A scene of this package's assets; for the arguments see `TaskEnv`.
 
     Layout key of all: ``obstacle``, a number; a round body stands at the place drawn from it. It
@@ -30,46 +23,25 @@ class PlanarEnv(TaskEnv):
 
     obstacle_radius: float  # both in the scene's unit of length
     obstacle_gap: float
+    camera = "top"
 
     def __init__(self, image_size: int = 64, render: bool = True, layout: dict | None = None):
         super().__init__(image_size, render, layout)
-        if render:
-            choose_backend()
-        mujoco = load_mujoco()
-        self._mujoco = mujoco
-        spec = mujoco.MjSpec.from_string(self._asset())
-        self._apply_layout(spec)
-        if "obstacle" in self.layout:
-            self._add_obstacle(spec, self.layout["obstacle"])
-        self.model = spec.compile()
-        # A diverged simulation must be seen, not silently begun again.
-        self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-        self.data = mujoco.MjData(self.model)
-        self._renderer = open_renderer(self.model, image_size) if render else None
         self._substeps = round(self.task.embodiment.control_dt_s / self.model.opt.timestep)
-
-    @abstractmethod
-    def _write_state(self, state: np.ndarray) -> None:
-        """Put the scene into `state`; memory of earlier steps is cleared already."""
 
     @abstractmethod
     def _drive(self, action: np.ndarray) -> None:
         """Set controls for one control period."""
 
-    def _apply_layout(self, spec: Any) -> None:
-        """Change the scene as `layout` says, but for the obstacle."""
+    def _run(self, action: np.ndarray) -> None:
+        self._drive(action)
+        self._mujoco.mj_step(self.model, self.data, self._substeps)
+        self._mujoco.mj_forward(self.model, self.data)
 
-    @contextmanager
-    def aside(self) -> Iterator[Self]:
-        """This world itself, put back into its present state when it ends."""
-        kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
-        present = np.empty(self._mujoco.mj_stateSize(self.model, kind))
-        self._mujoco.mj_getState(self.model, self.data, present, kind)
-        try:
-            yield self
-        finally:
-            self._mujoco.mj_setState(self.model, self.data, present, kind)
-            self._mujoco.mj_forward(self.model, self.data)
+    def _build(self, spec: Any) -> None:
+        super()._build(spec)
+        if "obstacle" in self.layout:
+            self._add_obstacle(spec, self.layout["obstacle"])
 
     def is_free(self, state: np.ndarray) -> bool:
         """Whether nothing that moves touches a wall or the obstacle; asked of changed layouts."""
@@ -86,7 +58,7 @@ class PlanarEnv(TaskEnv):
         """
         with self.aside():
             self.set_state(state)
-            camera = self.model.camera("top")
+            camera = self.model.camera(self.camera)
             offsets = self.data.xpos[1:, :2] - camera.pos[:2]  # body 0 is the world
             return bool(np.abs(offsets).max() <= camera.fovy[0] / 2) and not self._is_inside()
 
@@ -97,38 +69,6 @@ class PlanarEnv(TaskEnv):
         solid = self.model.geom_bodyid[contact.geom] == 0
         moving = np.where(solid[:, 0], contact.geom[:, 1], contact.geom[:, 0])
         return bool((solid.any(axis=1) & (-contact.dist >= half[moving])).any())
-
-    def contacts(self) -> list[tuple[str, str]]:
-        """Names of the bodies that touch, pair by pair; walls and obstacle are the 'world'."""
-        bodies = self.model.geom_bodyid[self.data.contact.geom]
-        return [(self.model.body(a).name, self.model.body(b).name) for a, b in bodies]
-
-    def render(self) -> np.ndarray:
-        """The present picture, (S, S, 3) uint8."""
-        if self._renderer is None:
-            return np.zeros((self.image_size, self.image_size, 3), np.uint8)
-        self._renderer.update_scene(self.data, camera="top")
-        return self._renderer.render().copy()
-
-    def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
-
-    def _put(self, state: np.ndarray) -> None:
-        self._mujoco.mj_resetData(self.model, self.data)
-        self._write_state(state)
-        self._mujoco.mj_forward(self.model, self.data)
-
-    def _run(self, action: np.ndarray) -> None:
-        self._drive(action)
-        self._mujoco.mj_step(self.model, self.data, self._substeps)
-        self._mujoco.mj_forward(self.model, self.data)
-
-    def _asset(self) -> str:
-        folder = importlib.resources.files("sim_bridge.envs") / "assets"
-        return (folder / f"{self.task.name}.xml").read_text()
 
     def _add_obstacle(self, spec: Any, number: int) -> None:
         kinds, rng = self._mujoco.mjtGeom, np.random.default_rng(number)

@@ -20,6 +20,7 @@ from wm_planner.models.world_model import Latent, WorldModel
 from wm_planner.planning import Planner, PlannerConfig, planner_config
 from wm_planner.planning.adaptation import Adaptation
 from wm_planner.runtime.goal_planner import GoalPlanner
+from wm_planner.tasks import get_task
 from wm_planner.types import Observation
 
 from .dot_world import DotEnv, DotModel, dot_bundle, goal, observation, picture
@@ -61,7 +62,7 @@ class GainEnv(DotEnv):
 
 def gain_bundle() -> Bundle:
     exact = dot_bundle()
-    return Bundle(GainModel(), exact.preprocess, "wall")
+    return Bundle(GainModel(), exact.preprocess, get_task("wall").embodiment)
 
 
 def adapting(rate: float = 0.05, **settings) -> Planner:
@@ -346,7 +347,7 @@ def test_the_fast_form_takes_the_new_weights() -> None:
     plans = {}
     for execution in ("auto", "plain"):
         model = world_model("own width")
-        bundle = Bundle(model, dot_bundle().preprocess, "wall")
+        bundle = Bundle(model, dot_bundle().preprocess, get_task("wall").embodiment)
         config = PlannerConfig(
             adapt_learning_rate=0.01, execution=execution, num_iterations=5, adapt_layers=0
         )
@@ -369,18 +370,18 @@ def test_the_fast_form_takes_the_new_weights() -> None:
 
 def test_the_robots_planner_asks_for_the_last_model_step_and_warms_up_with_it() -> None:
     settings = ["num_iterations=2", "adapt_learning_rate=0.0005"]
-    planner = GoalPlanner("base", "wall", "gbp", settings)
+    planner = GoalPlanner("wall-base", None, "gbp", settings)
     assert planner.history == 2
     steps = []
     inner = planner._planner.adaptation
     step = inner._step
     inner._step = lambda: steps.append(step())  # type: ignore[method-assign]
-    planner.warm_up(64)
+    planner.warm_up()
     assert len(steps) == 1 and len(inner._buffer) == 0
     given = planner._planner.bundle.model.state_dict()
     for key, weight in inner.model.state_dict().items():
         assert torch.equal(weight, given[key]), key
-    assert GoalPlanner("base", "wall", "gbp", ["num_iterations=2"]).history == 1
+    assert GoalPlanner("wall-base", None, "gbp", ["num_iterations=2"]).history == 1
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_the_command_cuts_several_bags_and_says_what_it_left(tmp_path, caplog):
     assert store.images.shape[:2] == (3, 4) and store.states.shape == (3, 4, 0)
     assert (store.meta["model_steps_used"], store.meta["model_steps_there"]) == (9, 10)
     np.testing.assert_array_equal(store.images[:, 0, 0, 0, 0], [0, 0, 15])
-    assert store.meta["task"] == "wall" and store.meta["frame_skip"] == 5
+    assert store.embodiment.name == "wall" and store.embodiment.frame_skip == 5
     again = open_dataset(tmp_path / "store")
     assert again.states(0) is None and "state_mean" not in again.stats()
     assert main(words) == 2

@@ -16,6 +16,7 @@ from wm_planner.models.checkpoint import load_bundle, publish, save_bundle  # no
 from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import ModelConfig  # noqa: E402
+from wm_planner.tasks import get_task  # noqa: E402
 from wm_planner.types import Observation  # noqa: E402
 
 
@@ -32,7 +33,9 @@ def make_bundle(seed: int = 0) -> Bundle:
         predictor=predictor,
     )
     preprocess = Preprocess(64, 2, (0.0, 0.5), (1.0, 2.0), (1.0, 2.0), (3.0, 4.0))
-    return Bundle(build_model(config), preprocess, "wall", {"horizon": 5}, {"seed": seed})
+    return Bundle(
+        build_model(config), preprocess, get_task("wall").embodiment, {"horizon": 5}, {"seed": seed}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,11 @@ def change_card(directory, **changes):
 
 def test_round_trip(bundle, saved, tmp_path):
     loaded = load_bundle(saved)
-    assert (loaded.task, loaded.planner, loaded.info) == ("wall", {"horizon": 5}, {"seed": 0})
+    assert (loaded.embodiment.name, loaded.planner, loaded.info) == (
+        "wall",
+        {"horizon": 5},
+        {"seed": 0},
+    )
     assert loaded.preprocess == bundle.preprocess
     assert loaded.model.config == bundle.model.config
     images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
@@ -110,7 +117,7 @@ def test_devices_that_are_not_there_are_named(saved, device, message):
 
 
 def test_other_task_is_refused(saved):
-    with pytest.raises(CheckpointError, match="trained for task 'wall', not for 'pusht'"):
+    with pytest.raises(CheckpointError, match="trained for 'wall', not for 'pusht'"):
         load_bundle(saved, task="pusht")
 
 

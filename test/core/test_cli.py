@@ -142,7 +142,8 @@ def test_bad_value_is_one_line_and_exit_2(capsys, tmp_path):
 
 
 def test_info_lists_and_describes(capsys, tmp_path, monkeypatch):
-    card = {"schema": 1, "task": "wall", "model": {"image_size": 64}, "preprocess": {}}
+    card = {"schema": 1, "task": "wall", "model": {"image_size": 64}}
+    card["preprocess"] = {"image_size": 64, "frame_skip": 5}
     card |= {"planner": {"horizon": 5}, "info": {"seed": 3}, "sha256": "0"}
     for name in ("wall-base", "pusht-base"):
         (tmp_path / name).mkdir()
@@ -173,4 +174,4 @@ def test_collect_depends_on_the_seed_and_not_on_the_workers(tmp_path):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert not np.array_equal(one.states, other.states)
     assert one.images.shape == (2, 3, 16, 16, 3) and one.actions.shape == (2, 2, 10)
-    assert one.meta["seed"] == 3 and one.meta["frame_skip"] == 5
+    assert one.meta["seed"] == 3 and one.embodiment.frame_skip == 5

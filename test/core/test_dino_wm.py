@@ -153,7 +153,7 @@ def make_bags(path, **kwargs):
 def test_what_was_written_is_read(made, name):
     path, expected = made(name)
     dataset = open_dataset(path)
-    assert dataset.task == name and dataset.frame_skip == 1
+    assert dataset.name == name and dataset.frame_skip == 1
     assert len(dataset) == COUNT and dataset.lengths.tolist() == expected["lengths"]
     for i, length in enumerate(expected["lengths"]):
         for column in ("actions", "proprio", "states"):
@@ -307,7 +307,7 @@ def test_a_store_is_a_dataset(tmp_path):
 def test_bags_are_a_dataset(tmp_path):
     path = make_bags(tmp_path / "bags")
     dataset = open_dataset(path)
-    assert dataset.task == "wall" and dataset.frame_skip == 5
+    assert dataset.name == "wall" and dataset.frame_skip == 5
     assert dataset.lengths.tolist() == [3, 3] and dataset.states(0) is None
     np.testing.assert_array_equal(dataset.frames(1)[:, 0, 0, 0], [0, 5, 10])
     np.testing.assert_array_equal(dataset.frames(0, range(1, 2))[:, 0, 0, 0], [5])
@@ -609,7 +609,7 @@ def test_dataset_info(tmp_path, name, capsys, monkeypatch):
     assert cli.main(["dataset", "info", str(path), "--contact-sheet", str(sheet)]) == 0
     found = yaml.safe_load(capsys.readouterr().out)
     dataset = open_dataset(path)
-    assert found["layout"] == dataset.layout and found["task"] == dataset.task
+    assert found["layout"] == dataset.layout and found["embodiment"] == dataset.name
     assert found["trajectories"] == len(dataset)
     assert found["frames"] == dataset.lengths.sum()
     assert found["frames_per_trajectory"]["max"] == dataset.lengths.max()
@@ -649,6 +649,6 @@ def test_a_stores_damage_is_named(tmp_path):
     dataset.actions(0)
     with pytest.raises(DatasetError, match="actions.npy: trajectory 1, step 2, column 5: nan"):
         dataset.stats()
-    (tmp_path / "store" / "meta.json").write_text('{"schema": 1, "task": "wall"}')
-    with pytest.raises(DatasetError, match="store/meta.json: no 'frame_skip'"):
+    (tmp_path / "store" / "meta.json").write_text('{"schema": 1, "seed": 1}')
+    with pytest.raises(DatasetError, match="store/meta.json: has neither 'embodiment' nor 'task'"):
         open_dataset(tmp_path / "store")

@@ -49,6 +49,21 @@ def drive(env, start, actions):
     return np.array(states)
 
 
+def actions_of(env, rng, count):
+    """(count, A) random raw actions within their bounds."""
+    low, high = env.action_space.low, env.action_space.high
+    return rng.uniform(low, high, (count, len(low)))
+
+
+STEP = {"point_maze": 0.1, "gym_point_maze": 0.1, "arm_reach": 0.1}  # of a state's first entry
+
+
+def settled(env, state, moved=0.0):
+    """The full state that `state`, its first entry moved, is; the tip of an arm follows."""
+    env.set_state(np.array(state) + moved * np.eye(len(state))[0])
+    return env.get_state()
+
+
 # What all tasks promise ---------------------------------------------------------------------
 
 
@@ -69,7 +84,7 @@ def test_same_seed_same_episode(name):
         env = make(name, image_size=32)
         first, info = env.reset(seed=seed)
         rng = np.random.default_rng(0)
-        rows = [env.step(rng.uniform(-1, 1, 2)) for _ in range(10)]
+        rows = [env.step(action) for action in actions_of(env, rng, 10)]
         env.close()
         images = np.stack([first["image"], *(row[0]["image"] for row in rows)])
         states = np.stack([first["state"], *(row[0]["state"] for row in rows)])
@@ -85,13 +100,13 @@ def test_same_seed_same_episode(name):
 def test_set_state_is_exact_and_without_memory(envs, name):
     env = envs[name]
     rng = np.random.default_rng(1)
-    actions = rng.uniform(-1, 1, (5, 2))
+    actions = actions_of(env, rng, 5)
     for _ in range(5):
         state = env.sample_state(rng)
         alone = drive(env, state, actions)
         env.set_state(state)
         np.testing.assert_allclose(env.get_state(), state, atol=1e-9)
-        drive(env, env.sample_state(rng), rng.uniform(-1, 1, (7, 2)))  # something else between
+        drive(env, env.sample_state(rng), actions_of(env, rng, 7))  # something else between
         np.testing.assert_array_equal(drive(env, state, actions), alone)
 
 
@@ -102,7 +117,7 @@ def test_render_state_leaves_the_present_alone(envs, name):
     state, other = env.sample_state(rng), env.sample_state(rng)
     env.set_state(other)
     expected = env.render()
-    start, actions = env.sample_state(rng), rng.uniform(-1, 1, (6, 2))
+    start, actions = env.sample_state(rng), actions_of(env, rng, 6)
     plain = drive(env, start, actions)
     drive(env, start, actions[:3])
     np.testing.assert_array_equal(env.render_state(other), expected)
@@ -115,16 +130,17 @@ def test_render_state_leaves_the_present_alone(envs, name):
 @pytest.mark.parametrize("name", EVERY)
 def test_reset_takes_the_given_problem(envs, name):
     env = envs[name]
-    start = np.array(RESTING[name])
-    goal = start.copy()
-    goal[0] += 0.1 if name.endswith("point_maze") else 8.0
+    start, goal = (settled(env, RESTING[name], moved) for moved in (0.0, STEP.get(name, 8.0)))
     obs, info = env.reset(options={"state": start, "goal_state": goal})
     np.testing.assert_allclose(obs["state"], start, atol=1e-9)
     np.testing.assert_allclose(info["goal_state"], goal, atol=1e-9)
     np.testing.assert_array_equal(info["goal_image"], env.render_state(goal))
     np.testing.assert_allclose(info["goal_proprio"], env.proprio_of(goal))
-    assert info["distance"] == pytest.approx(goal[0] - start[0])
-    _, reward, terminated, truncated, info = env.step(np.zeros(2))
+    expected = env.task.distance(start, goal)
+    assert info["distance"] == pytest.approx(expected) and expected > 0
+    if not name.startswith("arm"):
+        assert expected == pytest.approx(goal[0] - start[0])
+    _, reward, terminated, truncated, info = env.step(np.zeros_like(env.action_space.low))
     assert (reward, terminated, truncated) == (-info["distance"], info["is_success"], False)
 
 
@@ -133,7 +149,7 @@ def test_success_ends_the_episode(envs, name):
     start = np.array(RESTING[name])
     _, info = envs[name].reset(options={"state": start, "goal_state": start})
     assert info["is_success"] and info["distance"] == 0
-    assert envs[name].step(np.zeros(2))[2] is True
+    assert envs[name].step(np.zeros_like(envs[name].action_space.low))[2] is True
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -152,8 +168,10 @@ def test_problems_are_valid_and_vary(envs, name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_actions_are_clipped_to_their_bounds(envs, name):
-    one = drive(envs[name], RESTING[name], [[1.0, -1.0]] * 3)
-    np.testing.assert_array_equal(drive(envs[name], RESTING[name], [[9.0, -7.0]] * 3), one)
+    space = envs[name].action_space
+    bounds = np.where(np.arange(space.shape[0]) % 2 == 0, space.high, space.low)
+    one = drive(envs[name], RESTING[name], [bounds] * 3)
+    np.testing.assert_array_equal(drive(envs[name], RESTING[name], [9.0 * bounds] * 3), one)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -322,11 +340,11 @@ def test_wrong_states_and_actions_are_refused(envs, name, wrong):
         "nan": lambda n: np.full(n, np.nan),
         "matrix": lambda n: np.zeros((1, n)),
     }[wrong]
-    size = len(env.task.state_names)
+    size, width = len(env.task.state_names), env.action_space.shape[0]
     with pytest.raises(TaskError, match=f"state of task '{name}' needs {size} finite entries"):
         env.set_state(values(size))
-    with pytest.raises(TaskError, match=f"action of task '{name}' needs 2 finite entries"):
-        env.step(values(2))
+    with pytest.raises(TaskError, match=f"action of task '{name}' needs {width} finite entries"):
+        env.step(values(width))
 
 
 @pytest.mark.parametrize(

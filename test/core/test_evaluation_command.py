@@ -64,7 +64,7 @@ def test_command_writes_every_key_and_file(world, tmp_path, capsys) -> None:
     row = "| wall | base | gbp | mpc | 3/3 | 43.9 % to 100 % |"
     assert row in (output / "result.md").read_text()
     assert "success           3/3" in capsys.readouterr().out
-    assert {name for name, _ in world} == {"sim_bridge:wm_planner/Wall-v0"}
+    assert {name for name, _ in world} == {"wm_planner/Wall-v0"}
     assert world[0][1]["render"] and all(options["image_size"] == 4 for _, options in world)
 
 

@@ -171,7 +171,7 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
         (dict(checkpoints={}), "checkpoints: at least one task is needed"),
         (
             dict(checkpoints={"wall": ["pusht-base"]}),
-            "was trained for task 'pusht', not for 'wall'",
+            "was trained for 'pusht', not for 'wall'",
         ),
         (dict(shifts={"x": {"maze": "open"}}), "shifts: none of x fits the layout of wall"),
         (dict(planners={"gpb": {}}), "planners: gpb: unknown solver. Did you mean 'gbp'?"),

@@ -203,7 +203,7 @@ def test_goals_from_data_are_futures_that_are_not_reached_yet(data) -> None:
 @pytest.mark.parametrize(
     ("task", "horizon", "message"),
     [
-        ("pusht", 4, "holds task 'wall', not 'pusht'"),
+        ("pusht", 4, "holds 'wall', not task 'pusht'"),
         ("wall", 6, "needs 7 frames, the longest trajectory has 6"),
         ("wall", 1, "start solved"),
     ],

@@ -17,6 +17,7 @@ from wm_planner.models.init_network import InitNetwork
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
+from wm_planner.tasks import get_task
 from wm_planner.training.recipe import Recipe
 
 RECIPES = Path(__file__).parents[2] / "config" / "train"
@@ -30,7 +31,9 @@ def trained() -> Bundle:
     preprocess = Preprocess(32, 5, (0.0, 0.0), (0.5, 0.5), (32.0, 32.0), (12.0, 12.0))
     network = InitNetwork.for_model(config, 5)
     planner, info = {"num_iterations": 3}, {"minutes": 2.0}
-    return Bundle(build_model(config), preprocess, "wall", planner, info, network)
+    return Bundle(
+        build_model(config), preprocess, get_task("wall").embodiment, planner, info, network
+    )
 
 
 def export(source: Path, *more: str) -> int:
@@ -69,7 +72,7 @@ def test_the_planner_of_a_recipe(tmp_path) -> None:
     [
         (1e5, (), "'action_encoder.patch_embed.weight' has values that float16 cannot hold"),
         (float("nan"), (), "has values that float16 cannot hold"),
-        (0.0, ("--recipe", str(RECIPES / "pusht.yaml")), "is for task 'wall'"),
+        (0.0, ("--recipe", str(RECIPES / "pusht.yaml")), "is for 'wall'"),
     ],
 )
 def test_what_cannot_be_exported_is_named(tmp_path, capsys, value, more, message) -> None:

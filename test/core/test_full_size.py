@@ -11,6 +11,7 @@ from wm_planner.models.bundle import Bundle, build_model  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import ModelConfig  # noqa: E402
 from wm_planner.planning import Planner, PlannerConfig  # noqa: E402
+from wm_planner.tasks import get_task  # noqa: E402
 from wm_planner.types import Goal, Observation  # noqa: E402
 
 HORIZON = 2
@@ -29,7 +30,7 @@ def bundle() -> Bundle:
         encoder={"kind": "dinov2"},
     )
     preprocess = Preprocess(224, 5, (0.0, 0.0), (0.2, 0.2), (236.0, 265.0, 0.0, 0.0), (100.0,) * 4)
-    return Bundle(build_model(config), preprocess, "pusht")
+    return Bundle(build_model(config), preprocess, get_task("pusht").embodiment)
 
 
 def test_parts_have_the_published_numbers_of_parameters(bundle) -> None:

@@ -21,6 +21,7 @@ from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import Latent, ModelConfig  # noqa: E402
 from wm_planner.planning import Planner, PlannerConfig  # noqa: E402
+from wm_planner.tasks import get_task  # noqa: E402
 from wm_planner.training.init_network import (  # noqa: E402
     InitTraining,
     _segments,
@@ -86,7 +87,9 @@ def small_bundle(horizon: int = 5) -> Bundle:
     config = ModelConfig(32, 1, 16, 8, 10, 2, predictor=predictor, encoder={"kind": "small"})
     preprocess = Preprocess(32, 5, (0.0, 0.0), (0.5, 0.5), (16.0, 16.0), (5.0, 5.0))
     network = InitNetwork.for_model(config, horizon)
-    return Bundle(build_model(config), preprocess, "wall", init_network=network)
+    return Bundle(
+        build_model(config), preprocess, get_task("wall").embodiment, init_network=network
+    )
 
 
 def random_latent(batch: int, patches: int, dim: int, frames: int = 1) -> Latent:

@@ -12,6 +12,7 @@ from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import Planner, PlannerConfig
 from wm_planner.planning.objective import goal_cost
+from wm_planner.tasks import get_task
 
 from .reference_fixture import load_reference
 
@@ -70,7 +71,7 @@ def test_ten_planning_steps(task: str, rollout: str, optimizer: str) -> None:
         (0.0,) * num_proprio,
         (1.0,) * num_proprio,
     )
-    planner = Planner(Bundle(model, plain, task), config)
+    planner = Planner(Bundle(model, plain, get_task(task).embodiment), config)
     result = planner.plan_latents(now, goal, arrays["in/plan_actions"], 0, planner.generator())
     name = f"out/plan_{rollout}_{optimizer}"
     torch.testing.assert_close(result.trace, arrays[f"{name}_losses"], rtol=0, atol=1e-5)

@@ -21,14 +21,14 @@ RECIPES = Path(__file__).parents[2] / "config/train"
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
 def test_recipes_are_understood(file):
     recipe = from_yaml(Recipe, file)
-    assert get_task(recipe.task).frame_skip == 5
+    assert get_task(recipe.task).embodiment.frame_skip == 5
     assert planner_config(recipe.planner).horizon == 5
 
 
 @pytest.mark.parametrize("name", shipped_checkpoints())
 def test_shipped_checkpoints_plan_as_their_recipes_say(name):
     card = read_card(SHIPPED / name / CARD)
-    recipe = from_yaml(Recipe, RECIPES / f"{card['task']}.yaml")
+    recipe = from_yaml(Recipe, RECIPES / f"{card['embodiment']['name']}.yaml")
     assert card["planner"] == recipe.planner
 
 

@@ -112,7 +112,8 @@ def test_command_and_saved_checkpoint(run_dir, convert, tmp_path, capsys):
     assert shown["weights"]["total"]["parameters"] == sum(
         value.numel() for value in bundle.model.state_dict().values()
     )
-    assert shown["action"]["actions_per_model_step"] == 5 and shown["action"]["high"] == [1, 1]
+    assert shown["embodiment"]["frame_skip"] == 5
+    assert shown["embodiment"]["action"]["high"] == [1, 1]
     assert shown["normalisation"]["action_std"] == [0.2019, 0.2002]
     assert shown["model"]["num_hist"] == 3 and shown["planner"] == {}
     assert shown["provenance"]["imported_from"] == "model_latest.pth"
@@ -306,7 +307,7 @@ def test_statistics_of_a_task_without_constants(given, run_dir, convert, tmp_pat
         opened = {}
 
         class Opened:
-            task, stats_rule = "point_maze", "computed"
+            name, stats_rule = "point_maze", "computed"
 
             def __init__(self, path, limit):
                 opened.update(path=path, limit=limit)
@@ -323,5 +324,5 @@ def test_statistics_of_a_task_without_constants(given, run_dir, convert, tmp_pat
     assert preprocess.action_mean == expected and len(preprocess.proprio_std) == 4
     if given == "data set":
         assert opened == {"path": tmp_path, "limit": 7}
-    with pytest.raises(WmPlannerError, match="was trained for task 'point_maze'"):
+    with pytest.raises(WmPlannerError, match="was trained for 'point_maze'"):
         load_bundle(tmp_path / "out", task="pusht")

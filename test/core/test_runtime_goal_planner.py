@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from wm_planner.embodiment import Embodiment
 from wm_planner.planning.config import SOLVERS
 from wm_planner.runtime.goal_planner import GoalPlanner, PlanResult
 from wm_planner.types import Goal, Observation
@@ -14,9 +15,9 @@ BLACK = np.zeros((64, 64, 3), np.uint8)
 GOAL = Goal(BLACK, np.full(2, 40, np.float32))
 
 
-def make(**options) -> GoalPlanner:
-    planner = GoalPlanner("base", "wall", "gbp", ["num_iterations=2"], imagine=False, **options)
-    planner.warm_up(64, timed=True)
+def make(body: Embodiment | None = None) -> GoalPlanner:
+    planner = GoalPlanner("wall-base", body, "gbp", ["num_iterations=2"], imagine=False)
+    planner.warm_up(timed=True)
     return planner
 
 
@@ -46,7 +47,7 @@ def test_rest_is_committed_first_then_the_last_plan_and_after_a_gap_rest() -> No
 def test_a_robot_that_does_not_wait_gets_its_plan_in_time(solver) -> None:
     """One iteration is always made, by every solver, and gives a plan that can be followed."""
     settings = ["num_iterations=5", "max_seconds=1e-9", "num_samples=8", "num_elites=4"]
-    planner = GoalPlanner("base", "wall", solver, settings, imagine=False)
+    planner = GoalPlanner("wall-base", None, solver, settings, imagine=False)
     waiting, ended = (plan(planner, 0, age_s) for age_s in (None, 0.0))
     assert ended.num_evaluations < waiting.num_evaluations
     assert np.isfinite(ended.plan.actions).all() and np.isfinite(ended.plan.cost)
@@ -55,9 +56,3 @@ def test_a_robot_that_does_not_wait_gets_its_plan_in_time(solver) -> None:
 def test_when_nothing_is_left_to_plan_it_is_said() -> None:
     result = plan(make(), 0, 60.0)
     assert result.num_committed >= 25 and np.abs(result.plan.actions).max() < 1e-6
-
-
-def test_zero_is_no_rest_for_a_robot_that_takes_positions() -> None:
-    planner = make(rests_at_zero=False)
-    assert plan(planner, 0, 0.35).num_committed == 0
-    assert plan(planner, 1, 0.35).num_committed >= 4

@@ -23,6 +23,7 @@ from wm_planner.models.bundle import Bundle, build_model  # noqa: E402
 from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import ModelConfig  # noqa: E402
+from wm_planner.tasks import get_task  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ def small(num_hist: int = 3, num_patches: int = 4, device: str = "cpu") -> Bundl
         encoder={"kind": "dinov2", "variant": (12, 1, 2)},
     )
     preprocess = Preprocess(side, 5, (0.0,) * 2, (0.2,) * 2, (0.0,) * 4, (1.0,) * 4)
-    return Bundle(build_model(config), preprocess, "pusht")
+    return Bundle(build_model(config), preprocess, get_task("pusht").embodiment)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def test_round_trip(store, tmp_path):
     for index in range(2):
         for name, values in trajectory(index).items():
             np.testing.assert_array_equal(getattr(opened, name)[index], values)
-    assert opened.meta == {"schema": 1, **META}
+    assert opened.meta == {"schema": 2, **META}
     assert {name: getattr(opened, name).dtype for name in ARRAYS} == ARRAYS
     assert [p.name for p in tmp_path.iterdir()] == ["data"], "nothing is left beside it"
 
@@ -94,7 +94,7 @@ def object_array(file):
     [
         ("meta.json", lambda f: f.unlink(), "no meta.json"),
         ("meta.json", lambda f: f.write_text("{"), "not valid JSON"),
-        ("meta.json", lambda f: f.write_text(json.dumps({"schema": 9})), "schema 9, expected 1"),
+        ("meta.json", lambda f: f.write_text(json.dumps({"schema": 9})), "schema 9, expected 2"),
         ("images.npy", lambda f: f.unlink(), "images.npy: cannot be read"),
         ("states.npy", truncate, "states.npy: cannot be read"),
         ("actions.npy", object_array, "actions.npy: cannot be read"),

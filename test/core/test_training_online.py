@@ -15,6 +15,7 @@ from wm_planner.cli import finetune as command  # noqa: E402
 from wm_planner.cli.main import main  # noqa: E402
 from wm_planner.errors import ConfigError, DatasetError  # noqa: E402
 from wm_planner.models.checkpoint import load_bundle  # noqa: E402
+from wm_planner.tasks import get_task  # noqa: E402
 from wm_planner.training.distributed import Group  # noqa: E402
 from wm_planner.training.finetune import Corrections, Finetuning, finetune  # noqa: E402
 from wm_planner.training.latents import LatentTrajectories  # noqa: E402
@@ -277,8 +278,8 @@ def test_data_of_another_task_and_a_missing_environment_are_refused(world, tmp_p
     config = Finetuning(num_updates=1, rollout_steps=3)
     with pytest.raises(ConfigError, match="either an environment or recorded"):
         finetune(store, bundle, "online", config, tmp_path / "a", {}, corrections=Corrections())
-    bundle.task = "pusht"
-    with pytest.raises(DatasetError, match="holds task 'wall', the checkpoint is for 'pusht'"):
+    bundle.embodiment = get_task("pusht").embodiment
+    with pytest.raises(DatasetError, match="holds 'wall', the checkpoint is for 'pusht'"):
         finetune(store, bundle, "base", config, tmp_path / "b", {})
 
 

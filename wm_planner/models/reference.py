@@ -28,8 +28,8 @@ from wm_planner.tasks import Task, get_task, resized, task_names
 _NEEDED = ("predictor", "action_encoder", "proprio_encoder")
 _USED = (*_NEEDED, "encoder", "decoder")
 _MASK = re.compile(r"transformer\.layers\.\d+\.0\.bias")
-# Weight of the proprioception error in the published planning objective, by task.
-_ALPHA = {"point_maze": 0.0}
+# Of the published planning objective what differs from the usual, by task.
+_PLANNER = {"point_maze": {"objective_alpha": 0.0}}
 _CODEBOOK = re.compile(r"quantize_b\..*")
 
 
@@ -149,7 +149,7 @@ def import_released(
         "saved_in_training_mode": parts["predictor"].settings.get("training") is True,
     }
     body = resized(task.embodiment, sizes.image_size)
-    planner = {"objective_alpha": _ALPHA.get(task.name, 1.0)}
+    planner = dict(_PLANNER.get(task.name, {}))
     return Bundle(model, preprocess, body, planner, info), report
 
 
