@@ -23,13 +23,13 @@ MAY_IMPORT = {
     "robot": BASE,
     "tasks": BASE,
     "bringup": BASE | {"tasks", "models", "robot"},
-    "data": BASE | {"tasks"},
+    "data": BASE | {"tasks", "robot"},
     "models": BASE | {"tasks"},
     "planning": BASE | {"tasks", "models"},
     "training": BASE | {"tasks", "data", "models", "planning"},
     "evaluation": BASE | {"tasks", "data", "models", "planning"},
     "runtime": BASE | {"tasks", "data", "models", "planning"},
-    "ros": BASE | {"tasks"},
+    "ros": BASE | {"tasks", "data"},
     "nodes": BASE | {"robot", "tasks", "data", "models", "planning", "runtime", "ros"},
     "cli": BASE
     | {"tasks", "bringup", "data", "models", "planning", "training", "evaluation", "runtime"}

@@ -51,7 +51,12 @@ class CartEnv(SceneEnv):
 
     def expert(self, rng: np.random.Generator) -> Policy:
         """Stretches of random velocity."""
-        return hold(rng, 3, 12, lambda state: lambda now, v=rng.uniform(-1, 1, 1): v)
+
+        def draw(state: np.ndarray) -> Policy:
+            velocity = rng.uniform(-1, 1, 1)
+            return lambda now: velocity
+
+        return hold(rng, 3, 12, draw)
 
     def _write_state(self, state: np.ndarray) -> None:
         self.data.qpos[:] = state
