@@ -1,4 +1,4 @@
-"""`wm-planner robot check|goal`: a robot by its file, from the first look to the first goal."""
+"""`wm-planner robot ...`: a robot by its file, from the first look to the way to a goal."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from wm_planner.cli.preflight import check_ros
 
 ACTIONS = {
     "check": "listen to a robot, and say what its file finds and what it misses",
+    "record": "record what the robot does while others drive it; needs no checkpoint",
     "goal": "take picture and joints of now as a goal",
 }
 
@@ -25,6 +26,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parsers["check"].add_argument(
         "--seconds", type=float, default=5.0, help="how long to listen (default 5)"
     )
+    parsers["record"].add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="directory that receives the bags"
+    )
+    parsers["record"].add_argument(
+        "--episodes", type=int, help="record so many of --seconds each, then end"
+    )
+    parsers["record"].add_argument("--seconds", type=float, help="length of each episode")
     parsers["goal"].add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="directory to write"
     )

@@ -17,7 +17,6 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from std_srvs.srv import Trigger
 
 from wm_planner.bringup import NodeSpec, remappings
 from wm_planner.cli.preflight import child_environment
@@ -70,6 +69,7 @@ class Session:
         self.environment = robot_environment(robot, os.environ)
         self._specs, self._given = list(specs), logs
         self._robot = robot
+        self._clients: dict[str, Any] = {}
 
     @property
     def where(self) -> str:
@@ -176,18 +176,17 @@ class Session:
         Raises:
             WmPlannerError: it did not come, or did not answer.
         """
-        client = self.node.create_client(kind, service)
-        try:
-            self.until(client.service_is_ready, f"service {service} did not come", start_s)
-            future = client.call_async(kind.Request() if request is None else request)
-            self.until(future.done, f"service {service} did not answer", ANSWER_S)
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        client = self.client(kind, service)
+        self.until(client.service_is_ready, f"service {service} did not come", start_s)
+        future = client.call_async(kind.Request() if request is None else request)
+        self.until(future.done, f"service {service} did not answer", ANSWER_S)
+        return future.result()
 
-    def trigger(self, service: str) -> Trigger.Response:
-        """Call a service of type Trigger."""
-        return self.call(Trigger, service)
+    def client(self, kind: Any, service: str) -> Any:
+        """The client of a service; made once, because finding each other takes a while."""
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, service)
+        return self._clients[service]
 
     def transition(self, node: str, name: str) -> bool:
         """Change the state of a lifecycle node; False when it refused, as its log says."""
