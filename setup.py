@@ -25,7 +25,7 @@ EXTRAS = {
     "sim": ["mujoco", "gymnasium"],
     "record": ["rosbags", "mcap"],
     "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
-    "train": ["tensorboard", "h5py", "pyarrow"],
+    "train": ["tensorboard", "h5py", "pyarrow", "av", "pillow"],
     # All that gym-pusht needs but itself: it asks for opencv-python, whose files would replace
     # those of opencv-python-headless and need a desktop's libraries. It goes beside this extra:
     # pip install --no-deps gym-pusht
