@@ -89,7 +89,7 @@ class ArmDriver(Node):
         self.episode = -1
         self._goal = arm.get_state()
         self._controller: Controller = ForwardVelocity(np.zeros(len(JOINTS)))
-        self._begin_s, self._ticks = time.monotonic(), 0
+        self._begin_s, self._ticks, self._joints_due = time.monotonic(), 0, 1.0
         self._shown: tuple[int, np.ndarray, np.ndarray] = (0, arm.data.qpos, arm.data.qvel)
         self._publish_outputs()
         self._camera = SceneCamera(
@@ -108,7 +108,6 @@ class ArmDriver(Node):
         self._take_inputs()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(TICK_S, self._on_tick, clock=steady)
-        self.create_timer(1 / self.config.joint_rate_hz, self._publish_joints, clock=steady)
         if self.config.gripper:
             self.create_timer(1 / GRIPPER_HZ, self._publish_gripper, clock=steady)
 
@@ -246,8 +245,13 @@ class ArmDriver(Node):
             now_s = self._begin_s + self._ticks * TICK_S
             self.arm.command(self._controller.joint_velocities(self.arm, now_s))
             self._ticks += 1
-        if due:
-            self._note()
+        if due <= 0:
+            return
+        self._note()
+        period = 1 / (self.config.joint_rate_hz * TICK_S)  # ticks between joint states
+        if self._ticks >= self._joints_due - 1e-6:
+            self._joints_due = max(self._joints_due + period, self._ticks)
+            self._publish_joints()
 
     def _note(self) -> None:
         """The state of now, for joint states and pictures."""
@@ -267,7 +271,8 @@ class ArmDriver(Node):
         self._goal, positions = goal, self.arm.data.qpos.copy()
         self.arm.set_state(start)
         self._controller = ForwardVelocity(np.zeros(len(JOINTS)))
-        self._begin_s, self._ticks = time.monotonic(), 0  # to find a problem takes a while
+        # To find a problem takes a while, which is not to be made up for.
+        self._begin_s, self._ticks, self._joints_due = time.monotonic(), 0, 1.0
         self._note()
         stamp_ns = self._shown[0]
         self._goal_joints.publish(_joint_state(positions, np.zeros(len(JOINTS)), stamp_ns))
