@@ -25,7 +25,8 @@ encoder: {kind: keypoint, num_patches: 1, dim: 16, channels: 8, num_updates: 12,
   standardise: true, sharpness: 5.0, reconstruction_weight: 1.0, foreground_weight: 0.0,
   invariance_weight: 0.03, std_weight: 0.0, covariance_weight: 0.0, proprio_weight: 0.3}
 model: {num_updates: 12, batch_size: 8, held_out: 0.2,
-  predictor: {depth: 1, heads: 2, dim_head: 8, mlp_dim: 32, dropout: 0.1, width: 16, residual: true}}
+  predictor: {depth: 1, heads: 2, dim_head: 8, mlp_dim: 32, dropout: 0.1, width: 16,
+    residual: true}}
 planner: {init: zero, gbp: {num_iterations: 5}}
 """
 # Saves the state of one part after update 7 and dies on the way to update 10, without a word.
