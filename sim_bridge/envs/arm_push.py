@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from sim_bridge.envs.arm import JOINTS, TICK_S, ArmEnv, limit_change
@@ -24,7 +26,7 @@ GOAL_ACTIONS = 25  # raw actions from a problem's start to its goal
 
 # 15 degrees move the ends of the bar, 0.1 m away from its middle, by 2.6 cm: about as far as the
 # place of the T may be off. Both are ten times what repeated pushes differ by between time steps.
-REACHED_M, REACHED_RAD = 0.03, np.deg2rad(15)
+REACHED_M, REACHED_RAD = 0.03, math.radians(15)
 
 
 def block_distance(state: np.ndarray, goal: np.ndarray) -> float:
@@ -84,7 +86,7 @@ class ArmPushEnv(ArmEnv):
 
     def joint_velocities(self, action: np.ndarray) -> np.ndarray:
         """Damped least squares; the error of height and orientation is fed back."""
-        tip = self.data.site_xpos[self._tip][:2]
+        tip = self.tip_of(self.joints)[:2]  # MuJoCo's own is that of one step before
         target = np.clip(tip + TICK_S * action, TIP_LOW, TIP_HIGH)
         wanted = (self.solve(self.joints, target) - self.joints) / TICK_S
         return np.clip(wanted, -MOST_JOINT_SPEED, MOST_JOINT_SPEED)
@@ -163,12 +165,12 @@ class ArmPushEnv(ArmEnv):
         return height
 
     def _draw_state(self, rng: np.random.Generator) -> np.ndarray:
-        """Tip and T anywhere, not touching; half of the tips are near the T."""
+        """Tip and T anywhere, not touching; three quarters of the tips are near the T."""
         with self.aside():
             while True:
                 block = np.array([*rng.uniform(BLOCK_LOW, BLOCK_HIGH), rng.uniform(0, 2 * np.pi)])
                 tip = rng.uniform(TIP_LOW, TIP_HIGH)
-                if rng.random() < 0.5:
+                if rng.random() < 0.75:
                     around = rng.uniform(0, 2 * np.pi)
                     reach = rng.uniform(0.09, 0.18) * np.array([np.cos(around), np.sin(around)])
                     tip = np.clip(block[:2] + reach, TIP_LOW, TIP_HIGH)
@@ -210,17 +212,17 @@ class ArmPushEnv(ArmEnv):
             return lambda now: policy(now) + rng.normal(0.0, jitter, 2)
 
         def draw(state: np.ndarray) -> Policy:
-            speed = rng.uniform(0.4, 1.0)
+            speed = rng.uniform(0.5, 1.0)
             offset = rng.normal(0.0, 0.03, 2)
             if rng.random() < share_aimed:
                 place = _place_ahead(state, rng.uniform(BLOCK_LOW, BLOCK_HIGH, (4, 2)))
                 return noisy(lambda now: speed * _towards(now, place, offset))
-            if rng.random() < 0.6:
+            if rng.random() < 0.75:
                 return noisy(lambda now: speed * _unit(now[BLOCK][:2] + offset - now[TIP]))
             velocity = rng.normal(0.0, 0.5, 2)
             return noisy(lambda now: velocity)
 
-        return hold(rng, 8, 25, draw)
+        return hold(rng, 10, 30, draw)
 
 
 def _place_ahead(now: np.ndarray, places: np.ndarray) -> np.ndarray:
