@@ -26,7 +26,12 @@ from wm_planner.training.encoder import (  # noqa: E402
 )
 from wm_planner.training.machine import Machine  # noqa: E402
 from wm_planner.training.recipe import ANY, Recipe, check_task  # noqa: E402
-from wm_planner.training.trainer import ModelTraining, build_untrained  # noqa: E402
+from wm_planner.training.trainer import (  # noqa: E402
+    ModelTraining,
+    build_fresh,
+    build_untrained,
+    parts_of,
+)
 
 from .training_world import TINY, dot_trajectory, mute_store  # noqa: E402
 
@@ -179,11 +184,10 @@ def test_action_that_never_changes_is_named_and_such_proprioception_is_kept(reci
         return write_store(tmp_path / name, len(rows), rows, meta)
 
     config = ModelTraining(predictor=TINY)
-    dino = EncoderTraining(dim=8, channels=8, depth=1)
-    from wm_planner.training.trainer import build_fresh, parts_of
-
-    bundle = build_fresh(made("still", proprio=1), *parts_of(dino), config)
+    encoder = EncoderTraining(dim=8, channels=8, depth=1)
+    still = made("still", proprio=1)
+    bundle = build_fresh(still, *parts_of(still, encoder), config)
     assert bundle.preprocess.proprio_std[1] == 1.0 and bundle.preprocess.proprio_std[0] > 1.0
-    still = made("idle", actions=1)
-    with pytest.raises(DatasetError, match=f"{still.embodiment.action.names[1]} never changes"):
-        build_fresh(still, *parts_of(dino), config)
+    idle = made("idle", actions=1)
+    with pytest.raises(DatasetError, match=f"{idle.embodiment.action.names[1]} never changes"):
+        build_fresh(idle, *parts_of(idle, encoder), config)
