@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -244,3 +245,129 @@ future = client.call_async(Trigger.Request())
 rclpy.spin_until_future_complete(node, future, timeout_sec=10)
 sys.exit(not future.result().success)
 """
+
+
+# On the way to a goal -------------------------------------------------------------------------
+
+HARDWARE = ("driver: {module: stand_in_arm, name: stand_in_arm}\n", "")
+QUICK = ("driver:", 'settings: ["num_iterations=2", "warm_iterations=1"]\ndriver:')
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> str:
+    """A random model of the stand-in arm: it plans, if not well."""
+    torch = pytest.importorskip("torch")
+    from wm_planner.models.bundle import Bundle, build_model
+    from wm_planner.models.checkpoint import save_bundle
+    from wm_planner.models.predictor import PredictorConfig
+    from wm_planner.models.preprocess import Preprocess
+    from wm_planner.models.world_model import ModelConfig
+
+    torch.manual_seed(0)
+    body = read_robot(FILE).embodiment
+    predictor = PredictorConfig(depth=1, heads=2, dim_head=8, mlp_dim=32, dropout=0.0, width=16)
+    model = build_model(ModelConfig(64, 1, 16, 8, 30, 6, predictor=predictor, decoder="small"))
+    statistics = ((0.0,) * 6, (0.5,) * 6, (0.0,) * 6, (1.0,) * 6)
+    bundle = Bundle(model, Preprocess(64, 5, *statistics), body, {"num_iterations": 3})
+    bundle.info["arrived"] = {"picture": 1e6}
+    return str(save_bundle(bundle, tmp_path_factory.mktemp("models") / "random"))
+
+
+@pytest.fixture(scope="module")
+def goal(tmp_path_factory) -> Path:
+    """The arm at home, as a goal."""
+    from wm_planner.data.goal_file import save_goal
+
+    robot_file = read_robot(FILE)
+    path = tmp_path_factory.mktemp("goals") / "home"
+    grey = np.full((64, 64, 3), 120, np.uint8)
+    save_goal(path, grey, np.array(robot_file.home), robot_file.embodiment)
+    return path
+
+
+def test_a_dry_run_plans_and_sends_nothing(checkpoint, goal, tmp_path):
+    file = changed(tmp_path, quick=QUICK, rate=("max_rate: [4.0, 4.0", "max_rate: [0.01, 4.0"))
+    result = robot(
+        "run", file, "--checkpoint", checkpoint, "--goal", goal, "--dry-run", "--time-limit", 1.5
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "cost" in result.stdout and "picture" in result.stdout and "replan" in result.stdout
+    assert "proprio   0.000" in result.stdout  # it stands at the goal, and stays there
+    assert "dry run, nothing was sent" in result.stdout
+    assert "faster than max_rate" in result.stdout
+
+
+def test_run_says_arrived_records_films_and_leaves_the_robot_at_rest(checkpoint, goal, tmp_path):
+    file = changed(tmp_path, quick=QUICK, near=("proprio: 0.15", "proprio: 5.0"))
+    result = robot(
+        "run", file, "--checkpoint", checkpoint, "--goal", goal, "--yes",
+        "--record", tmp_path / "way", "--film", tmp_path / "film.mp4",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "arrived means proprio within 5 and picture within 1e+06 for 0.5 s" in result.stdout
+    assert "\narrived: " in result.stdout
+    assert (tmp_path / "film.mp4").stat().st_size > 1000
+    assert outcomes(tmp_path / "way") == {"episode_0000": "success"}
+    messages = list(read_messages(tmp_path / "way" / "episode_0000"))
+    about = json.loads(messages[0].decode().data)
+    assert about["checkpoint"]["name"] == checkpoint and len(about["checkpoint"]["sha256"]) == 64
+    assert about["planner"]["settings"] == ["num_iterations=2", "warm_iterations=1"]
+    topics = {message.topic for message in messages}
+    assert {"/goal/image", "/goal/joint_states", "/plan", "/command_sent"} <= topics
+    sent = [m.decode().points[0].velocities for m in messages if m.topic == "/command_sent"]
+    assert any(np.any(velocities) for velocities in sent)  # it moved
+
+
+def test_run_gives_up_when_the_time_is_over(arm, checkpoint, goal, tmp_path):
+    file = changed(tmp_path, driver=HARDWARE, far=("proprio: 0.15", "proprio: 0.00001"))
+    result = robot(
+        "run", file, "--checkpoint", checkpoint, "--goal", goal, "--yes", "--time-limit", 1
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "\ntime limit: " in result.stdout
+
+
+def test_run_ends_with_ctrl_c_and_leaves_nobody_behind(checkpoint, goal, tmp_path):
+    file = changed(tmp_path, quick=QUICK, far=("proprio: 0.15", "proprio: 0.00001"))
+    command = [sys.executable, "-m", "wm_planner.cli.main", "robot", "run", str(file)]
+    process = subprocess.Popen(
+        [*command, "--checkpoint", checkpoint, "--goal", str(goal), "--yes"],
+        env={**ENVIRONMENT, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while "arrived means" not in process.stdout.readline():
+        pass
+    assert "replan" in process.stdout.readline()  # it is on its way
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=15) == 130
+    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout
+    assert left == ""
+    assert not list(tmp_path.glob("wm-planner-robot-*"))
+
+
+def test_run_asks_a_person(checkpoint, goal, tmp_path):
+    arguments = ["run", FILE, "--checkpoint", checkpoint, "--goal", goal]
+    refused = robot(*arguments, stdin=subprocess.DEVNULL)
+    assert refused.returncode == 2 and "give --yes" in refused.stderr
+    ours, theirs = pty.openpty()
+    os.write(ours, b"no\n")
+    result = robot(*arguments, stdin=theirs)
+    assert result.returncode == 1 and "type yes: nothing was moved" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--checkpoint", "nowhere"], "unknown checkpoint 'nowhere'"),
+        (["--time-limit", "-1"], "--time-limit must be positive"),
+        (["--dry-run", "--record", "bags"], "nothing to record"),
+        (["--checkpoint", "wall-base"], "which is not this robot"),
+        ([], "names no checkpoint"),
+    ],
+)
+def test_what_run_cannot_use_is_one_line_and_exit_code_2(arguments, text, goal):
+    if "--checkpoint" not in arguments and arguments:
+        arguments = [*arguments, "--checkpoint", "wall-base"]
+    result = robot("run", FILE, "--goal", goal, "--yes", *arguments)
+    assert result.returncode == 2
+    assert text in result.stderr and len(result.stderr.strip().splitlines()) == 1

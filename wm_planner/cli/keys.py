@@ -1,11 +1,15 @@
-"""Single keys from a terminal, without waiting for them."""
+"""What a person types, without waiting for it."""
 
 from __future__ import annotations
 
+import os
 import select
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+
+from wm_planner.errors import ConfigError
 
 
 class Keys:
@@ -46,7 +50,31 @@ class Keys:
         """The next key, '' when none was pressed; 'q' when the terminal has gone."""
         if not self.present or not select.select([sys.stdin], [], [], 0)[0]:
             return ""
-        import os
-
         data = os.read(sys.stdin.fileno(), 1)  # sys.stdin would buffer what comes after it
         return data.decode(errors="replace") if data else "q"
+
+
+def asked_for_yes(question: str, meanwhile: Callable[[], object]) -> bool:
+    """Ask a person; whether the answer was 'yes'.
+
+    Args:
+        question: what to ask.
+        meanwhile: called over and over until the answer is there.
+    """
+    print(question, end=" ", flush=True)
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        meanwhile()
+    return sys.stdin.readline().strip().lower() == "yes"
+
+
+def check_person(yes: bool) -> None:
+    """Before anything is started: somebody must be able to say that the robot may move.
+
+    Raises:
+        ConfigError: nobody is there, and --yes was not given.
+    """
+    if not yes and (sys.stdin is None or not sys.stdin.isatty()):
+        raise ConfigError(
+            "this moves the robot, and there is no terminal on which a person could agree: run it "
+            "on a terminal, or give --yes"
+        )

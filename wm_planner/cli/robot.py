@@ -12,6 +12,7 @@ ACTIONS = {
     "check": "listen to a robot, and say what its file finds and what it misses",
     "record": "record what the robot does while others drive it; needs no checkpoint",
     "goal": "take picture and joints of now as a goal",
+    "run": "drive to a goal picture, until the robot has arrived",
 }
 
 
@@ -36,7 +37,32 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parsers["goal"].add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="directory to write"
     )
+    _add_run(parsers["run"])
     parser.set_defaults(run=run)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", help="directory of 'train', or shipped name; default: the robot file's"
+    )
+    parser.add_argument(
+        "--goal", required=True, metavar="DIR", help="directory of 'robot goal', or a picture"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="plan, send nothing, say what limits would cut"
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="DIR", help="write a bag of the way into this directory"
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="give up after so long (default 60; of a dry run 10)",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before the robot moves")
+    parser.add_argument("--seed", type=int, default=0, help="of the planner (default 0)")
+    parser.add_argument("--film", type=Path, metavar="FILE.mp4", help="write a film of the way")
 
 
 def run(args: argparse.Namespace) -> int:

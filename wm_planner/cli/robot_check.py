@@ -11,7 +11,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from wm_planner.bringup import driver_of
@@ -36,6 +36,7 @@ from wm_planner.cli.robot_report import (
     wrong,
 )
 from wm_planner.cli.robot_session import NAME, Session
+from wm_planner.cli.robot_view import PICTURES
 from wm_planner.errors import ConfigError, ImageSourceError
 from wm_planner.robot import DESCRIPTION, CameraSource, RobotFile, read_robot
 from wm_planner.ros.command_topics import command_type, type_on_graph
@@ -44,10 +45,6 @@ from wm_planner.runtime.image_source import open_source
 
 DISCOVER_S, DRIVER_S = 3.0, 20.0  # until topics are there: of a robot that runs, of one we start
 JOINTS = {"sensor_msgs/msg/JointState": JointState}
-PICTURES = {
-    "sensor_msgs/msg/Image": Image,
-    "sensor_msgs/msg/CompressedImage": CompressedImage,
-}
 
 
 def run(args: argparse.Namespace) -> int:

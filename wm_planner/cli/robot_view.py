@@ -7,13 +7,17 @@ from functools import partial
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from wm_planner.errors import ConfigError
 from wm_planner.robot import RobotFile, observation_topic
 from wm_planner.ros.conversions import image_array, proprio_array, to_ns
 from wm_planner.ros.qos import SENSOR
 
+PICTURES: dict[str, type] = {
+    "sensor_msgs/msg/Image": Image,
+    "sensor_msgs/msg/CompressedImage": CompressedImage,
+}
 TOGETHER_S = 0.5  # picture and joints of one goal lie no further apart
 
 
@@ -23,7 +27,8 @@ class View:
     Args:
         node: to listen with.
         robot: whose camera nodes run.
-        on_picture: (stamp, picture) called with each picture of the first camera that is complete.
+        on_picture: (stamp, picture) called when a camera's picture completes the view.
+        on_proprio: (stamp, proprioception) called with each.
 
     Attributes:
         proprio: (P,) float32; None before the first.
@@ -34,10 +39,11 @@ class View:
         node: Node,
         robot: RobotFile,
         on_picture: Callable[[int, np.ndarray], None] | None = None,
+        on_proprio: Callable[[int, np.ndarray], None] | None = None,
     ) -> None:
         self._robot, self._body = robot, robot.embodiment
         self._needed = [camera.name for camera in self._body.cameras if not camera.optional]
-        self._on_picture = on_picture
+        self._on_picture, self._on_proprio = on_picture, on_proprio
         self.proprio: np.ndarray | None = None
         self._proprio_ns = 0
         self._problem = ""
@@ -60,6 +66,8 @@ class View:
             self._problem = str(error)
             return
         self._proprio_ns = to_ns(message.header.stamp)
+        if self._on_proprio is not None:
+            self._on_proprio(self._proprio_ns, self.proprio)
 
     def _unseen(self) -> list[str]:
         return [name for name in self._needed if name not in self._images]
