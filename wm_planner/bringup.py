@@ -74,7 +74,8 @@ class RunOptions:
     """How a robot is brought up.
 
     Attributes:
-        output: directory that receives the bags.
+        output: directory whose 'bags' receives the bags.
+        bags: directory that receives them instead.
         checkpoint: variant, shipped name or directory; empty: nothing plans.
         record: write bags.
         explore: parameters of the explorer, which then commands in the planner's place; or None.
@@ -87,6 +88,7 @@ class RunOptions:
     """
 
     output: str = "runs/robot"
+    bags: str = ""
     checkpoint: str = ""
     record: bool = True
     explore: dict[str, Any] | None = None
@@ -289,9 +291,22 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
 
 
 def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
-    parameters = {"lockstep": options.lockstep, "output": str(Path(options.output) / "bags")}
-    remappings = _remappings({"command": robot.command.topic}) | _sensed(robot)
-    return _node("finetune_node", parameters, required=False, remappings=remappings)
+    parameters: dict[str, Any] = {
+        "lockstep": options.lockstep,
+        "output": options.bags or str(Path(options.output) / "bags"),
+        "embodiment": json.dumps(robot.embodiment.to_json()),
+    }
+    if options.checkpoint:
+        directory = resolve_checkpoint(options.checkpoint, robot.name)
+        parameters["checkpoint"] = options.checkpoint
+        parameters["checkpoint_sha256"] = read_card(directory / CARD)["sha256"]
+        parameters["planner_settings"] = json.dumps(
+            {"solver": robot.planner, "settings": list(robot.settings), "seed": options.seed}
+        )
+    if not options.control and robot.record.commands:
+        parameters["commands"] = robot.record.commands
+        parameters["commands_names"] = list(robot.record.names) or [""]
+    return _node("finetune_node", parameters, required=False, remappings=_sensed(robot))
 
 
 def _sensed(robot: RobotFile) -> dict[str, str]:
