@@ -52,7 +52,10 @@ setup(
     maintainer_email="maintainers@wm-planner.invalid",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*", "sim_bridge", "sim_bridge.*"]),
-    package_data={"sim_bridge.envs": ["assets/*.xml"], NAME: ["checkpoints/**/*"]},
+    package_data={
+        "sim_bridge.envs": ["assets/*.xml"],
+        NAME: ["checkpoints/**/*", "training/*.yaml"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -173,18 +173,7 @@ def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
     common: dict[str, Any] = {}
     if options.lockstep:
         common = {"lockstep": True, "use_sim_time": True}
-    nodes = []
-    if robot.driver is not None:
-        nodes.append(
-            NodeSpec(
-                robot.driver.name,
-                robot.driver.module,
-                robot.driver.module.rpartition(".")[2],
-                dict(robot.driver.parameters),
-                package=robot.driver.package,
-            )
-        )
-    nodes += _cameras(robot, common)
+    nodes = [*driver_of(robot), *_cameras(robot, common)]
     if options.checkpoint:
         check_checkpoint(body, options.checkpoint)
         nodes.append(_planner(robot, options, common))
@@ -195,6 +184,16 @@ def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
     if options.record:
         nodes.append(_recorder(robot, options))
     return nodes
+
+
+def driver_of(robot: RobotFile) -> list[NodeSpec]:
+    """The process that stands for the robot; none where it runs already."""
+    driver = robot.driver
+    if driver is None:
+        return []
+    executable = driver.module.rpartition(".")[2]
+    parameters = dict(driver.parameters)
+    return [NodeSpec(driver.name, driver.module, executable, parameters, package=driver.package)]
 
 
 def check_checkpoint(body: Embodiment, checkpoint: str) -> None:
@@ -250,7 +249,7 @@ def _planner(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> N
         "imagine": options.imagine,
         "autostart": True,
     }
-    return _node("planner_node", parameters, remappings=_sensed(robot), managed=True)
+    return _node("planner_node", parameters, remappings=remappings(robot), managed=True)
 
 
 def _explorer(robot: RobotFile, options: RunOptions) -> NodeSpec:
@@ -260,7 +259,7 @@ def _explorer(robot: RobotFile, options: RunOptions) -> NodeSpec:
         "seed": options.seed,
         **(options.explore or {}),
     }
-    return _node("explore_node", parameters, remappings=_sensed(robot))
+    return _node("explore_node", parameters, remappings=remappings(robot))
 
 
 def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> NodeSpec:
@@ -285,7 +284,7 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
     return _node(
         "controller_node",
         parameters,
-        remappings=_remappings({"command": robot.command.topic}) | _sensed(robot),
+        remappings=_remappings({"command": robot.command.topic}) | remappings(robot),
         managed=True,
     )
 
@@ -306,10 +305,11 @@ def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
     if not options.control and robot.record.commands:
         parameters["commands"] = robot.record.commands
         parameters["commands_names"] = list(robot.record.names) or [""]
-    return _node("finetune_node", parameters, required=False, remappings=_sensed(robot))
+    return _node("finetune_node", parameters, required=False, remappings=remappings(robot))
 
 
-def _sensed(robot: RobotFile) -> dict[str, str]:
+def remappings(robot: RobotFile) -> dict[str, str]:
+    """From this package's topic names to the robot's, for every node beside its cameras."""
     return _remappings({"joint_states": robot.joint_states}) | robot.topics
 
 

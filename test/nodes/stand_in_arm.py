@@ -150,9 +150,10 @@ class StandInArm(Node):
         self._shutter.timer_period_ns = round((PICTURE_S + jitter_s) * 1e9)
         since_s = (self._now_ns() - self._begin_ns) * 1e-9
         # The first hole comes a quarter of the time after the start, so that short runs have one.
-        if self._hole_every_s and 0 <= (
-            (since_s - self._hole_every_s / 4) % self._hole_every_s
-        ) < self._hole_s:
+        if (
+            self._hole_every_s
+            and 0 <= ((since_s - self._hole_every_s / 4) % self._hole_every_s) < self._hole_s
+        ):
             return
         self._move()
         message = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH)

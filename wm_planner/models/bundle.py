@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,7 +122,8 @@ def build_encoder(settings: dict, image_size: int, num_patches: int, dim: int) -
 def build_decoder(kind: str, image_size: int, num_patches: int, dim: int) -> torch.nn.Module | None:
     """The decoder of that kind: 'none', 'small', 'keypoint' or 'vqvae'.
 
-    'vqvae' has the published sizes; others follow as in 'vqvae:channels=32,num_blocks=1'.
+    'vqvae' has the published sizes; others follow as in 'vqvae:channels=32,num_blocks=1'. In the
+    same way 'keypoint:standardise=1' is that of an encoder with standardised pixels.
 
     Raises:
         ValueError: another kind, or sizes it cannot have.
@@ -132,14 +134,15 @@ def build_decoder(kind: str, image_size: int, num_patches: int, dim: int) -> tor
         from wm_planner.models.small_encoder import SmallDecoder
 
         return SmallDecoder(image_size, num_patches, dim)
-    if kind == "keypoint":
+    name, _, text = kind.partition(":")
+    pairs = (item.split("=") for item in text.split(",") if item)
+    settings: dict[str, Any] = {key: int(value) for key, value in pairs}
+    if name == "keypoint":
         from wm_planner.models.keypoint_encoder import KeypointDecoder
 
-        return KeypointDecoder(image_size, num_patches, dim)
-    name, _, settings = kind.partition(":")
+        return KeypointDecoder(image_size, num_patches, dim, **settings)
     if name == "vqvae":
         from wm_planner.models.decoder import VQVAE
 
-        pairs = (item.split("=") for item in settings.split(",") if item)
-        return VQVAE(image_size, num_patches, dim, **{key: int(value) for key, value in pairs})
+        return VQVAE(image_size, num_patches, dim, **settings)
     raise ValueError(f"unknown decoder kind '{kind}'; choices: none, small, keypoint, vqvae")

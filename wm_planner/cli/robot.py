@@ -1,0 +1,45 @@
+"""`wm-planner robot ...`: a robot by its file, from the first look to the way to a goal."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+from wm_planner.cli.preflight import check_ros
+
+ACTIONS = {
+    "check": "listen to a robot, and say what its file finds and what it misses",
+    "record": "record what the robot does while others drive it; needs no checkpoint",
+    "goal": "take picture and joints of now as a goal",
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("robot", help="check, record, move and run a robot by its file")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    parsers = {}
+    for name, text in ACTIONS.items():
+        parsers[name] = actions.add_parser(name, help=text, description=text)
+        parsers[name].add_argument("file", type=Path, metavar="FILE", help="robot file, YAML")
+    parsers["check"].add_argument(
+        "--seconds", type=float, default=5.0, help="how long to listen (default 5)"
+    )
+    parsers["record"].add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="directory that receives the bags"
+    )
+    parsers["record"].add_argument(
+        "--episodes", type=int, help="record so many of --seconds each, then end"
+    )
+    parsers["record"].add_argument("--seconds", type=float, help="length of each episode")
+    parsers["goal"].add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="directory to write"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen action; each module imports ROS, which --help does without."""
+    check_ros()
+    return importlib.import_module(f"wm_planner.cli.robot_{args.action}").run(args)
