@@ -25,7 +25,7 @@ EXTRAS = {
     "sim": ["mujoco", "gymnasium"],
     "record": ["rosbags", "mcap"],
     "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
-    "train": ["tensorboard", "h5py", "pyarrow"],
+    "train": ["tensorboard", "h5py", "pyarrow", "av", "pillow"],
     # All that gym-pusht needs but itself: it asks for opencv-python, whose files would replace
     # those of opencv-python-headless and need a desktop's libraries. It goes beside this extra:
     # pip install --no-deps gym-pusht
@@ -74,6 +74,7 @@ setup(
             "controller_node = wm_planner.nodes.controller_node:main",
             "finetune_node = wm_planner.nodes.finetune_node:main",
             "bridge_node = sim_bridge.bridge_node:main",
+            "arm_driver = sim_bridge.arm_driver:main",
         ],
         "wm_planner.tasks": [
             "wall = sim_bridge.envs.wall:WALL",

@@ -203,8 +203,8 @@ class ArmPushEnv(ArmEnv):
 
         Args:
             rng: source of randomness.
-            share_aimed: of the stretches, those that push the T towards a place; most others push
-                it wherever that leads.
+            share_aimed: of the stretches, those that push the T towards a place, as all do when it
+                has strayed; most others push it wherever that leads.
             jitter: standard deviation of what is added to every action.
         """
 
@@ -214,7 +214,9 @@ class ArmPushEnv(ArmEnv):
         def draw(state: np.ndarray) -> Policy:
             speed = rng.uniform(0.5, 1.0)
             offset = rng.normal(0.0, 0.03, 2)
-            if rng.random() < share_aimed:
+            block = state[BLOCK][:2]
+            strayed = ((block < BLOCK_LOW) | (block > BLOCK_HIGH)).any()
+            if strayed or rng.random() < share_aimed:
                 place = _place_ahead(state, rng.uniform(BLOCK_LOW, BLOCK_HIGH, (4, 2)))
                 return noisy(lambda now: speed * _towards(now, place, offset))
             if rng.random() < 0.75:

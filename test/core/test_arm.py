@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from sim_bridge.envs.arm import JOINTS, REACH_HALF, REACH_HOME
 from sim_bridge.envs.arm_push import BLOCK, TIP, TIP_HEIGHT, TIP_HIGH, TIP_LOW
 from sim_bridge.envs.shifts import ShiftedEnv
+from wm_planner.robot import read_robot
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
 
@@ -251,6 +255,16 @@ def test_joints_are_named_as_in_the_model(name):
     env = make(name)
     assert [env.model.joint(i).name for i in range(6)] == list(JOINTS)
     assert env.task.embodiment.proprio == tuple(f"{joint}/position" for joint in JOINTS)
+
+
+@pytest.mark.parametrize("name", ["arm_reach", "arm_push"])
+def test_robot_file_is_of_the_tasks_embodiment(name):
+    file = Path(__file__).parents[2] / "config" / "robots" / f"sim_{name}.yaml"
+    robot, body = read_robot(file), get_task(name).embodiment
+    camera = replace(robot.embodiment.cameras[0], crop=None)
+    assert replace(robot.embodiment, cameras=(camera,)) == body
+    if name == "arm_reach":
+        assert robot.home == tuple(REACH_HOME)
 
 
 @pytest.mark.parametrize("name", ["arm_reach", "arm_push"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,12 @@ class EncoderTraining:
         return 3 if self.curvature_weight else 2
 
 
-def encoder_settings(config: EncoderTraining) -> dict:
-    """The encoder entry of a ModelConfig."""
+def encoder_settings(config: EncoderTraining, cameras: int = 1) -> dict:
+    """The encoder entry of a ModelConfig, for pictures of so many cameras."""
+    if cameras > 1:
+        base = encoder_settings(replace(config, standardise=False))
+        multi: dict[str, Any] = {"kind": "multi", "cameras": cameras, "base": base}
+        return multi | ({"standardise": True} if config.standardise else {})
     if config.kind == "dinov2":
         return {"kind": config.kind, "variant": config.variant, "weights": config.weights}
     settings: dict[str, Any] = {"kind": config.kind, "channels": config.channels}
@@ -111,10 +115,12 @@ def encoder_settings(config: EncoderTraining) -> dict:
     return settings
 
 
-def decoder_settings(config: EncoderTraining) -> str:
-    """The decoder entry of a ModelConfig."""
+def decoder_settings(config: EncoderTraining, cameras: int = 1) -> str:
+    """The decoder entry of a ModelConfig, for pictures of so many cameras."""
     if config.kind == "dinov2":
         return "none"
+    if cameras > 1:
+        return f"multi:{cameras}:{decoder_settings(config)}"
     if not config.standardise:
         return config.kind
     return f"{config.kind}:standardise=1,channels={config.channels}"
@@ -145,7 +151,7 @@ class EncoderLearner(Learner):
     """Encoder and decoder, on pairs (or triples, for the curvature) of a store's images.
 
     Args:
-        images: (N, T + 1, S, S, 3) uint8.
+        images: (N, T + 1, S, C * S, 3) uint8 of C cameras.
         config: settings.
         machine: device.
         proprio: (N, T + 1, P), for `proprio_weight`.
@@ -168,16 +174,17 @@ class EncoderLearner(Learner):
         self.images, self.config = images, config
         self.rows = np.arange(len(images)) if rows is None else rows
         self.schedule = Schedule(config.num_updates, config.learning_rate, config.weight_decay)
-        sizes = (images.shape[2], config.num_patches, config.dim)
-        self.encoder: Any = build_encoder(encoder_settings(config), *sizes)
-        self.decoder: Any = build_decoder(decoder_settings(config), *sizes)
+        cameras = images.shape[3] // images.shape[2]
+        sizes = (images.shape[2], cameras * config.num_patches, config.dim)
+        self.encoder: Any = build_encoder(encoder_settings(config, cameras), *sizes)
+        self.decoder: Any = build_decoder(decoder_settings(config, cameras), *sizes)
         parts: dict[str, Any] = {"encoder": self.encoder, "decoder": self.decoder}
         self.readout: nn.Linear | None = None
         if config.proprio_weight:
             if proprio is None:
                 raise ValueError("proprio_weight needs the proprioception")
             self._proprio = _standard_columns(proprio, self.rows)
-            self.readout = nn.Linear(config.num_patches * config.dim, proprio.shape[-1])
+            self.readout = nn.Linear(sizes[1] * config.dim, proprio.shape[-1])
             parts["readout"] = self.readout
         self.module = nn.ModuleDict(parts).to(machine.device)
         sample = images[self.rows[self.rng.choice(len(self.rows), 64)], 0]
@@ -297,7 +304,7 @@ def denormals_as_zero(wanted: bool = True) -> Iterator[None]:
 
 @torch.no_grad()
 def encode_images(encoder: Any, images: np.ndarray, machine: Machine) -> Tensor:
-    """(n, S, S, 3) uint8 -> (n, P, D) tokens, on the CPU, a few images at a time."""
+    """(n, S, C * S, 3) uint8 -> (n, C * P, D) tokens, on the CPU, a few images at a time."""
     parts = np.array_split(images, -(-len(images) // 128))
     return torch.cat([encoder(_to_input(part).to(machine.device)).cpu() for part in parts])
 

@@ -36,7 +36,7 @@ def expected_minutes(store: TrajectoryStore, recipe: Recipe, machine: Machine) -
         DatasetError: an entry of actions or proprioception never changes.
     """
     machine = replace(machine, compile=False)
-    bundle = build_fresh(store, *parts_of(recipe.encoder), recipe.model)
+    bundle = build_fresh(store, *parts_of(store, recipe.encoder), recipe.model)
     bundle.model.to(machine.device)
     seconds = {"encoder": 0.0}
     with denormals_as_zero(recipe.encoder.standardise):

@@ -135,7 +135,7 @@ def check_same(before: dict[str, Any], now: dict[str, Any], directory: Path) -> 
     for key in sorted({*old, *new}):
         if old.get(key) != new.get(key):
             raise ConfigError(
-                f"--resume {directory}: the run there has {key} {old.get(key)}, now it is "
+                f"{directory}: the run there has {key} {old.get(key)}, now it is "
                 f"{new.get(key)}; resume with the same settings, or choose another --output"
             )
 

@@ -66,15 +66,19 @@ def build_untrained(
         CheckpointError: the encoder file is missing or of other sizes.
         DatasetError: an entry of the action never changes.
     """
-    bundle = build_fresh(store, *parts_of(encoder), config)
+    bundle = build_fresh(store, *parts_of(store, encoder), config)
     if encoder.kind != "dinov2":
         load_encoder(bundle.model, encoder_file)
     return bundle
 
 
-def parts_of(encoder: EncoderTraining) -> tuple[dict[str, Any], int, int, str]:
+def parts_of(
+    store: TrajectoryStore, encoder: EncoderTraining
+) -> tuple[dict[str, Any], int, int, str]:
     """Encoder settings, tokens, their size and the decoder, as `build_fresh` takes them."""
-    return encoder_settings(encoder), encoder.num_patches, encoder.dim, decoder_settings(encoder)
+    cameras = len(store.embodiment.cameras)
+    settings, decoder = encoder_settings(encoder, cameras), decoder_settings(encoder, cameras)
+    return settings, cameras * encoder.num_patches, encoder.dim, decoder
 
 
 def build_fresh(
@@ -91,8 +95,17 @@ def build_fresh(
         DatasetError: an entry of the action never changes.
     """
     body = store.embodiment
+    height, width = store.images.shape[2:4]
+    if width != len(body.cameras) * height:
+        raise DatasetError(
+            f"{store.directory}: pictures of {width} x {height} pixels are not those of "
+            f"{len(body.cameras)} cameras side by side; build the store again"
+        )
+    statistics = _usable_stats(store)
     try:
-        preprocess = Preprocess(store.images.shape[2], body.frame_skip, **_usable_stats(store))
+        preprocess = Preprocess(
+            height, body.frame_skip, **statistics, num_cameras=len(body.cameras)
+        )
     except ValueError as error:
         raise DatasetError(f"{store.directory}: cannot be standardised: {error}") from error
     torch.manual_seed(config.seed)
