@@ -250,6 +250,7 @@ def _drive(
     if not args.yes and not asked_for_yes(question, way.session.step):
         print("nothing was moved")
         return 1
+    way.watch.clear_goal()  # the robot must not move before everything watches
     way.arm()
     if recorder is not None:
         recorder.start()

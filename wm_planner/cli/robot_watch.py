@@ -119,7 +119,7 @@ class Watch:
         newest: distances and cost.
         cuts: what limits would change.
         accepted: the planner knows the goal.
-        telling: each replan is reported.
+        telling: the robot is on its way: each replan is reported, and the film runs.
         controller: why its newest command is what it is.
         controller_active: it may move the robot.
     """
@@ -194,7 +194,7 @@ class Watch:
             self._film.note(stamp_ns, distance=self.newest.proprio)
 
     def _on_picture(self, stamp_ns: int, picture: np.ndarray) -> None:
-        if self._film is None or self._goal_ns is None:
+        if self._film is None or not self.telling:
             return
         self._look_for_driver()
         if not self._sharper:
@@ -214,7 +214,7 @@ class Watch:
     def _on_driver_picture(self, source: CameraSource, message: Image | CompressedImage) -> None:
         picture = image_array(message)
         side = min(picture.shape[:2] if source.crop is None else source.crop[2:])
-        if self._film is not None and self._goal_ns is not None:
+        if self._film is not None and self.telling:
             picture = prepare(picture, source.crop, side)
             self._film.add_picture(to_ns(message.header.stamp), picture)
 
