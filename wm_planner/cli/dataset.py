@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 SHEET_ROWS, SHEET_COLUMNS = 6, 6  # trajectories, and frames of each
 EXPORTS = {"hdf5": "data.hdf5", "lerobot": "lerobot"}  # what is written below --output
+DATA_HELP = "a store, bags, a LeRobotDataset (v2.0 to v3.0), HDF5, or a published set's folder"
 MANY = 16  # entries up to which each one's mean and standard deviation is shown
 
 
@@ -29,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("dataset", help="describe a data set, or make one from bags")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     info = actions.add_parser("info", help="counts, shapes, statistics, and a contact sheet")
-    info.add_argument("path", type=Path, help="store, bags, or a published data set's folder")
+    info.add_argument("path", type=Path, help=DATA_HELP)
     info.add_argument(
         "--contact-sheet",
         type=Path,
@@ -39,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     info.set_defaults(action_run=run_info)
     build = actions.add_parser("build", help="training data from recorded bags or any data set")
-    build.add_argument("path", type=Path, help="bags, or a published data set's folder")
+    build.add_argument("path", type=Path, help=DATA_HELP)
     build.add_argument("--output", type=Path, required=True, help="directory to write")
     build.add_argument(
         "--steps", type=int, default=5, help="model steps per trajectory (default 5)"
@@ -90,7 +91,7 @@ def run_build(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     export = None if args.export is None else _exporter(args.export)
-    dataset = open_dataset(args.path)
+    dataset = open_dataset(args.path, image_size=args.image_size)
     frame_skip = args.frame_skip or dataset.embodiment.frame_skip
     bar = functools.partial(tqdm, desc="build", unit="trajectory")
     meta = {"command": command_line()}

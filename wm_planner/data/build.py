@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wm_planner.data.dataset import Dataset, Window, Windows
-from wm_planner.data.prepare import prepare
+from wm_planner.data.prepare import prepare_views
 from wm_planner.data.store import Trajectory, TrajectoryStore, write_store
 from wm_planner.tasks.registry import resized
 
@@ -67,7 +67,8 @@ def _pieces(
         window = windows[number]
         images = window.images
         if image_size is not None:
-            images = np.stack([prepare(image, None, image_size) for image in images])
+            count = len(windows.dataset.embodiment.cameras)
+            images = np.stack([prepare_views(image, count, image_size) for image in images])
         yield {
             "images": images,
             "proprio": window.proprio,
