@@ -280,10 +280,14 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
     }
     if options.lockstep:
         parameters["rows_per_plan"] = robot.frame_skip
+    body = robot.embodiment
+    needed = next(camera for camera in body.cameras if not camera.optional)
+    seen = observation_topic(body, needed.name)  # its age is that of the observation
     return _node(
         "controller_node",
         parameters,
-        remappings=_remappings({"command": robot.command.topic}) | _sensed(robot),
+        remappings=_remappings({"command": robot.command.topic, "observation/image": seen})
+        | _sensed(robot),
         managed=True,
     )
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wm_planner.data.dataset import Dataset
 from wm_planner.errors import DatasetError
+
+if TYPE_CHECKING:
+    from wm_planner.robot import RobotFile
 
 # Any of these files tells a layout; that all its files are there is the reader's business.
 MARKS = {
@@ -14,16 +18,29 @@ MARKS = {
     "wall": ("door_locations.pth", "wall_locations.pth"),
     "point_maze": ("seq_lengths.pth",),
     "deformable": ("000000/obses.pth",),
-    "bags": ("metadata.yaml", "*.mcap", "*/metadata.yaml", "*/*.mcap"),
+    "bags": (
+        *("metadata.yaml", "*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd"),
+        *("*/metadata.yaml", "*/*.mcap", "*/*.db3", "*/*.mcap.zstd", "*/*.db3.zstd"),
+    ),
 }
+DROPPED = "dropped"  # folder of the bags that nobody wants, beside the others
 
 
-def open_dataset(path: Path | str, num_trajectories: int | None = None) -> Dataset:
+def open_dataset(
+    path: Path | str,
+    num_trajectories: int | None = None,
+    robot: RobotFile | None = None,
+    strict: bool = False,
+    frame_skip: int | None = None,
+) -> Dataset:
     """Open a data set of any kind: our stores and bags, and the published layouts.
 
     Args:
         path: its directory.
         num_trajectories: take the first so many of a published set; None takes all.
+        robot: of recordings that do not say of which robot they are.
+        strict: refuse recordings of which something must be left out.
+        frame_skip: raw actions per model step that recordings are read with; None: the robot's.
 
     Raises:
         DatasetError: nothing known lies there, or it is damaged.
@@ -35,7 +52,9 @@ def open_dataset(path: Path | str, num_trajectories: int | None = None) -> Datas
             raise DatasetError(f"{path}: num_trajectories is for the published data sets")
         from wm_planner.data import recorded  # bags need libraries that the others do without
 
-        return recorded.StoreDataset(path) if layout == "store" else recorded.BagDataset(path)
+        if layout == "store":
+            return recorded.StoreDataset(path)
+        return recorded.BagDataset(path, robot, strict, frame_skip)
     from wm_planner.data import dino_wm
 
     published = (dino_wm.PushT, dino_wm.PointMaze, dino_wm.Wall, dino_wm.Deformable)
@@ -49,8 +68,11 @@ def find_layout(path: Path) -> str:
     Raises:
         DatasetError: none fits; says what was looked for, and which folders inside would do.
     """
+    if path.is_file() and path.name.endswith((".mcap", ".db3", ".mcap.zstd", ".db3.zstd")):
+        return "bags"
     if not path.is_dir():
         raise DatasetError(f"{path}: no such directory")
+    _check_not_empty(path)
     layout = _match(path)
     if layout is not None:
         return layout
@@ -61,8 +83,27 @@ def find_layout(path: Path) -> str:
     raise DatasetError(f"{path}: no data set is known by these files. Looked for {looked_for}")
 
 
+def _check_not_empty(path: Path) -> None:
+    """A directory in which nothing was recorded yet, or of which everything was dropped."""
+    inside = {p.name for p in path.iterdir() if not p.name.startswith(".")}
+    if inside - {DROPPED}:
+        return
+    way_out = "'wm-planner robot record FILE --output DIR' records what you drive a robot through"
+    if not inside:
+        raise DatasetError(f"{path}: nothing is recorded here; {way_out}")
+    count = len(list((path / DROPPED).iterdir()))
+    raise DatasetError(
+        f"{path}: all {count} recordings were dropped; move those that you want out of "
+        f"{path / DROPPED}, or record others: {way_out}"
+    )
+
+
 def _match(path: Path) -> str | None:
     for layout, marks in MARKS.items():
-        if any(any(path.glob(mark)) for mark in marks):
+        if any(_has(path, mark) for mark in marks):
             return layout
     return None
+
+
+def _has(path: Path, mark: str) -> bool:
+    return any(found.parent.name != DROPPED or found.parent == path for found in path.glob(mark))
