@@ -25,7 +25,7 @@ EXTRAS = {
     "sim": ["mujoco", "gymnasium"],
     "record": ["rosbags", "mcap"],
     "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
-    "train": ["tensorboard", "h5py", "pyarrow"],
+    "train": ["tensorboard", "h5py", "pyarrow", "av", "pillow"],
     # All that gym-pusht needs but itself: it asks for opencv-python, whose files would replace
     # those of opencv-python-headless and need a desktop's libraries. It goes beside this extra:
     # pip install --no-deps gym-pusht
@@ -52,7 +52,10 @@ setup(
     maintainer_email="maintainers@wm-planner.invalid",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*", "sim_bridge", "sim_bridge.*"]),
-    package_data={"sim_bridge.envs": ["assets/*.xml"], NAME: ["checkpoints/**/*"]},
+    package_data={
+        "sim_bridge.envs": ["assets/*.xml"],
+        NAME: ["checkpoints/**/*", "training/*.yaml"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -71,6 +74,7 @@ setup(
             "controller_node = wm_planner.nodes.controller_node:main",
             "finetune_node = wm_planner.nodes.finetune_node:main",
             "bridge_node = sim_bridge.bridge_node:main",
+            "arm_driver = sim_bridge.arm_driver:main",
         ],
         "wm_planner.tasks": [
             "wall = sim_bridge.envs.wall:WALL",
@@ -79,6 +83,7 @@ setup(
             "gym_point_maze = sim_bridge.envs.gym_point_maze:GYM_POINT_MAZE",
             "gym_pusht = sim_bridge.envs.gym_pusht:GYM_PUSHT",
             "arm_reach = sim_bridge.envs.arm:ARM_REACH",
+            "arm_push = sim_bridge.envs.arm_push:ARM_PUSH",
         ],
     },
 )

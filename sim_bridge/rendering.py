@@ -53,8 +53,8 @@ def _no_renderer(error: Exception) -> RenderError:
     )
 
 
-def open_renderer(model: Any, size: int) -> Any:
-    """Open a square `mujoco.Renderer`.
+def open_renderer(model: Any, height: int, width: int | None = None) -> Any:
+    """Open a `mujoco.Renderer`, square unless `width` is given.
 
     Raises:
         RenderError: the GL library is missing; the message names the packages.
@@ -62,7 +62,7 @@ def open_renderer(model: Any, size: int) -> Any:
     choose_backend()
     mujoco = load_mujoco()
     try:
-        return mujoco.Renderer(model, height=size, width=size)
+        return mujoco.Renderer(model, height=height, width=width or height)
     except Exception as error:
         raise _no_renderer(error) from error
 

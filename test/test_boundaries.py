@@ -36,6 +36,7 @@ MAY_IMPORT = {
     | {"ros", "nodes", "robot"},
     "sim_bridge": BASE | {"tasks"},
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
+    "sim_bridge.arm_driver": BASE | {"tasks", "ros", "sim_bridge"},
 }
 # Room -> libraries that it must not know, wherever in the file the import stands.
 MUST_NOT_KNOW = {
@@ -48,6 +49,7 @@ MUST_NOT_KNOW = {
     "cli": "mujoco",
     "sim_bridge": "torch ros",
     "sim_bridge.bridge_node": "torch",
+    "sim_bridge.arm_driver": "torch",
 }
 LIBRARIES = {
     "torch": {"torch", "transformers", "safetensors"},
@@ -60,7 +62,7 @@ def room_of(module: str) -> str | None:
     """Room of a dotted module name; None for a module of somebody else."""
     package, _, rest = module.partition(".")
     if package == "sim_bridge":
-        return module if module == "sim_bridge.bridge_node" else "sim_bridge"
+        return module if module in MAY_IMPORT else "sim_bridge"
     if package != "wm_planner":
         return None
     room = rest.partition(".")[0]

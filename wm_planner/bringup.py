@@ -74,7 +74,8 @@ class RunOptions:
     """How a robot is brought up.
 
     Attributes:
-        output: directory that receives the bags.
+        output: directory whose 'bags' receives the bags.
+        bags: directory that receives them instead.
         checkpoint: variant, shipped name or directory; empty: nothing plans.
         record: write bags.
         explore: parameters of the explorer, which then commands in the planner's place; or None.
@@ -87,6 +88,7 @@ class RunOptions:
     """
 
     output: str = "runs/robot"
+    bags: str = ""
     checkpoint: str = ""
     record: bool = True
     explore: dict[str, Any] | None = None
@@ -171,18 +173,7 @@ def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
     common: dict[str, Any] = {}
     if options.lockstep:
         common = {"lockstep": True, "use_sim_time": True}
-    nodes = []
-    if robot.driver is not None:
-        nodes.append(
-            NodeSpec(
-                robot.driver.name,
-                robot.driver.module,
-                robot.driver.module.rpartition(".")[2],
-                dict(robot.driver.parameters),
-                package=robot.driver.package,
-            )
-        )
-    nodes += _cameras(robot, common)
+    nodes = [*driver_of(robot), *_cameras(robot, common)]
     if options.checkpoint:
         check_checkpoint(body, options.checkpoint)
         nodes.append(_planner(robot, options, common))
@@ -193,6 +184,16 @@ def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
     if options.record:
         nodes.append(_recorder(robot, options))
     return nodes
+
+
+def driver_of(robot: RobotFile) -> list[NodeSpec]:
+    """The process that stands for the robot; none where it runs already."""
+    driver = robot.driver
+    if driver is None:
+        return []
+    executable = driver.module.rpartition(".")[2]
+    parameters = dict(driver.parameters)
+    return [NodeSpec(driver.name, driver.module, executable, parameters, package=driver.package)]
 
 
 def check_checkpoint(body: Embodiment, checkpoint: str) -> None:
@@ -248,7 +249,7 @@ def _planner(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> N
         "imagine": options.imagine,
         "autostart": True,
     }
-    return _node("planner_node", parameters, remappings=_sensed(robot), managed=True)
+    return _node("planner_node", parameters, remappings=remappings(robot), managed=True)
 
 
 def _explorer(robot: RobotFile, options: RunOptions) -> NodeSpec:
@@ -258,7 +259,7 @@ def _explorer(robot: RobotFile, options: RunOptions) -> NodeSpec:
         "seed": options.seed,
         **(options.explore or {}),
     }
-    return _node("explore_node", parameters, remappings=_sensed(robot))
+    return _node("explore_node", parameters, remappings=remappings(robot))
 
 
 def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> NodeSpec:
@@ -287,18 +288,34 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
         "controller_node",
         parameters,
         remappings=_remappings({"command": robot.command.topic, "observation/image": seen})
-        | _sensed(robot),
+        | remappings(robot),
         managed=True,
     )
 
 
 def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
-    parameters = {"lockstep": options.lockstep, "output": str(Path(options.output) / "bags")}
-    remappings = _remappings({"command": robot.command.topic}) | _sensed(robot)
-    return _node("finetune_node", parameters, required=False, remappings=remappings)
+    parameters: dict[str, Any] = {
+        "lockstep": options.lockstep,
+        "output": options.bags or str(Path(options.output) / "bags"),
+        "embodiment": json.dumps(robot.embodiment.to_json()),
+    }
+    if options.checkpoint:
+        directory = resolve_checkpoint(options.checkpoint, robot.name)
+        parameters["checkpoint"] = options.checkpoint
+        parameters["checkpoint_sha256"] = read_card(directory / CARD)["sha256"]
+        parameters["planner_settings"] = json.dumps(
+            {"solver": robot.planner, "settings": list(robot.settings), "seed": options.seed}
+        )
+    if not options.control and robot.record.commands:
+        parameters["commands"] = robot.record.commands
+        parameters["commands_names"] = list(robot.record.names) or [""]
+        if robot.sends_positions:
+            parameters["commands_carry"] = "position"
+    return _node("finetune_node", parameters, required=False, remappings=remappings(robot))
 
 
-def _sensed(robot: RobotFile) -> dict[str, str]:
+def remappings(robot: RobotFile) -> dict[str, str]:
+    """From this package's topic names to the robot's, for every node beside its cameras."""
     return _remappings({"joint_states": robot.joint_states}) | robot.topics
 
 

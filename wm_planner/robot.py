@@ -138,6 +138,41 @@ class Arrived:
 
 
 @dataclass(frozen=True)
+class LeRobotKeys:
+    """Where a LeRobot data set of this robot has what.
+
+    Attributes:
+        state: feature that holds the proprioception, or several of them.
+        action: feature that holds the action.
+        cameras: feature by the camera's name; of a camera that is not named here
+            'observation.images.<name>' or 'observation.image'.
+        names: the robot's joint by the data set's name of it, where they differ.
+        scale: factor from the data set's unit to the robot's, by the robot's joint; 1 where it
+            is missing. Degrees become radians by 0.0174533.
+        fps: frames per second, where info.json is wrong; null: as it says.
+    """
+
+    state: tuple[str, ...] | str = "observation.state"
+    action: str = "action"
+    cameras: dict = field(default_factory=dict)
+    names: dict = field(default_factory=dict)
+    scale: dict = field(default_factory=dict)
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("cameras", "names"):
+            for name, value in getattr(self, key).items():
+                if not isinstance(name, str) or not isinstance(value, str) or not value:
+                    raise ValueError(f"{key}: expected names, got {name!r}: {value!r}")
+        for name, value in self.scale.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or value == 0:
+                raise ValueError(f"scale: {name}: expected a number other than 0, got {value!r}")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise ValueError(f"fps must be above 0 and at most 1000, got {self.fps:g}")
+
+
+@dataclass(frozen=True)
 class Driver:
     """A process that stands for the robot: a simulator, or the user's own.
 
@@ -175,7 +210,7 @@ class RobotFile:
         settings: planner settings, 'key=value'.
         device: torch device.
         topics: further remappings, from this package's names to the robot's.
-        lerobot: where a LeRobot data set of this robot has what; see `wm-planner dataset build`.
+        lerobot: see `LeRobotKeys`.
     """
 
     name: str
@@ -200,7 +235,7 @@ class RobotFile:
     settings: tuple[str, ...] = ()
     device: str = "cpu"
     topics: dict = field(default_factory=dict)
-    lerobot: dict = field(default_factory=dict)
+    lerobot: LeRobotKeys = field(default_factory=LeRobotKeys)
 
     def __post_init__(self) -> None:
         if not self.cameras:
@@ -218,6 +253,11 @@ class RobotFile:
         for key, given in (("safe_action", self.safe_action), ("home", self.home or None)):
             if given is not None and len(given) != size:
                 raise ValueError(f"{key}: needs {size} entries, one per action name, got {given}")
+        for name in self.lerobot.cameras:
+            if name not in self.cameras:
+                raise ValueError(
+                    f"lerobot: cameras: there is no camera '{name}'.{suggest(name, self.cameras)}"
+                )
         limits = self.position_limits
         if isinstance(limits, str) and limits != DESCRIPTION:
             raise ValueError(

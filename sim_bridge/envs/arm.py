@@ -63,8 +63,7 @@ LEAST_WAY_M = 0.10  # from a problem's start to its goal
 class ArmEnv(SceneEnv):
     """The arm, driven by joint velocities; for the arguments see `TaskEnv`.
 
-    The servos follow within milliseconds, so a state holds no velocity: an arm that is put into a
-    state rests there.
+    The joints take a commanded velocity at once, so the arm has no memory beyond its position.
     """
 
     asset = "arm"
@@ -88,7 +87,10 @@ class ArmEnv(SceneEnv):
     def command(self, velocities: np.ndarray) -> None:
         """Physics of `TICK_S` under (6,) joint velocities, rad/s; no joint leaves its limits."""
         low, high = (self.limits - self.joints) / TICK_S
-        self.data.ctrl[:] = np.clip(velocities, low, high)
+        velocities = np.clip(velocities, low, high)
+        # A servo that jumps to a velocity by itself does so by a force that the contact solver
+        # passes on to what the arm touches. So the joints begin with the velocity already.
+        self.data.qvel[:6] = self.data.ctrl[:] = velocities
         self._mujoco.mj_step(self.model, self.data, self._substeps)
 
     @property
@@ -191,13 +193,19 @@ class ArmReachEnv(ArmEnv):
 
             return approach
 
-        wanted = hold(rng, 4, 15, draw)
         most = MAX_ACCELERATION * self.task.embodiment.control_dt_s
-        last = np.zeros(6, np.float32)
+        return limit_change(hold(rng, 4, 15, draw), MAX_SPEED, most)
 
-        def act(state: np.ndarray) -> np.ndarray:
-            nonlocal last
-            last = np.clip(MAX_SPEED * wanted(state), last - most, last + most)
-            return last.astype(np.float32)
 
-        return act
+def limit_change(policy: Policy, scale: float, most: float) -> Policy:
+    """`scale` times what `policy` says, changing by no more than `most` from action to action."""
+    last: np.ndarray | None = None
+
+    def act(state: np.ndarray) -> np.ndarray:
+        nonlocal last
+        wanted = np.float32(scale) * policy(state)
+        before = np.zeros_like(wanted) if last is None else last
+        last = np.clip(wanted, before - np.float32(most), before + np.float32(most))
+        return last
+
+    return act

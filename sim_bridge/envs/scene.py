@@ -1,7 +1,8 @@
-"""MuJoCo scenes of this package: how they are built, stepped and drawn."""
+"""MuJoCo scenes: how they are built, stepped and drawn. Somebody else's tasks may begin here."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.resources
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ class SceneEnv(TaskEnv):
     """A scene of this package's assets; for the arguments see `TaskEnv`.
 
     Attributes:
-        asset: file of the scene below `assets`, without '.xml'; empty: named as the task.
+        asset: file of the scene, without '.xml', in the folder `assets` of the package that the
+            class is in; empty: named as the task.
         camera: camera of the scene that draws the pictures.
     """
 
@@ -34,7 +36,11 @@ class SceneEnv(TaskEnv):
             choose_backend()
         mujoco = load_mujoco()
         self._mujoco = mujoco
-        spec = mujoco.MjSpec.from_string(self._asset())
+        package = importlib.import_module(type(self).__module__).__package__
+        folder = importlib.resources.files(package or type(self).__module__) / "assets"
+        scenes = {f.name: f.read_bytes() for f in folder.iterdir() if f.name.endswith(".xml")}
+        asset = scenes[f"{self.asset or self.task.name}.xml"].decode()
+        spec = mujoco.MjSpec.from_string(asset, include=scenes)
         self._build(spec)
         self.model = spec.compile()
         # A diverged simulation must be seen, not silently begun again.
@@ -87,7 +93,3 @@ class SceneEnv(TaskEnv):
         self._mujoco.mj_resetData(self.model, self.data)
         self._write_state(state)
         self._mujoco.mj_forward(self.model, self.data)
-
-    def _asset(self) -> str:
-        folder = importlib.resources.files("sim_bridge.envs") / "assets"
-        return (folder / f"{self.asset or self.task.name}.xml").read_text()

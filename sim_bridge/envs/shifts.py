@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 from sim_bridge.envs.base import TaskEnv
-from sim_bridge.envs.planar import PlanarEnv
+from sim_bridge.envs.scene import SceneEnv
 from sim_bridge.rendering import load_mujoco
 from wm_planner.errors import TaskError
 from wm_planner.tasks.shifts import Shifts
@@ -26,7 +26,7 @@ class ShiftedEnv(gymnasium.Wrapper):
     The goal is pictured by the same camera, under the same light, as everything else.
 
     Args:
-        env: a task's environment; the model of a `PlanarEnv` is changed for good.
+        env: a task's environment; the model of a `SceneEnv` is changed for good.
         shifts: what differs, but for what the environment's layout and the loop do.
 
     Raises:
@@ -45,7 +45,7 @@ class ShiftedEnv(gymnasium.Wrapper):
         }
         self._noise = _generator(_PROCESS, inner.get_state())
         beyond = [name for name in shifts.disturbances() if not name.endswith("_noise")]
-        if isinstance(inner, PlanarEnv):
+        if isinstance(inner, SceneEnv):
             self._change(inner, shifts)
         elif beyond:
             raise TaskError(
@@ -116,18 +116,20 @@ class ShiftedEnv(gymnasium.Wrapper):
         return (proprio + noise).astype(np.float32)
 
     @staticmethod
-    def _change(env: PlanarEnv, shifts: Shifts) -> None:
+    def _change(env: SceneEnv, shifts: Shifts) -> None:
         model = env.model
         for name in ("geom_friction", "dof_frictionloss", "dof_damping"):
             getattr(model, name)[:] *= shifts.friction
         for name in ("body_mass", "body_inertia"):
             getattr(model, name)[:] *= shifts.mass
         load_mujoco().mj_setConst(model, env.data)
-        _move_camera(model, shifts)
+        _move_camera(model, env.camera, shifts)
         for rgba in model.geom_rgba:
             hue, lightness, saturation = colorsys.rgb_to_hls(*(float(c) for c in rgba[:3]))
             rgba[:3] = colorsys.hls_to_rgb((hue + shifts.hue_deg / 360) % 1, lightness, saturation)
-        model.vis.headlight.ambient[:] *= shifts.brightness
+        lights = (model.vis.headlight.ambient, model.vis.headlight.diffuse, model.light_diffuse)
+        for light in lights:
+            light[:] *= shifts.brightness
         # The bounds are those of the command: it saturates, the stronger motor does not.
         gain, body = shifts.gain, env.task.embodiment
         low, high = (tuple(gain * np.array(bound)) for bound in (body.action.low, body.action.high))
@@ -136,14 +138,24 @@ class ShiftedEnv(gymnasium.Wrapper):
         model.actuator_ctrlrange[:] *= gain
 
 
-def _move_camera(model: Any, shifts: Shifts) -> None:
-    camera = model.camera("top").id
-    width = model.cam_fovy[camera]  # of an orthographic camera, in units of length
-    model.cam_pos[camera, :2] += width * np.array([shifts.camera_x, shifts.camera_y])
-    model.cam_fovy[camera] = width / shifts.camera_zoom
+def _move_camera(model: Any, name: str, shifts: Shifts) -> None:
+    """Move the camera across its line of sight, turn it about that line, and zoom."""
+    mujoco = load_mujoco()
+    camera = model.camera(name).id
+    axes = np.empty(9)
+    mujoco.mju_quat2Mat(axes, model.cam_quat[camera])
+    across = axes.reshape(3, 3)[:, :2]  # to the right and upwards in the picture
+    if model.cam_projection[camera] == mujoco.mjtProjection.mjPROJ_ORTHOGRAPHIC:
+        width = model.cam_fovy[camera]  # in units of length
+        model.cam_fovy[camera] = width / shifts.camera_zoom
+    else:
+        half = np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
+        width = 2 * half * np.linalg.norm(model.cam_pos[camera] - model.stat.center)
+        model.cam_fovy[camera] = 2 * np.rad2deg(np.arctan(half / shifts.camera_zoom))
+    model.cam_pos[camera] += width * across @ np.array([shifts.camera_x, shifts.camera_y])
     half_rad, turned = np.deg2rad(shifts.camera_turn_deg) / 2, np.empty(4)
     turn = np.array([np.cos(half_rad), 0.0, 0.0, np.sin(half_rad)])
-    load_mujoco().mju_mulQuat(turned, model.cam_quat[camera], turn)
+    mujoco.mju_mulQuat(turned, model.cam_quat[camera], turn)
     model.cam_quat[camera] = turned
 
 

@@ -55,12 +55,13 @@ def actions_of(env, rng, count):
     return rng.uniform(low, high, (count, len(low)))
 
 
-STEP = {"point_maze": 0.1, "gym_point_maze": 0.1, "arm_reach": 0.1}  # of a state's first entry
-
-
-def settled(env, state, moved=0.0):
-    """The full state that `state`, its first entry moved, is; the tip of an arm follows."""
-    env.set_state(np.array(state) + moved * np.eye(len(state))[0])
+def settled(env, state, moved=False):
+    """The full state that `state` is, for an arm with its tip; moved: a little away from it."""
+    entry = 8 if env.task.name == "arm_push" else 0
+    state = np.array(state)
+    if moved:
+        state[entry] += 8.0 if env.task.name in ("wall", "pusht", "gym_pusht") else 0.04
+    env.set_state(state)
     return env.get_state()
 
 
@@ -130,7 +131,7 @@ def test_render_state_leaves_the_present_alone(envs, name):
 @pytest.mark.parametrize("name", EVERY)
 def test_reset_takes_the_given_problem(envs, name):
     env = envs[name]
-    start, goal = (settled(env, RESTING[name], moved) for moved in (0.0, STEP.get(name, 8.0)))
+    start, goal = (settled(env, RESTING[name], moved) for moved in (False, True))
     obs, info = env.reset(options={"state": start, "goal_state": goal})
     np.testing.assert_allclose(obs["state"], start, atol=1e-9)
     np.testing.assert_allclose(info["goal_state"], goal, atol=1e-9)

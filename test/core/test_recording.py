@@ -507,8 +507,8 @@ def test_a_picture_that_cannot_be_decoded_costs_its_steps_only(tmp_path):
     messages = plain_messages(seen=lambda i, s: cut(i, s) if i == 10 else seen(i, s))
     recording = read_recording(write(tmp_path / "bag", messages), robot=robot())
     rows_used = [((piece.stamps_ns - START) // DT).tolist() for piece in recording.pieces]
-    assert rows_used == [[0, 5], [6, 11, 16]]
-    assert (recording.account.kept, recording.account.lost) == (3, {"camera front": 1})
+    assert rows_used == [[1, 6, 11, 16]]
+    assert (recording.account.kept, recording.account.possible) == (3, 4)
     assert "1 pictures were passed over" in recording.account.notes[0]
 
 

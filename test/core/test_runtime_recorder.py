@@ -12,7 +12,7 @@ from rosbags.rosbag2 import Reader
 
 from wm_planner.data.bags import is_complete, read_messages, typestore
 from wm_planner.errors import DatasetError
-from wm_planner.runtime.recorder import BagWriter, EpisodeRecorder
+from wm_planner.runtime.recorder import BagWriter, EpisodeRecorder, Note
 
 TEXT = "std_msgs/msg/String"
 SECOND = 1_000_000_000
@@ -299,3 +299,30 @@ def test_a_message_of_the_time_before_the_start_is_not_written(tmp_path):
     recorder.add("/a", TEXT, text("of this one"), 5 * SECOND)
     recorder.end(6 * SECOND)
     assert read_texts(path) == ["of this one"]
+
+
+def test_a_bag_begins_with_its_notes_and_counts_its_messages(tmp_path):
+    recorder = EpisodeRecorder(tmp_path)
+    for i in range(4):
+        recorder.add("/a", TEXT, text(f"a{i}"), i * SECOND)
+    path = recorder.start("one", SECOND, [Note("/recording", TEXT, text("about"))])
+    assert recorder.counts == {"/recording": 1, "/a": 3} and recorder.seconds == 2.0
+    recorder.end(3 * SECOND)
+    assert next(iter(read_messages(path))).topic == "/recording"
+    assert recorder.counts["/a"] == 3  # also once it is closed
+    recorder.start("two", 4 * SECOND)
+    assert recorder.counts == {} and recorder.seconds == 0.0
+
+
+def test_a_dropped_bag_is_kept_elsewhere(tmp_path):
+    recorder = EpisodeRecorder(tmp_path)
+    for _ in range(2):
+        path = recorder.start("episode_0004", SECOND)
+        recorder.add("/a", TEXT, text("a"), SECOND)
+        recorder.end(SECOND)
+        target = recorder.drop(path)
+    assert target == tmp_path / "dropped" / "episode_0004_2"
+    assert read_texts(target) == ["a"] and not path.exists()
+    assert recorder.free_number() == 5
+    with pytest.raises(DatasetError, match="cannot be moved"):
+        recorder.drop(path)

@@ -15,7 +15,7 @@ from wm_planner.models.checkpoint import load_bundle, save_bundle
 from wm_planner.models.world_model import Latent, ModelConfig
 from wm_planner.training.encoder import (
     EncoderTraining,
-    _frames,
+    _places,
     covariance_penalty,
     curvature,
     std_hinge,
@@ -173,13 +173,10 @@ def test_curvature_weight_straightens_the_paths_through_three_equally_distant_fr
     first, last = metrics(tmp_path / "run")
     assert first["curvature"] == pytest.approx(first["loss"]) and first["curvature"] > 0.3
     assert last["curvature"] < 0.8 * first["curvature"]
-    frames = np.broadcast_to(
-        np.arange(5, dtype=np.uint8)[None, :, None, None, None], (9, 5, 2, 2, 3)
-    )
-    drawn = _frames(frames, config, np.random.default_rng(0))[:, 0, 0, 0].reshape(3, 16)
-    times = ((drawn + 1) * 127.5).round().long()
-    gaps = times.diff(dim=0)
-    assert torch.equal(gaps[0], gaps[1]) and gaps.unique().tolist() == [1, 2]
+    rows, times = (x.reshape(3, 16) for x in _places((9, 5), config, np.random.default_rng(0)))
+    gaps = np.diff(times, axis=0)
+    assert (rows == rows[0]).all() and (gaps[0] == gaps[1]).all()
+    assert np.unique(gaps).tolist() == [1, 2] and times.min() >= 0 and times.max() <= 4
     with pytest.raises(DatasetError, match="max_gap 4 and curvature_weight 1.0 need 9"):
         train_encoder(
             store, EncoderTraining(max_gap=4, curvature_weight=1.0), tmp_path / "too_short"

@@ -18,7 +18,7 @@ from wm_planner.training.geometry import (  # noqa: E402
 )
 
 from .dot_world import DotEnv, picture  # noqa: E402
-from .training_world import dot_store, dot_trajectory  # noqa: E402
+from .training_world import dot_store, mute_store  # noqa: E402
 
 RECIPE = """
 task: wall
@@ -70,25 +70,32 @@ def test_greedy_look_ahead_follows_the_latent():
     assert few[0] == few[1], "drawn from the seed"
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["states", "no states"])
-def test_train_encoder_writes_them(tmp_path, monkeypatch, known):
+def test_measure_writes_them_also_for_an_encoder_that_is_finished(tmp_path, monkeypatch):
     monkeypatch.setattr("wm_planner.evaluation.job.EnvMaker", lambda *_: lambda render: FullEnv())
     data = dot_store(tmp_path / "data", count=16, steps=4).directory
-    if not known:
-        rng = np.random.default_rng(0)
-        trajectories = (dot_trajectory(rng, 4) | {"states": np.zeros((5, 0))} for _ in range(16))
-        meta = {"task": "wall", "frame_skip": 5}
-        data = write_store(tmp_path / "mute", 16, trajectories, meta).directory
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE)
     paths = ["--recipe", str(recipe), "--data", str(data), "--output", str(tmp_path / "run")]
-    assert main(["train", "encoder", *paths, "--device", "cpu", "--threads", "1"]) == 0
+    command = ["train", "encoder", *paths, "--device", "cpu", "--threads", "1"]
     file = tmp_path / "run" / "geometry.json"
-    assert file.exists() == known
-    if known:
-        measures = json.loads(file.read_text())
-        assert set(measures) == {"rank_correlation", "greedy_success"}
-        assert -1 <= measures["rank_correlation"] <= 1 and 0 <= measures["greedy_success"] <= 1
+    assert main(command) == 0 and not file.exists(), "nobody asked"
+    before = (tmp_path / "run" / "encoder.safetensors").read_bytes()
+    assert main([*command, "--resume", "--measure"]) == 0
+    measures = json.loads(file.read_text())
+    assert set(measures) == {"rank_correlation", "greedy_success"}
+    assert -1 <= measures["rank_correlation"] <= 1 and 0 <= measures["greedy_success"] <= 1
+    assert (tmp_path / "run" / "encoder.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("robot", ["wall", "mystery"])
+def test_measure_without_states_is_refused_before_any_training(tmp_path, capsys, robot):
+    store = mute_store(tmp_path / "mute", robot)
+    paths = ["--data", str(store.directory), "--output", str(tmp_path / "run")]
+    for part in ([], ["encoder"]):
+        assert main(["train", *part, *paths, "--measure"]) == 2
+        error = capsys.readouterr().err
+        assert "--measure" in error and "leave --measure out" in error
+        assert "Traceback" not in error and not (tmp_path / "run").exists()
 
 
 class FullEnv(DotEnv):

@@ -17,7 +17,7 @@ from wm_planner.models.checkpoint import save_bundle
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
-from wm_planner.tasks import get_task
+from wm_planner.tasks import get_task, resized
 from wm_planner.training import loop
 
 TINY = PredictorConfig(depth=1, heads=2, dim_head=16, mlp_dim=64, width=32, residual=True)
@@ -61,6 +61,18 @@ def dot_store(
     rng = np.random.default_rng(seed)
     trajectories = (dot_trajectory(rng, steps, straight) for _ in range(count))
     return write_store(directory, count, trajectories, {"task": "wall", "frame_skip": 5})
+
+
+def mute_store(
+    directory: Path, robot: str = "mystery", count: int = 12, steps: int = 6, seed: int = 0
+) -> TrajectoryStore:
+    """Recordings of a robot that no task knows, and whose states nobody knows."""
+    rng = np.random.default_rng(seed)
+    trajectories = (
+        dot_trajectory(rng, steps) | {"states": np.zeros((steps + 1, 0))} for _ in range(count)
+    )
+    values = resized(get_task("wall").embodiment, SIZE).to_json() | {"name": robot}
+    return write_store(directory, count, trajectories, {"embodiment": values, "seed": seed})
 
 
 def tiny_bundle(num_hist: int = 1, dropout: float = 0.0) -> Bundle:

@@ -10,6 +10,7 @@ import yaml
 
 pytest.importorskip("rclpy")
 
+from sim_bridge.arm_driver import ArmDriverConfig  # noqa: E402
 from sim_bridge.bridge_node import BridgeConfig  # noqa: E402
 from wm_planner.bringup import RunOptions, SimOptions, bring_up, simulation  # noqa: E402
 from wm_planner.config import from_dict  # noqa: E402
@@ -30,6 +31,7 @@ CONFIGS = {
     "controller_node": ControllerConfig,
     "finetune_node": FinetuneConfig,
     "bridge_node": BridgeConfig,
+    "arm_driver": ArmDriverConfig,
 }
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+from geometry_msgs.msg import Twist, TwistStamped  # noqa: E402
 from mcap.reader import make_reader  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
+from rclpy.qos import QoSProfile, qos_profile_sensor_data  # noqa: E402
 from rosbags.rosbag2 import Reader  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
+from std_msgs.msg import Float64MultiArray, String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
+import wm_planner  # noqa: E402
+from wm_planner.data.bags import typestore  # noqa: E402
+from wm_planner.embodiment import ActionSpace, Camera, Embodiment  # noqa: E402
+from wm_planner.errors import ConfigError  # noqa: E402
 from wm_planner.nodes.finetune_node import FinetuneNode  # noqa: E402
 from wm_planner.ros import diagnostics  # noqa: E402
 from wm_planner.ros.conversions import (  # noqa: E402
@@ -34,10 +42,12 @@ JOINTS = ("slide_x", "slide_y")
 class Robot:
     """Publishes everything that is recorded."""
 
-    def __init__(self, graph, images: QoSProfile = RELIABLE) -> None:
+    def __init__(
+        self, graph, images: QoSProfile = RELIABLE, camera: str = "observation/image"
+    ) -> None:
         node = graph.peer("robot")
         kinds = {
-            "observation/image": (Image, images),
+            camera: (Image, images),
             "plan/imagined": (Image, images),
             "joint_states": (JointState, RECORD),
             "command_sent": (JointTrajectory, RECORD),
@@ -48,7 +58,7 @@ class Robot:
             "episode": (DiagnosticStatus, EVENTS),
         }
         self.out = {topic: node.create_publisher(k, topic, q) for topic, (k, q) in kinds.items()}
-        self.node = node
+        self.node, self.camera = node, camera
         graph.until(lambda: all(p.get_subscription_count() for p in self.out.values()), "discovery")
 
     def event(self, kind: str, stamp_ns: int, episode: int = 0) -> None:
@@ -74,7 +84,7 @@ class Robot:
         self.out["command_sent"].publish(
             command_message(action, JOINTS, "velocity", stamp_ns, DT_NS)
         )
-        self.out["observation/image"].publish(image_message(picture, stamp_ns))
+        self.out[self.camera].publish(image_message(picture, stamp_ns))
 
 
 def topics_of(path) -> dict[str, int]:
@@ -99,6 +109,7 @@ def test_episode_bag_holds_every_topic_and_opens_with_other_readers(graph, tmp_p
         ["/observation/image", "/plan/imagined", "/joint_states", "/command_sent", "/plan"], 4
     )
     expected |= {"/diagnostics": 4, "/goal/image": 1, "/goal/joint_states": 1, "/episode": 2}
+    expected |= {"/recording": 1}
     assert topics_of(path) == expected
     with (path / "episode_0000.mcap").open("rb") as stream:
         names = {channel.topic for _, channel, _ in make_reader(stream).iter_messages()}
@@ -150,10 +161,12 @@ def test_closed_bag_is_reported(graph, tmp_path):
     robot.tick(10**9)
     robot.event("end", 10**9)
     graph.until(lambda: reports, "the report")
-    assert reports[0] == {
-        "end_stamp_ns": str(10**9),
-        "path": str(tmp_path / "episode_0000"),
-    }
+    (report,) = reports
+    assert report["end_stamp_ns"] == str(10**9)
+    assert report["path"] == str(tmp_path / "episode_0000")
+    counts = {key.removeprefix("count "): int(n) for key, n in report.items() if "count " in key}
+    assert counts["observation/image"] == counts["joint_states"] == counts["command_sent"] == 1
+    assert counts["goal/image"] == 0
     assert (tmp_path / "episode_0000" / "metadata.yaml").exists()
 
 
@@ -180,3 +193,209 @@ def test_unwritable_directory_is_named(graph, tmp_path):
     blocker.write_text("")
     with pytest.raises(DatasetError, match="file"):
         graph.add(FinetuneNode, output=str(blocker / "bags"))
+
+
+# What a bag says of itself, and whose clock it is logged by ------------------------------------
+
+BODY = Embodiment(
+    "toy_arm",
+    0.1,
+    5,
+    ActionSpace(("elbow", "wrist"), (-1.0, -1.0), (1.0, 1.0)),
+    ("elbow/position", "wrist/position"),
+    (Camera("wrist", 32, optional=True), Camera("front", 32)),
+)
+
+
+def first_message(path) -> dict:
+    with Reader(path) as reader:
+        connection, _, data = next(iter(reader.messages()))
+    assert connection.topic == "/recording" and connection.msgtype == "std_msgs/msg/String"
+    return json.loads(typestore().deserialize_cdr(data, connection.msgtype).data)
+
+
+def test_a_bag_begins_with_what_it_is_of(graph, tmp_path):
+    recorder = graph.add(
+        FinetuneNode,
+        output=str(tmp_path),
+        lockstep=True,
+        embodiment=json.dumps(BODY.to_json()),
+        checkpoint="runs/toy",
+        checkpoint_sha256="ab12",
+        planner_settings=json.dumps({"solver": "gbp"}),
+    )
+    robot = Robot(graph, camera="observation/front")
+    robot.tick(10**9)
+    robot.event("start", 10**9)
+    robot.event("end", 10**9)
+    graph.until(lambda: recorder._last_bag, "the closed bag")
+    about = first_message(tmp_path / "episode_0000")
+    assert Embodiment.from_json(about["embodiment"], "bag") == BODY
+    assert about["schema"] == 1 and about["version"] == wm_planner.__version__
+    assert about["checkpoint"] == {"name": "runs/toy", "sha256": "ab12"}
+    assert about["planner"] == {"solver": "gbp"}
+    assert about["cameras"] == {"front": "observation/front", "wrist": "observation/wrist"}
+    assert about["topics"]["joint_states"] == "/joint_states"
+
+
+def test_every_camera_is_recorded_without_a_checkpoint(graph, tmp_path):
+    recorder = graph.add(FinetuneNode, output=str(tmp_path), embodiment=json.dumps(BODY.to_json()))
+    node = graph.peer("cameras")
+    cameras = {n: node.create_publisher(Image, f"observation/{n}", 10) for n in ("front", "wrist")}
+    graph.until(lambda: all(p.get_subscription_count() for p in cameras.values()), "discovery")
+    assert graph.call(node, Trigger, "finetune_node/start_episode").success
+    black = np.zeros((8, 8, 3), np.uint8)
+    for publisher in cameras.values():
+        publisher.publish(image_message(black, node.get_clock().now().nanoseconds))
+    graph.until(lambda: recorder._recorder.counts.get("/observation/wrist"), "the wrist's picture")
+    graph.until(lambda: recorder._recorder.counts.get("/observation/front"), "the front's picture")
+    graph.call(node, Trigger, "finetune_node/end_episode")
+    graph.until(lambda: recorder._last_bag, "the closed bag")
+    assert first_message(recorder._last_bag)["checkpoint"] is None
+
+
+@pytest.mark.parametrize("lockstep", [True, False])
+def test_a_bag_is_logged_by_one_clock(graph, tmp_path, lockstep):
+    """Simulated time and the time of day are decades apart, and so was the length of a bag."""
+    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=lockstep)
+    robot = Robot(graph)
+    wall_ns = robot.node.get_clock().now().nanoseconds
+    begin_ns, other_ns = (10**9, wall_ns) if lockstep else (wall_ns, 10**9)
+    robot.tick(begin_ns)
+    robot.event("start", begin_ns)
+    graph.until(lambda: recorder._recorder.recording, "the start")
+    status = diagnostics.status("somebody", diagnostics.OK, "", {})
+    robot.out["/diagnostics"].publish(diagnostics.array(other_ns, status))
+    graph.until(lambda: recorder._recorder.counts.get("/diagnostics") == 2, "both diagnostics")
+    robot.event("end", begin_ns + DT_NS)
+    robot.tick(begin_ns + DT_NS)
+    graph.until(lambda: recorder._last_bag, "the closed bag")
+    with Reader(tmp_path / "episode_0000") as reader:
+        assert 0 < reader.duration * 1e-9 < 10
+
+
+# Events and services ---------------------------------------------------------------------------
+
+
+def test_an_event_that_cannot_be_read_is_ignored(graph, tmp_path):
+    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    robot = Robot(graph)
+    for kind, values in (
+        ("start", {}),
+        ("start", {"episode": "0", "stamp_ns": "now"}),
+        ("pause", {"episode": "0", "stamp_ns": "5"}),
+        ("end", {"stamp_ns": "5"}),
+        ("start", {"episode": "first", "stamp_ns": "5"}),
+        ("start", {"episode": "0", "stamp_ns": "5", "name": "../up"}),
+    ):
+        robot.out["episode"].publish(diagnostics.status("episode", diagnostics.OK, kind, values))
+    robot.tick(10**9)
+    robot.event("start", 10**9, episode=7)
+    robot.event("end", 10**9, episode=7)
+    graph.until(lambda: recorder._last_bag, "the closed bag")
+    assert recorder._last_bag == tmp_path / "episode_0007"
+
+
+def test_success_of_a_simulator_is_the_outcome(graph, tmp_path):
+    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    robot = Robot(graph)
+    robot.tick(10**9)
+    robot.event("start", 10**9)
+    values = {"episode": 0, "stamp_ns": 10**9, "success": True}
+    end = diagnostics.status("episode", diagnostics.OK, "end", values)
+    robot.out["episode"].publish(end)
+    graph.until(lambda: recorder._last_bag, "the closed bag")
+    assert outcome_in(recorder._last_bag) == "success"
+
+
+def outcome_in(path) -> str:
+    """The outcome that the bag's last event names."""
+    with Reader(path) as reader:
+        for connection, _, data in reader.messages():
+            if connection.topic == "/episode":
+                event = typestore().deserialize_cdr(data, connection.msgtype)
+    return {pair.key: pair.value for pair in event.values}["outcome"]
+
+
+@pytest.mark.parametrize(
+    ("service", "outcome"), [("end_episode", ""), ("success", "success"), ("failure", "failure")]
+)
+def test_a_service_ends_the_episode_with_its_outcome(graph, tmp_path, service, outcome):
+    recorder = graph.add(FinetuneNode, output=str(tmp_path))
+    robot = Robot(graph)
+    refused = graph.call(robot.node, Trigger, f"finetune_node/{service}")
+    assert not refused.success and "start_episode first" in refused.message
+    names = robot.node.create_publisher(String, "finetune_node/episode_name", LATCHED)
+    names.publish(String(data="push_left"))
+    graph.until(lambda: recorder._next_name, "the name")
+    assert graph.call(robot.node, Trigger, "finetune_node/start_episode").success
+    again = graph.call(robot.node, Trigger, "finetune_node/start_episode")
+    assert not again.success and "end it first" in again.message
+    robot.tick(robot.node.get_clock().now().nanoseconds)
+    graph.until(lambda: recorder._end.newest_ns > 0, "the image")
+    assert graph.call(robot.node, Trigger, f"finetune_node/{service}").success
+    graph.until(lambda: recorder._last_bag, "the closed bag")
+    assert recorder._last_bag == tmp_path / "push_left"
+    assert outcome_in(recorder._last_bag) == outcome
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_dropped_bag_is_moved_and_its_number_is_not_used_again(graph, tmp_path, running):
+    recorder = graph.add(FinetuneNode, output=str(tmp_path))
+    robot = Robot(graph)
+    assert not graph.call(robot.node, Trigger, "finetune_node/drop").success
+    graph.call(robot.node, Trigger, "finetune_node/start_episode")
+    robot.tick(robot.node.get_clock().now().nanoseconds)
+    graph.until(lambda: recorder._end.newest_ns > 0, "the image")
+    if not running:
+        graph.call(robot.node, Trigger, "finetune_node/end_episode")
+        graph.until(lambda: recorder._last_bag, "the closed bag")
+    assert graph.call(robot.node, Trigger, "finetune_node/drop").success
+    dropped = tmp_path / "dropped" / "episode_0000"
+    graph.until(lambda: (dropped / "metadata.yaml").exists(), "the dropped bag")
+    assert topics_of(dropped)["/observation/image"] == 1
+    assert not (tmp_path / "episode_0000").exists()
+    answer = graph.call(robot.node, Trigger, "finetune_node/start_episode")
+    assert answer.success and answer.message.endswith("episode_0001")
+
+
+# What others command the robot with -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "profile"),
+    [(Float64MultiArray, 10), (Twist, qos_profile_sensor_data), (TwistStamped, 10),
+     (JointTrajectory, 10), (JointState, qos_profile_sensor_data)],
+)  # fmt: skip
+def test_commands_of_others_are_recorded_by_receipt(graph, tmp_path, kind, profile):
+    """The type is found on the graph; a stamp that nobody filled in is the time of receipt."""
+    recorder = graph.add(FinetuneNode, output=str(tmp_path), commands="/others")
+    node = graph.peer("person")
+    publisher = node.create_publisher(kind, "/others", profile)
+    graph.until(publisher.get_subscription_count, "discovery")
+    graph.call(node, Trigger, "finetune_node/start_episode")
+    before_ns = node.get_clock().now().nanoseconds
+    publisher.publish(kind())
+    graph.until(lambda: recorder._recorder.counts.get("/others"), "the command")
+    path = recorder._recorder.path
+    recorder.close()
+    assert first_message(path)["topics"]["commands"] == "/others"
+    with Reader(path) as reader:
+        (stamp_ns,) = [stamp for c, stamp, _ in reader.messages() if c.topic == "/others"]
+    assert 0 <= stamp_ns - before_ns < 5 * 10**9
+
+
+def test_commands_of_another_type_are_named(graph, tmp_path, capfd):
+    graph.add(FinetuneNode, output=str(tmp_path), commands="/others")
+    node = graph.peer("person")
+    node.create_publisher(String, "/others", 10)
+    heard = []
+
+    def complained() -> bool:
+        heard.append(capfd.readouterr().err)
+        return "std_msgs/msg/String" in "".join(heard)
+
+    graph.until(complained, "the complaint")
+    assert "Float64MultiArray" in "".join(heard)
+    with pytest.raises(ConfigError, match="std_msgs/msg/Bool"):
+        graph.add(FinetuneNode, output=str(tmp_path), commands_type="std_msgs/msg/Bool")

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 SHEET_ROWS, SHEET_COLUMNS = 6, 6  # trajectories, and frames of each
 EXPORTS = {"hdf5": "data.hdf5", "lerobot": "lerobot"}  # what is written below --output
+DATA_HELP = "a store, bags, a LeRobotDataset (v2.0 to v3.0), HDF5, or a published set's folder"
 MANY = 16  # entries up to which each one's mean and standard deviation is shown
 
 
@@ -32,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("dataset", help="describe a data set, or make one from bags")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     info = actions.add_parser("info", help="counts, shapes, statistics, and a contact sheet")
-    info.add_argument("path", type=Path, help="store, bags, or a published data set's folder")
+    info.add_argument("path", type=Path, help=DATA_HELP)
     info.add_argument(
         "--contact-sheet",
         type=Path,
@@ -43,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     _add_recording_options(info)
     info.set_defaults(action_run=run_info)
     build = actions.add_parser("build", help="training data from recorded bags or any data set")
-    build.add_argument("path", type=Path, help="bags, or a published data set's folder")
+    build.add_argument("path", type=Path, help=DATA_HELP)
     _add_recording_options(build)
     build.add_argument(
         "--only", choices=("success", "failure"), help="take the episodes of that outcome alone"
@@ -108,7 +109,13 @@ def run_build(args: argparse.Namespace) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     export = None if args.export is None else _exporter(args.export)
     robot = _robot(args.robot)
-    dataset = open_dataset(args.path, robot=robot, strict=args.strict, frame_skip=args.frame_skip)
+    dataset = open_dataset(
+        args.path,
+        robot=robot,
+        image_size=args.image_size,
+        strict=args.strict,
+        frame_skip=args.frame_skip,
+    )
     _warn(dataset)
     frame_skip = args.frame_skip or dataset.embodiment.frame_skip
     bar = functools.partial(tqdm, desc="build", unit="trajectory")

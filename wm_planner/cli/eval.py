@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("eval", help="evaluate a checkpoint and a planner without ROS")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--task", help=f"simulated task: {', '.join(task_names())}")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--task",
+        help=f"simulated task: {', '.join(task_names())}; without one, --data says what to "
+        "evaluate on",
+    )
     what.add_argument(
         "--compare",
         type=Path,
@@ -42,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         default="mpc",
         help="mpc (default) replans; open-loop executes one plan to its end",
     )
-    parser.add_argument("--episodes", type=int, default=50, help="default 50")
+    parser.add_argument("--episodes", type=int, default=50, help="or goals of --data; default 50")
     parser.add_argument("--seed", type=int, default=0, help="of the problems and of the planner")
     parser.add_argument("--horizon", type=int, help="model steps planned ahead")
     parser.add_argument(
@@ -100,6 +104,15 @@ def run(args: argparse.Namespace) -> int:
     if args.compare is not None:
         print(comparison(*args.compare))
         return 0
+    if args.task is None:
+        if args.data is None:
+            raise ConfigError(
+                "what is to be evaluated? Give --task (a simulated one), --data (recordings) or "
+                "--compare (two results)"
+            )
+        from wm_planner.cli.eval_recorded import run_recorded
+
+        return run_recorded(args)
     from wm_planner.evaluation.run import TARGETS, RunDirectory, num_periods, run_job, write_json
     from wm_planner.evaluation.summary import markdown, result_of
     from wm_planner.tasks import get_task

@@ -71,3 +71,19 @@ def draw_model_error(path: Path, data: dict[str, Any]) -> None:
     axes[0].set_ylabel("latent model error")
     axes[0].set_ylim(bottom=0)  # last: it ends the growth that all panels share
     figure.savefig(path, dpi=120)
+
+
+def draw_step_errors(path: Path, errors: dict[str, Any], name: str) -> None:
+    """Held-out error of each imagined step, beside copying the first frame."""
+    figure = Figure((1.2 * PANEL, PANEL), layout="constrained")
+    axis = figure.subplots()
+    steps = range(1, len(errors["model"]) + 1)
+    axis.plot(steps, errors["model"], marker="o", label="model")
+    axis.plot(steps, errors["copy"], marker="o", linestyle="--", label="copying the first frame")
+    axis.set_title(f"{name}: {errors['windows']} held-out windows")
+    axis.set_xlabel("model step")
+    axis.set_xticks(list(steps))
+    axis.set_ylabel("latent error")
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    figure.savefig(path, dpi=120)

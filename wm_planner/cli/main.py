@@ -19,6 +19,7 @@ from wm_planner.config import suggest
 from wm_planner.errors import WmPlannerError
 
 COMMANDS = {
+    "robot": "wm_planner.cli.robot",
     "sim": "wm_planner.cli.sim",
     "eval": "wm_planner.cli.eval",
     "results": "wm_planner.cli.results",

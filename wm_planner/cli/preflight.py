@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from wm_planner.bringup import SimOptions
 from wm_planner.errors import ConfigError, RenderError
@@ -41,9 +43,7 @@ def check_options(options: SimOptions) -> None:
     Raises:
         WmPlannerError: one of them cannot be used.
     """
-    from wm_planner.config import suggest
-    from wm_planner.models.catalog import CARD, WEIGHTS, check_whole, read_card, resolve_checkpoint
-    from wm_planner.planning.config import SOLVERS, planner_config
+    from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
     from wm_planner.tasks import get_task
 
     task = get_task(options.task)
@@ -51,14 +51,39 @@ def check_options(options: SimOptions) -> None:
         raise ConfigError(f"--episodes must be at least 1, got {options.episodes}")
     if options.seed < 0:
         raise ConfigError(f"--seed must not be negative, got {options.seed}")
-    if options.planner not in SOLVERS:
-        raise ConfigError(
-            f"unknown planner '{options.planner}'.{suggest(options.planner, SOLVERS)}"
-        )
-    directory = resolve_checkpoint(options.checkpoint, task.name)
-    card = read_card(directory / CARD, task.name)
+    check_planning(options.checkpoint, task.name, options.planner, options.settings, "--set")
+    read_card(resolve_checkpoint(options.checkpoint, task.name) / CARD, task.name)
+
+
+def check_planning(
+    checkpoint: str, name: str, solver: str, settings: Iterable[str], source: str
+) -> dict[str, Any]:
+    """A checkpoint and the planner that it shall be used with, without starting anything.
+
+    Args:
+        checkpoint: variant, shipped name or directory.
+        name: of the embodiment.
+        solver: name of the solver.
+        settings: 'key=value'.
+        source: of the settings, for errors.
+
+    Returns:
+        The checkpoint's card.
+
+    Raises:
+        WmPlannerError: one of them cannot be used.
+    """
+    from wm_planner.config import suggest
+    from wm_planner.models.catalog import CARD, WEIGHTS, check_whole, read_card, resolve_checkpoint
+    from wm_planner.planning.config import SOLVERS, planner_config
+
+    if solver not in SOLVERS:
+        raise ConfigError(f"unknown planner '{solver}'.{suggest(solver, SOLVERS)}")
+    directory = resolve_checkpoint(checkpoint, name)
+    card = read_card(directory / CARD)
     check_whole(directory / WEIGHTS, card["sha256"])
-    planner_config({**card["planner"], "solver": options.planner}, options.settings, "--set")
+    planner_config({**card["planner"], "solver": solver}, settings, source)
+    return card
 
 
 def check_ros() -> None:

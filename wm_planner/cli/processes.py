@@ -135,19 +135,27 @@ class Supervisor:
             ChildFailedError: a required child ended; the message holds its last log lines.
         """
         while not self._stop.is_set():
-            over = False
-            for child in self._children:
-                code = self._running[child.name].poll()
-                if code is None:
-                    continue
-                if child.ends_run and code == 0:
-                    over = True
-                elif child.required and not self._stop.is_set():
-                    raise ChildFailedError(self._obituary(child.name, code))
-            if over:
+            if self.poll():
                 return True
             idle()
         return False
+
+    def poll(self) -> bool:
+        """Look at the children once; True when the run is over, well.
+
+        Raises:
+            ChildFailedError: a required child ended; the message holds its last log lines.
+        """
+        over = False
+        for child in self._children:
+            code = self._running[child.name].poll()
+            if code is None:
+                continue
+            if child.ends_run and code == 0:
+                over = True
+            elif child.required and not self._stop.is_set():
+                raise ChildFailedError(self._obituary(child.name, code))
+        return over
 
     def shutdown(self) -> None:
         """End every group: SIGINT, SIGTERM after 1 s, SIGKILL after 2 s."""

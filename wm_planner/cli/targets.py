@@ -31,7 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random states (default); a data set's state HORIZON model steps after the start; "
         "or one image, which is all that the planner is shown",
     )
-    parser.add_argument("--data", type=Path, help="data set with states, for --goals dataset")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="without --task: recordings to evaluate on, a directory of 'dataset build'; with "
+        "--goals dataset: a data set with states",
+    )
     parser.add_argument("--goal-image", type=Path, metavar="FILE", help="for --goals image")
     parser.add_argument(
         "--goal-state",

@@ -1,9 +1,10 @@
-"""`wm-planner train encoder|projector|model|init`: from collected trajectories to a checkpoint."""
+"""`wm-planner train`: from trajectories to a checkpoint, in one go or part by part."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,6 @@ from wm_planner.cli.training_options import add_training_options, is_finished, t
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.models.bundle import Bundle
     from wm_planner.training.machine import Machine
@@ -21,51 +19,102 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ENCODER = "encoder.safetensors"
+PARTS = ("encoder", "projector", "model", "init")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
-        "train", help="train an encoder, its projector, a world model or what starts plans"
+        "train", help="train a world model of a robot: encoder, model and held-out report"
     )
-    parser.add_argument("part", choices=("encoder", "projector", "model", "init"))
-    parser.add_argument("--recipe", type=Path, required=True, help="YAML, see config/train")
-    parser.add_argument("--data", type=Path, required=True, help="directory of 'collect'")
+    parser.add_argument(
+        "part",
+        nargs="?",
+        choices=("all", *PARTS),
+        default="all",
+        help="all (default) makes OUTPUT/checkpoint of the data alone; or one part: the encoder, "
+        "its projector, the model, or the network that starts plans",
+    )
+    parser.add_argument(
+        "--recipe", type=Path, help="YAML, see config/train (default: the one for any robot)"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="directory of 'dataset build' or 'collect'"
+    )
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="what encoder and model may take, on one core of the machine that the recipe was "
+        "found on; the number of updates follows from it and from the data (recipe for any robot: "
+        "12)",
+    )
+    amount.add_argument(
+        "--updates",
+        type=int,
+        nargs=2,
+        metavar=("ENCODER", "MODEL"),
+        help="instead: the numbers of updates",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure the encoder's distances against the true ones, which needs the states of a "
+        "simulated task, and solve its problems by them in the simulator; takes minutes",
+    )
     parser.add_argument(
         "--encoder",
         type=Path,
         help="run directory of 'train encoder' or, for 'model', of 'train projector'",
     )
     parser.add_argument("--checkpoint", help="that 'train init' adds an initialisation network to")
-    add_training_options(parser)
+    add_training_options(parser, save_minutes=1.0)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; the checkpoint of 'model' and 'init' is OUTPUT/checkpoint.
+    """Train; the checkpoint of 'all', 'model' and 'init' is OUTPUT/checkpoint.
 
     Raises:
         WmPlannerError: something cannot be used; the message names it.
     """
-    from wm_planner.config import from_yaml
+    if args.part == "all":
+        from wm_planner.cli.train_all import run_all
+
+        return run_all(args)
+    return _run_part(args)
+
+
+def _run_part(args: argparse.Namespace) -> int:
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.models.checkpoint import save_bundle
-    from wm_planner.training.recipe import Recipe
 
     makes_encoder = args.part in ("encoder", "projector")
     result = args.output / (ENCODER if makes_encoder else "checkpoint")
-    if is_finished(args, result):
+    if args.measure and not makes_encoder:
+        raise ConfigError(f"--measure is for an encoder, not for 'train {args.part}'")
+    finished = is_finished(args, result)
+    if finished and not args.measure:
         return 0
-    recipe = from_yaml(Recipe, args.recipe)
     store = TrajectoryStore.open(args.data)
-    if store.embodiment.name != recipe.task:
-        raise ConfigError(
-            f"--data {args.data} holds '{store.embodiment.name}', the recipe is for '{recipe.task}'"
-        )
+    recipe = recipe_of(args, store)
+    if args.measure:
+        from wm_planner.cli.measure import check_measurable
+
+        check_measurable(store)
     with training_machine(args) as machine:
         if makes_encoder:
-            make = _train_encoder if args.part == "encoder" else _train_projector
-            _measure(args, make(args, recipe, store, machine), store, machine)
+            if finished:
+                encoder = _untrained(args, recipe, store, result).model.encoder
+                encoder = encoder.to(machine.device)
+            else:
+                make = _train_encoder if args.part == "encoder" else _train_projector
+                encoder = make(args, recipe, store, machine)
+            if args.measure:
+                from wm_planner.cli.measure import measure
+
+                measure(args.output, encoder, store, machine)
         else:
             part = _train_init if args.part == "init" else _train_model
             bundle = part(args, recipe, store, machine)
@@ -74,6 +123,35 @@ def run(args: argparse.Namespace) -> int:
         if machine.writes:
             logger.info("written: %s", result)
     return 0
+
+
+def recipe_of(args: argparse.Namespace, store: TrajectoryStore) -> Recipe:
+    """The recipe of the command line, with its numbers of updates.
+
+    Raises:
+        ConfigError: it, or an option that changes it, cannot be used.
+    """
+    from wm_planner.config import from_yaml
+    from wm_planner.training.budget import with_updates
+    from wm_planner.training.recipe import ANY, Recipe, check_task
+
+    recipe = from_yaml(Recipe, args.recipe or ANY)
+    check_task(recipe, store)
+    try:
+        if args.minutes is not None:
+            recipe = replace(recipe, minutes=args.minutes)
+        if args.updates is not None:
+            encoder, model = args.updates
+            return replace(
+                recipe,
+                minutes=None,
+                encoder=replace(recipe.encoder, num_updates=encoder),
+                model=replace(recipe.model, num_updates=model),
+            )
+    except ValueError as error:
+        option = "--minutes" if args.updates is None else "--updates"
+        raise ConfigError(f"{option}: {error}") from error
+    return with_updates(recipe, store)
 
 
 def _train_encoder(
@@ -103,38 +181,6 @@ def _encoder_file(args: argparse.Namespace, recipe: Recipe) -> Path | None:
     return None if args.encoder is None else args.encoder / ENCODER
 
 
-def _measure(
-    args: argparse.Namespace, encoder: Any, store: TrajectoryStore, machine: Machine
-) -> None:
-    """Write OUTPUT/geometry.json: whether the latent can be planned in, as far as one can know."""
-    from wm_planner.errors import RenderError, TaskError
-    from wm_planner.evaluation.job import EnvMaker
-    from wm_planner.evaluation.run import write_json
-    from wm_planner.tasks import get_task
-    from wm_planner.training.encoder import encode_images
-    from wm_planner.training.geometry import distance_correlation, greedy_success
-
-    task, size = get_task(store.embodiment.name), store.images.shape[2]
-    if store.states.shape[-1] != len(task.state_names):
-        logger.info("no simulator states in %s: distances are not measured", args.data)
-        return
-
-    def encode(images: np.ndarray) -> Tensor:
-        return encode_images(encoder, images, machine)
-
-    measures = {"rank_correlation": distance_correlation(store, encode)}
-    try:
-        env = EnvMaker(task.name, size)(True)
-    except (ImportError, RenderError, TaskError) as error:
-        logger.info("no simulator: greedy look-ahead is not measured: %s", error)
-    else:
-        logger.info("greedy look-ahead: the way to the goal by latent distance, in the simulator")
-        measures["greedy_success"] = greedy_success(env, encode)
-        env.close()
-    write_json(args.output / "geometry.json", measures)
-    logger.info("latent distance: %s", ", ".join(f"{k} {v:.2f}" for k, v in measures.items()))
-
-
 def _train_init(
     args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
 ) -> Bundle:
@@ -150,14 +196,25 @@ def _train_init(
 def _train_model(
     args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
 ) -> Bundle:
-    from wm_planner.training.projector import build_projected, is_projected
-    from wm_planner.training.trainer import build_untrained, train_model
+    from wm_planner.training.projector import is_projected
+    from wm_planner.training.trainer import train_model
 
-    if args.encoder is not None and is_projected(args.encoder / ENCODER):
-        file = args.encoder / ENCODER
-        bundle = build_projected(store, recipe.encoder, recipe.projector, file, recipe.model)
-    else:
-        bundle = build_untrained(store, recipe.encoder, _encoder_file(args, recipe), recipe.model)
+    given = None if args.encoder is None else args.encoder / ENCODER
+    projected = given is not None and is_projected(given)
+    file = given if projected else _encoder_file(args, recipe)
+    bundle = _untrained(args, recipe, store, file)
     bundle = train_model(store, bundle, recipe.model, args.output, machine=machine)
     bundle.planner = recipe.planner
     return bundle
+
+
+def _untrained(
+    args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, file: Path | None
+) -> Bundle:
+    """With the encoder or the projected encoder of that file; None for DINOv2."""
+    from wm_planner.training.projector import build_projected, is_projected
+    from wm_planner.training.trainer import build_untrained
+
+    if file is not None and is_projected(file):
+        return build_projected(store, recipe.encoder, recipe.projector, file, recipe.model)
+    return build_untrained(store, recipe.encoder, file, recipe.model)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wm_planner.training.machine import Machine
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
+def add_training_options(parser: argparse.ArgumentParser, save_minutes: float = 10.0) -> None:
     """Run directory, device, saving, resuming, and where encoded frames are kept."""
     parser.add_argument("--output", type=Path, required=True, help="run directory to write")
     parser.add_argument(
@@ -24,9 +24,10 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-minutes",
         type=float,
-        default=10.0,
+        default=save_minutes,
         metavar="M",
-        help="save the state of training every M minutes (default 10) and when told to stop",
+        help="save the state of training every M minutes (default %(default)g) and when told to "
+        "stop",
     )
     parser.add_argument(
         "--device", default="auto", help="auto (default: cuda where there is one), cpu or cuda"

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from wm_planner.data.dataset import Dataset, Window, Windows
-from wm_planner.data.frames import mosaic
-from wm_planner.data.prepare import prepare
+from wm_planner.data.prepare import prepare_views
 from wm_planner.data.store import Trajectory, TrajectoryStore, write_store
 from wm_planner.errors import DatasetError
 from wm_planner.tasks.registry import resized
@@ -48,8 +47,9 @@ def build_store(
     """
     chosen = _with_outcome(dataset, only)
     windows = dataset.windows(1, steps, frame_skip)
-    size_now = int(min(dataset.frames(0, range(1)).shape[1:3]))
-    body = resized(dataset.embodiment, image_size or size_now, frame_skip)
+    # That of the pictures, which are square where they come from a robot.
+    size = image_size or int(min(dataset.frames(0, range(1)).shape[1:3]))
+    body = resized(dataset.embodiment, size, frame_skip)
     pieces = {t: _pieces_of(windows, t, steps) for t in chosen}
     numbers = [n for piece in pieces.values() for n in piece]
     used = sum((p[-1] - p[0]) // windows.stride + steps for p in pieces.values() if p)
@@ -120,19 +120,13 @@ def _cut(
         window = windows[number]
         images = window.images
         if image_size is not None:
-            images = np.stack([_sized(image, num_cameras, image_size) for image in images])
+            images = np.stack([prepare_views(image, num_cameras, image_size) for image in images])
         yield {
             "images": images,
             "proprio": window.proprio,
             "actions": window.actions,
             "states": _states(window),
         }
-
-
-def _sized(image: np.ndarray, num_cameras: int, size: int) -> np.ndarray:
-    """(size, C * size, 3): each camera's picture for itself."""
-    views = np.split(image, num_cameras, axis=1)
-    return mosaic([prepare(view, None, size) for view in views], size)
 
 
 def _states(window: Window) -> np.ndarray:

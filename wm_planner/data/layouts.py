@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wm_planner.data.dataset import Dataset
 from wm_planner.errors import DatasetError
-
-if TYPE_CHECKING:
-    from wm_planner.robot import RobotFile
+from wm_planner.robot import RobotFile
 
 # Any of these files tells a layout; that all its files are there is the reader's business.
 MARKS = {
     "store": ("meta.json",),
+    "lerobot": ("meta/info.json",),
+    "hdf5": ("data.hdf5",),
     "pusht": ("seq_lengths.pkl", "rel_actions.pth", "abs_actions.pth"),
     "wall": ("door_locations.pth", "wall_locations.pth"),
     "point_maze": ("seq_lengths.pth",),
@@ -25,32 +24,46 @@ MARKS = {
 }
 DROPPED = "dropped"  # folder of the bags that nobody wants, beside the others
 
+HDF5_SUFFIXES = (".hdf5", ".h5")
+RECORDED = ("store", "bags", "lerobot", "hdf5")  # all others are published sets
+
 
 def open_dataset(
     path: Path | str,
     num_trajectories: int | None = None,
     robot: RobotFile | None = None,
+    image_size: int | None = None,
     strict: bool = False,
     frame_skip: int | None = None,
 ) -> Dataset:
-    """Open a data set of any kind: our stores and bags, and the published layouts.
+    """Open a data set of any kind: our stores and bags, LeRobot's and HDF5, the published layouts.
 
     Args:
-        path: its directory.
+        path: its directory, or an HDF5 file.
         num_trajectories: take the first so many of a published set; None takes all.
         robot: of recordings that do not say of which robot they are.
-        strict: refuse recordings of which something must be left out.
-        frame_skip: raw actions per model step that recordings are read with; None: the robot's.
+        image_size: side of each camera's picture, pixels, where the data set leaves it open.
+        strict: refuse bags of which something must be left out.
+        frame_skip: raw actions per model step that bags are read with; None: the robot's.
 
     Raises:
         DatasetError: nothing known lies there, or it is damaged.
     """
     path = Path(path)
     layout = find_layout(path)
-    if layout in ("store", "bags"):
+    if layout in RECORDED:
         if num_trajectories is not None:
             raise DatasetError(f"{path}: num_trajectories is for the published data sets")
-        from wm_planner.data import recorded  # bags need libraries that the others do without
+        # Each needs libraries that the others do without.
+        if layout == "lerobot":
+            from wm_planner.data.lerobot_reader import LeRobotDataset
+
+            return LeRobotDataset(path, robot, image_size)
+        if layout == "hdf5":
+            from wm_planner.data.hdf5 import Hdf5Dataset
+
+            return Hdf5Dataset(path, image_size)
+        from wm_planner.data import recorded
 
         if layout == "store":
             return recorded.StoreDataset(path)
@@ -68,6 +81,8 @@ def find_layout(path: Path) -> str:
     Raises:
         DatasetError: none fits; says what was looked for, and which folders inside would do.
     """
+    if path.is_file() and path.suffix in HDF5_SUFFIXES:
+        return "hdf5"
     if path.is_file() and path.name.endswith((".mcap", ".db3", ".mcap.zstd", ".db3.zstd")):
         return "bags"
     if not path.is_dir():

@@ -1,7 +1,9 @@
 """Export to LeRobotDataset v3.0, which LeRobot's policies and viewers read.
 
-``data/chunk-000/file-*.parquet`` holds a row per frame, its picture as PNG in it, so that nothing
-is lost to a video codec; ``meta`` holds what the library looks up before it reads those.
+``data/chunk-000/file-*.parquet`` holds a row per frame, its pictures as PNG in it, so that nothing
+is lost to a video codec; ``meta`` holds what the library looks up before it reads those. Two files
+in ``meta`` that LeRobot does not know keep the rest, so that the store can be read back as it was:
+the embodiment, the last frame of every trajectory, and the simulator's states.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wm_planner.data.lerobot_columns import ACTION, OWN, OWN_ROWS, OWN_SCHEMA, STATE, VIEWS
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
 
 EPISODES_PER_FILE = 500
-IMAGE, STATE, ACTION = "observation.image", "observation.state", "action"
 INDICES = ("frame_index", "episode_index", "index", "task_index")
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES, TASKS = "meta/episodes/chunk-000/file-000.parquet", "meta/tasks.parquet"
@@ -30,30 +32,50 @@ MAX_PICTURES = 1000  # that statistics are taken over
 def export_lerobot(store: TrajectoryStore, directory: Path | str) -> None:
     """Write a store as a LeRobot data set of one frame per model step.
 
+    Each camera is a feature 'observation.images.<name>'; the action of a frame are the `frame_skip`
+    raw actions until the next one, named '<joint>[0]', '<joint>[1]', ... where there are several.
+
     Args:
         store: every trajectory becomes an episode of T frames: each has the action (f * a,) that
-            followed it, so the last frame, which none follows, is left out.
+            followed it, so the last frame, which none follows, is not among them.
         directory: must not exist. ``LeRobotDataset(repo_id, root=directory)`` opens it.
 
     Raises:
-        DatasetError: the directory exists, or cannot be written.
+        DatasetError: the directory exists, or cannot be written; or the pictures are not those of
+            the embodiment's cameras side by side.
     """
     directory = Path(directory)
     fps = 1 / store.embodiment.model_dt_s
+    views = _views(store)
     try:
         directory.mkdir()
-        _write(store, directory, fps)
+        _write(store, views, directory, fps)
     except OSError as error:
         if not isinstance(error, FileExistsError):
             shutil.rmtree(directory, ignore_errors=True)
         raise DatasetError(f"{directory}: cannot be written: {error}") from error
 
 
-def _write(store: TrajectoryStore, directory: Path, fps: float) -> None:
+def _views(store: TrajectoryStore) -> dict[str, slice]:
+    """Features of the cameras, and the columns of the picture that belong to each."""
+    cameras = store.embodiment.cameras
+    width, rest = divmod(store.images.shape[3], len(cameras))
+    if rest or (len(cameras) > 1 and width != store.images.shape[2]):
+        raise DatasetError(
+            f"{store.directory}: pictures of {store.images.shape[2:4]} pixels are not "
+            f"{len(cameras)} square ones side by side, as the embodiment has cameras"
+        )
+    return {
+        VIEWS + camera.name: slice(number * width, (number + 1) * width)
+        for number, camera in enumerate(cameras)
+    }
+
+
+def _write(store: TrajectoryStore, views: dict[str, slice], directory: Path, fps: float) -> None:
     count, steps = store.actions.shape[:2]
     info = {
         "codebase_version": "v3.0",
-        "robot_type": None,
+        "robot_type": store.embodiment.name,
         "total_episodes": count,
         "total_frames": count * steps,
         "total_tasks": 1,
@@ -64,38 +86,64 @@ def _write(store: TrajectoryStore, directory: Path, fps: float) -> None:
         "splits": {"train": f"0:{count}"},
         "data_path": DATA,
         "video_path": None,
-        "features": _features(store),
+        "features": _features(store, views),
+    }
+    own = {
+        "schema": OWN_SCHEMA,
+        "embodiment": store.embodiment.to_json(),
+        "store": store.meta,
     }
     for path in (DATA.format(chunk_index=0, file_index=0), EPISODES):
         (directory / path).parent.mkdir(parents=True)
-    for name, content in (("info", info), ("stats", _stats(store))):
-        (directory / f"meta/{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    for name, content in (("meta/info.json", info), ("meta/stats.json", _stats(store, views))):
+        (directory / name).write_text(json.dumps(content, indent=2) + "\n")
+    (directory / OWN).write_text(json.dumps(own, indent=2) + "\n")
     pq.write_table(_episodes(store), directory / EPISODES)
     pq.write_table(_tasks(store.embodiment.name), directory / TASKS)
+    with pq.ParquetWriter(directory / OWN_ROWS, _own_schema(views)) as writer:
+        for episode in range(count):
+            writer.write_table(_own_row(store, views, episode))
     for file, first in enumerate(range(0, count, EPISODES_PER_FILE)):
         name = DATA.format(chunk_index=0, file_index=file)
-        with pq.ParquetWriter(directory / name, _schema(store)) as writer:
+        with pq.ParquetWriter(directory / name, _schema(store, views)) as writer:
             for episode in range(first, min(first + EPISODES_PER_FILE, count)):
-                writer.write_table(_frames(store, episode, fps))
+                writer.write_table(_frames(store, views, episode, fps))
 
 
-def _features(store: TrajectoryStore) -> dict[str, Any]:
+def _features(store: TrajectoryStore, views: dict[str, slice]) -> dict[str, Any]:
     def feature(dtype: str, shape: Any, names: Any = None) -> dict[str, Any]:
         return {"dtype": dtype, "shape": list(shape), "names": names}
 
+    height, channels = store.images.shape[2], store.images.shape[4]
     return {
-        IMAGE: feature("image", store.images.shape[2:], ["height", "width", "channels"]),
-        STATE: feature("float32", store.proprio.shape[2:]),
-        ACTION: feature("float32", store.actions.shape[2:]),
+        **{
+            key: feature(
+                "image",
+                (height, place.stop - place.start, channels),
+                ["height", "width", "channels"],
+            )
+            for key, place in views.items()
+        },
+        STATE: feature("float32", store.proprio.shape[2:], list(store.embodiment.proprio)),
+        ACTION: feature("float32", store.actions.shape[2:], _action_names(store)),
         "timestamp": feature("float32", (1,)),
         **{name: feature("int64", (1,)) for name in INDICES},
     }
 
 
-def _schema(store: TrajectoryStore) -> pa.Schema:
+def _action_names(store: TrajectoryStore) -> list[str]:
+    embodiment = store.embodiment
+    if embodiment.frame_skip == 1:
+        return list(embodiment.action.names)
+    numbers = range(embodiment.frame_skip)
+    return [f"{name}[{number}]" for number in numbers for name in embodiment.action.names]
+
+
+def _schema(store: TrajectoryStore, views: dict[str, slice]) -> pa.Schema:
+    picture = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     return pa.schema(
         {
-            IMAGE: pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+            **dict.fromkeys(views, picture),
             STATE: pa.list_(pa.float32(), store.proprio.shape[2]),
             ACTION: pa.list_(pa.float32(), store.actions.shape[2]),
             "timestamp": pa.float32(),
@@ -104,11 +152,17 @@ def _schema(store: TrajectoryStore) -> pa.Schema:
     )
 
 
-def _frames(store: TrajectoryStore, episode: int, fps: float) -> pa.Table:
+def _frames(store: TrajectoryStore, views: dict[str, slice], episode: int, fps: float) -> pa.Table:
     steps = store.actions.shape[1]
     number = np.arange(steps)
     columns = {
-        IMAGE: [{"bytes": _png(image), "path": None} for image in store.images[episode, :-1]],
+        **{
+            key: [
+                {"bytes": _png(image[:, place]), "path": None}
+                for image in store.images[episode, :-1]
+            ]
+            for key, place in views.items()
+        },
         STATE: list(store.proprio[episode, :-1]),
         ACTION: list(store.actions[episode]),
         "timestamp": np.float32(number / fps),
@@ -117,7 +171,31 @@ def _frames(store: TrajectoryStore, episode: int, fps: float) -> pa.Table:
         "index": episode * steps + number,
         "task_index": np.zeros(steps, np.int64),
     }
-    return pa.table(columns, _schema(store))
+    return pa.table(columns, _schema(store, views))
+
+
+def _own_schema(views: dict[str, slice]) -> pa.Schema:
+    return pa.schema(
+        {
+            "episode_index": pa.int64(),
+            "proprio": pa.list_(pa.float32()),
+            "states": pa.list_(pa.list_(pa.float64())),
+            **dict.fromkeys(views, pa.binary()),
+        }
+    )
+
+
+def _own_row(store: TrajectoryStore, views: dict[str, slice], episode: int) -> pa.Table:
+    """The last frame of a trajectory, and its states where they are known."""
+    states = store.states[episode].tolist() if store.states.shape[-1] else []
+    last = store.images[episode, -1]
+    columns = {
+        "episode_index": [episode],
+        "proprio": [store.proprio[episode, -1].tolist()],
+        "states": [states],
+        **{key: [_png(last[:, place])] for key, place in views.items()},
+    }
+    return pa.table(columns, _own_schema(views))
 
 
 def _png(image: np.ndarray) -> bytes:
@@ -153,11 +231,15 @@ def _tasks(task: str) -> pa.Table:
     return table.replace_schema_metadata({"pandas": json.dumps(names)})
 
 
-def _stats(store: TrajectoryStore) -> dict[str, Any]:
+def _stats(store: TrajectoryStore, views: dict[str, slice]) -> dict[str, Any]:
     """Over all frames, of pictures over some; these (3, 1, 1), in [0, 1], as they are loaded."""
     rows = np.unique(np.linspace(0, len(store.images) - 1, MAX_PICTURES).astype(int))
+    first = store.images[rows, 0]
     values = {
-        IMAGE: (store.images[rows, 0].reshape(-1, 3) / 255.0, (3, 1, 1)),
+        **{
+            key: (first[:, :, place].reshape(-1, 3) / 255.0, (3, 1, 1))
+            for key, place in views.items()
+        },
         STATE: (store.proprio[:, :-1].reshape(-1, store.proprio.shape[2]), (-1,)),
         ACTION: (store.actions.reshape(-1, store.actions.shape[2]), (-1,)),
     }

@@ -46,3 +46,23 @@ def prepare(image: np.ndarray, crop: tuple[int, int, int, int] | None, size: int
     # INTER_AREA averages all pixels that fall into one (no aliasing); it cannot enlarge.
     method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     return cv2.resize(image, (size, size), interpolation=method)
+
+
+def prepare_views(image: np.ndarray, count: int, size: int) -> np.ndarray:
+    """The pictures of `count` cameras side by side, each prepared for itself.
+
+    Args:
+        image: (H, count * W, 3) uint8.
+        count: cameras.
+        size: side of each camera's picture in the result, pixels.
+
+    Returns:
+        (size, count * size, 3) uint8.
+
+    Raises:
+        ImageSourceError: not an image of that kind.
+    """
+    if image.ndim != 3 or image.shape[1] % count:
+        raise ImageSourceError(f"expected {count} pictures side by side, got {image.shape}")
+    views = np.split(image, count, axis=1)
+    return np.concatenate([prepare(view, None, size) for view in views], axis=1)

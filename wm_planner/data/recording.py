@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,8 +185,11 @@ def _naming(path: Path) -> Iterator[None]:
         raise DatasetError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
 
-def outcome_of(values: dict[str, str]) -> str:
-    """'success', 'failure' or ''; a simulator says true or false of `success`."""
+def outcome_of(values: Mapping[str, str]) -> str:
+    """'success', 'failure' or '': the outcome, or what a simulator says of `success`.
+
+    An outcome of another name is none: an episode must not go on because of it.
+    """
     outcome = values.get("outcome", "")
     if outcome in OUTCOMES and outcome:
         return outcome

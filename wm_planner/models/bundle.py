@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,10 +87,12 @@ def build_model(config: ModelConfig) -> WorldModel:
 
 
 def build_encoder(settings: dict, image_size: int, num_patches: int, dim: int) -> torch.nn.Module:
-    """The encoder that `settings['kind']` names: 'small', 'keypoint', 'dinov2' or 'projected'.
+    """The encoder that `settings['kind']` names.
 
-    'projected' is `dim` channels of what `settings['base']` names, which has a token size ('dim')
-    of its own unless its kind fixes it.
+    It is 'small', 'keypoint', 'dinov2', 'projected' or 'multi'. 'projected' is `dim` channels of
+    what `settings['base']` names, which has a token size ('dim') of its own unless its kind fixes
+    it. 'multi' looks at each of `settings['cameras']` pictures with what `settings['base']` names;
+    `num_patches` are those of all cameras together.
 
     Raises:
         ValueError: another kind, or sizes it cannot have.
@@ -115,13 +118,23 @@ def build_encoder(settings: dict, image_size: int, num_patches: int, dim: int) -
         base_dim = base.pop("dim", dim)
         base_encoder = build_encoder(base, image_size, num_patches, base_dim)
         return ProjectedEncoder(base_encoder, dim, **settings)
-    raise ValueError(f"unknown encoder kind '{kind}'; choices: small, keypoint, dinov2, projected")
+    if kind == "multi":
+        from wm_planner.models.multi_camera import MultiCameraEncoder
+
+        each = num_patches // settings["cameras"]
+        one = build_encoder(settings.pop("base", {}), image_size, each, dim)
+        return MultiCameraEncoder(one, **settings)
+    raise ValueError(
+        f"unknown encoder kind '{kind}'; choices: small, keypoint, dinov2, projected, multi"
+    )
 
 
 def build_decoder(kind: str, image_size: int, num_patches: int, dim: int) -> torch.nn.Module | None:
-    """The decoder of that kind: 'none', 'small', 'keypoint' or 'vqvae'.
+    """The decoder of that kind: 'none', 'small', 'keypoint', 'vqvae' or 'multi'.
 
-    'vqvae' has the published sizes; others follow as in 'vqvae:channels=32,num_blocks=1'.
+    'vqvae' has the published sizes; others follow as in 'vqvae:channels=32,num_blocks=1'. In the
+    same way 'keypoint:standardise=1' is that of an encoder with standardised pixels. 'multi:2:'
+    before another kind is one of that for each of two cameras.
 
     Raises:
         ValueError: another kind, or sizes it cannot have.
@@ -132,14 +145,37 @@ def build_decoder(kind: str, image_size: int, num_patches: int, dim: int) -> tor
         from wm_planner.models.small_encoder import SmallDecoder
 
         return SmallDecoder(image_size, num_patches, dim)
-    if kind == "keypoint":
+    name, _, text = kind.partition(":")
+    if name == "multi":
+        return _build_multi_decoder(text, image_size, num_patches, dim)
+    pairs = (item.split("=") for item in text.split(",") if item)
+    settings: dict[str, Any] = {key: int(value) for key, value in pairs}
+    if name == "keypoint":
         from wm_planner.models.keypoint_encoder import KeypointDecoder
 
-        return KeypointDecoder(image_size, num_patches, dim)
-    name, _, settings = kind.partition(":")
+        return KeypointDecoder(image_size, num_patches, dim, **settings)
     if name == "vqvae":
         from wm_planner.models.decoder import VQVAE
 
-        pairs = (item.split("=") for item in settings.split(",") if item)
-        return VQVAE(image_size, num_patches, dim, **{key: int(value) for key, value in pairs})
-    raise ValueError(f"unknown decoder kind '{kind}'; choices: none, small, keypoint, vqvae")
+        return VQVAE(image_size, num_patches, dim, **settings)
+    raise ValueError(f"unknown decoder kind '{kind}'; choices: none, small, keypoint, vqvae, multi")
+
+
+def _build_multi_decoder(
+    text: str, image_size: int, num_patches: int, dim: int
+) -> torch.nn.Module | None:
+    """Of 'C:KIND'; standardised pixels are the whole picture's affair."""
+    from wm_planner.models.multi_camera import MultiCameraDecoder
+
+    count, _, kind = text.partition(":")
+    cameras = int(count)
+    name, _, settings = kind.partition(":")
+    kept = [item for item in settings.split(",") if item and item != "standardise=1"]
+    one = ":".join([name, *([",".join(kept)] if kept else [])])
+    built = [build_decoder(one, image_size, num_patches // cameras, dim) for _ in range(cameras)]
+    bases = [base for base in built if base is not None]
+    if not bases:
+        return None
+    return MultiCameraDecoder(
+        bases, image_size, num_patches, dim, "standardise=1" in settings.split(",")
+    )

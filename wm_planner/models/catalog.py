@@ -29,7 +29,8 @@ def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
     """Find a checkpoint directory.
 
     Args:
-        name: a directory, a shipped name ('wall-base'), or a variant ('base') when `task` is given.
+        name: a checkpoint directory, the run directory of 'train', a shipped name ('wall-base'), or
+            a variant ('base') when `task` is given.
         task: task that the variant is for.
 
     Raises:
@@ -37,8 +38,9 @@ def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
             where none is shipped for the task.
     """
     path = Path(name)
-    if (path / CARD).is_file():
-        return path
+    for directory in (path, path / "checkpoint"):
+        if (directory / CARD).is_file():
+            return directory
     for candidate in (str(name), f"{task}-{name}"):
         if candidate in shipped_checkpoints():
             return SHIPPED / candidate

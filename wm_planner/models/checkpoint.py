@@ -177,8 +177,14 @@ def _load_init_network(
 
 def _without_source(model: dict[str, Any]) -> dict[str, Any]:
     """Sizes without the file that the encoder was read from: the checkpoint has its weights."""
-    encoder = {key: value for key, value in model["encoder"].items() if key != "weights"}
-    return model | {"encoder": encoder}
+    return model | {"encoder": _encoder_without_source(model["encoder"])}
+
+
+def _encoder_without_source(encoder: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in encoder.items() if key != "weights"}
+    if isinstance(kept.get("base"), dict):  # of several cameras
+        kept["base"] = _encoder_without_source(kept["base"])
+    return kept
 
 
 def _save_weights(module: Module, file: Path) -> str:

@@ -9,34 +9,60 @@ gradient planner needs where a grid of patch tokens does not have it (PushT).
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wm_planner.models.pixels import PixelStandard
+
 GRID = 24  # side of the heat maps
+
+
+def cell_of(image_size: int) -> int:
+    """Pixels per side of a heat map's cell; pictures of other sizes get a margin up to the next."""
+    return -(-image_size // GRID)
+
+
+def margin_of(image_size: int) -> tuple[int, int]:
+    """Pixels that are missing to whole cells, before and behind."""
+    missing = cell_of(image_size) * GRID - image_size
+    return missing // 2, missing - missing // 2
 
 
 class KeypointEncoder(nn.Module):
     """(B, 3, S, S) -> (B, P, Dv): K = P * Dv / 2 image coordinates, standardised.
 
     Args:
-        image_size: side S of the square input, a multiple of 24.
+        image_size: side S of the square input. One that is no multiple of 24 gets a grey margin.
         num_patches: tokens P.
         dim: token size Dv, even; each token carries dim / 2 keypoints.
         channels: width of the convolutions.
+        sharpness: the heat maps are multiplied by it before the softmax: more finds places sooner.
+        standardise: look at pictures standardised per pixel (`PixelStandard`).
     """
 
     axis: Tensor
     token_mean: Tensor
     token_std: Tensor
 
-    def __init__(self, image_size: int, num_patches: int, dim: int, channels: int = 48) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        num_patches: int,
+        dim: int,
+        channels: int = 48,
+        sharpness: float = 1.0,
+        standardise: bool = False,
+    ) -> None:
         super().__init__()
-        if image_size % GRID or dim % 2:
+        if image_size < GRID or dim % 2:
             raise ValueError(
-                f"image_size must be a multiple of {GRID} and dim even, got {image_size}, {dim}"
+                f"image_size must be at least {GRID} and dim even, got {image_size}, {dim}"
             )
         self.image_size, self.num_patches, self.dim = image_size, num_patches, dim
         self.num_keypoints = num_patches * dim // 2
-        stride = image_size // GRID
+        self.sharpness = sharpness
+        self.pixels = PixelStandard(image_size) if standardise else None
+        stride = cell_of(image_size)
         self.features = nn.Sequential(
             nn.Conv2d(3, channels, stride + 2, stride=stride, padding=1),
             nn.GELU(),
@@ -52,7 +78,15 @@ class KeypointEncoder(nn.Module):
 
     def keypoints(self, images: Tensor) -> Tensor:
         """(B, K, 2) mean image coordinates (x, y) in [-1, 1]."""
-        heat = self.features(images).flatten(2).softmax(dim=-1).unflatten(2, (GRID, GRID))
+        if self.pixels is not None:
+            images = self.pixels(images)
+        before, behind = margin_of(self.image_size)
+        if before or behind:
+            images = F.pad(images, (before, behind, before, behind))
+        heat = self.features(images).flatten(2)
+        if self.sharpness != 1.0:
+            heat = heat * self.sharpness
+        heat = heat.softmax(dim=-1).unflatten(2, (GRID, GRID))
         return torch.stack(
             [(heat.sum(dim=2) * self.axis).sum(-1), (heat.sum(dim=3) * self.axis).sum(-1)], dim=-1
         )
@@ -64,15 +98,29 @@ class KeypointEncoder(nn.Module):
 
 
 class KeypointDecoder(nn.Module):
-    """Draws a blob at every keypoint and convolves the blobs into a picture."""
+    """Draws a blob at every keypoint and convolves the blobs into a picture.
+
+    Args:
+        image_size, num_patches, dim, channels: see `KeypointEncoder`.
+        standardise: draw standardised pixels (`standard`), of which `forward` makes a picture.
+    """
 
     axis: Tensor
     token_mean: Tensor
     token_std: Tensor
 
-    def __init__(self, image_size: int, num_patches: int, dim: int, channels: int = 48) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        num_patches: int,
+        dim: int,
+        channels: int = 48,
+        standardise: bool = False,
+    ) -> None:
         super().__init__()
-        stride = image_size // GRID
+        self.image_size = image_size
+        self.pixels = PixelStandard(image_size) if standardise else None
+        stride = cell_of(image_size)
         keypoints = num_patches * dim // 2
         self.net = nn.Sequential(
             nn.Conv2d(keypoints, channels, 3, padding=1),
@@ -90,7 +138,15 @@ class KeypointDecoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, P, Dv) -> (B, 3, S, S) in about [-1, 1]."""
+        drawn = self.standard(tokens)
+        return drawn if self.pixels is None else self.pixels.undo(drawn)
+
+    def standard(self, tokens: Tensor) -> Tensor:
+        """(B, P, Dv) -> (B, 3, S, S): standardised pixels, or the picture where it has none."""
         places = (tokens * self.token_std + self.token_mean).reshape(len(tokens), -1, 2)
         offset = (self.axis - places[..., None]) / self.log_width.exp()[..., None]
         x, y = torch.exp(-0.5 * offset.square()).unbind(dim=2)
-        return self.net(y[..., :, None] * x[..., None, :]) + self.bias
+        drawn = self.net(y[..., :, None] * x[..., None, :])
+        before, _ = margin_of(self.image_size)
+        seen = slice(before, before + self.image_size)
+        return drawn[..., seen, seen] + self.bias

@@ -18,10 +18,11 @@ class Preprocess:
     """Image size and normalisation statistics.
 
     Attributes:
-        image_size: side of the square model input, pixels.
+        image_size: side S of each camera's square picture, pixels.
         frame_skip: raw actions per model action.
         action_mean, action_std: of one raw action, physical units.
         proprio_mean, proprio_std: of the proprioception vector, physical units.
+        num_cameras: how many pictures C lie side by side in the model's input.
     """
 
     image_size: int
@@ -30,6 +31,7 @@ class Preprocess:
     action_std: tuple[float, ...]
     proprio_mean: tuple[float, ...]
     proprio_std: tuple[float, ...]
+    num_cameras: int = 1
 
     def __post_init__(self) -> None:
         for name in ("action", "proprio"):
@@ -45,10 +47,26 @@ class Preprocess:
         return self.frame_skip * len(self.action_mean)
 
     def images(self, images: np.ndarray | Tensor) -> Tensor:
-        """uint8 RGB (..., H, W, 3) -> float32 (..., 3, S, S) in [-1, 1].
+        """uint8 RGB (..., H, W, 3) -> float32 (..., 3, S, C * S) in [-1, 1].
 
         The shorter side is resized to S (bilinear, antialiased), then the centre is cropped.
+        Of several cameras' pictures side by side, each is resized by itself.
+
+        Raises:
+            ValueError: the width is not that of C pictures.
         """
+        if self.num_cameras > 1:
+            width = images.shape[-2]
+            if width != self.num_cameras * images.shape[-3]:
+                raise ValueError(
+                    f"expected {self.num_cameras} square pictures side by side, got a picture of "
+                    f"{width} x {images.shape[-3]} pixels"
+                )
+            parts = torch.as_tensor(images).chunk(self.num_cameras, dim=-2)
+            return torch.cat([self._square(part) for part in parts], dim=-1)
+        return self._square(images)
+
+    def _square(self, images: np.ndarray | Tensor) -> Tensor:
         x = torch.as_tensor(images)
         lead = x.shape[:-3]
         x = x.reshape(-1, *x.shape[-3:]).permute(0, 3, 1, 2).to(torch.float32) / 255.0

@@ -153,9 +153,7 @@ def import_released(
     return Bundle(model, preprocess, body, planner, info), report
 
 
-def _preprocess(
-    sizes: ModelConfig, task: Task, statistics: Mapping[str, tuple[float, ...]]
-) -> Preprocess:
+def _preprocess(sizes: ModelConfig, task: Task, statistics: Mapping[str, Any]) -> Preprocess:
     try:
         preprocess = Preprocess(sizes.image_size, task.embodiment.frame_skip, **statistics)
     except (TypeError, ValueError) as error:

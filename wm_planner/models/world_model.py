@@ -24,7 +24,7 @@ class ModelConfig:
     """Everything needed to build a world model.
 
     Attributes:
-        image_size: side of the square input image, pixels.
+        image_size: side of each camera's square picture, pixels.
         num_hist: longest history window K, frames.
         num_patches: P.
         visual_dim: Dv.
@@ -32,9 +32,9 @@ class ModelConfig:
         proprio_dim: entries of the proprioception vector.
         action_emb_dim, proprio_emb_dim: Da, Dp.
         predictor: sizes of the predictor.
-        encoder: keyword arguments of the encoder; ``kind`` is 'small', 'keypoint', 'dinov2' or
-            'projected'.
-        decoder: 'none', 'small' or 'keypoint'; only for pictures of what the model imagines.
+        encoder: keyword arguments of the encoder; ``kind`` is 'small', 'keypoint', 'dinov2',
+            'projected' or 'multi' (several cameras).
+        decoder: see `build_decoder`; only for pictures of what the model imagines.
     """
 
     image_size: int

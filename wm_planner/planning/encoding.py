@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,12 +21,14 @@ class EncodedObservation:
         now: (1, T, ...) latent.
         past_actions: (1, T - 1, A) standardised, or None.
         stamp_ns: capture time of the newest frame.
+        proprio: (1, P) of the newest frame, physical units.
         ready: on a GPU, what comes after the encoding in the stream that does it.
     """
 
     now: Latent
     past_actions: Tensor | None
     stamp_ns: int
+    proprio: np.ndarray
     ready: torch.cuda.Event | None = None
 
     def wait(self) -> None:
@@ -74,4 +77,5 @@ class ObservationEncoder:
             normalise = self._bundle.preprocess.normalise_actions
             past = normalise(observation.actions)[None].to(self._bundle.device)
         latent = self._bundle.encode_observation(observation)
-        return EncodedObservation(latent, past, observation.stamp_ns)
+        newest = observation.proprio[-1:]
+        return EncodedObservation(latent, past, observation.stamp_ns, newest)

@@ -191,6 +191,17 @@ class Planner:
         with torch.no_grad(), self.engine.products():
             return self.engine.rollout(at.now, actions, at.past_actions)
 
+    def picture_distance(self) -> float:
+        """Mean squared error of the visual tokens: what the last plan was made from, to the goal.
+
+        Raises:
+            PlanningError: there is no plan yet.
+        """
+        if self.last is None or self._goal is None:
+            raise PlanningError("there is no plan whose distance could be told yet")
+        seen = self.last.observation.now.visual[:, -1]
+        return float((seen - self._goal.visual[:, 0]).square().mean())
+
     def plan_latents(
         self,
         now: Latent,

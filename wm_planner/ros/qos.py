@@ -35,6 +35,6 @@ def sensor(lockstep: bool) -> QoSProfile:
     return RELIABLE if lockstep else SENSOR
 
 
-def recorded(lockstep: bool) -> QoSProfile:
-    """Profile of the recorder's subscriptions to sensors, whose drivers may be best effort."""
-    return RECORD if lockstep else _profile(reliable=False, latched=False, depth=RECORD.depth)
+def recorded(reliable: bool) -> QoSProfile:
+    """Profile of the recorder's subscriptions; reliable ones do not hear a best-effort driver."""
+    return RECORD if reliable else _profile(reliable=False, latched=False, depth=RECORD.depth)

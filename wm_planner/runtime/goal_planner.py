@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import numpy as np
 
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
+from wm_planner.runtime.arrival import proprio_distance
 from wm_planner.types import Goal, Observation, Plan
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ class PlanResult:
         plan: with the seconds it took.
         initial_cost: cost of the starting point.
         num_evaluations: rollouts made.
+        picture_distance: of the picture that it was made from to the goal's: mean squared error of
+            the visual tokens.
+        proprio_distance: see `runtime.arrival`; None: the goal's proprioception is not known.
         num_committed: rows of the plan that were decided before, because the robot was expected to
             have taken them by now.
         draw: gives (S, (H + 1) * S, 3) uint8, the imagined frames left to right; None when not
@@ -38,11 +43,14 @@ class PlanResult:
     plan: Plan
     initial_cost: float
     num_evaluations: int
+    picture_distance: float
+    proprio_distance: float | None = None
     num_committed: int = 0
     draw: Callable[[], np.ndarray] | None = None
 
     def summary(self) -> dict[str, float | int]:
-        """The numbers of this replan by name."""
+        """The numbers of this replan by name; NaN where one is not known."""
+        distance = self.proprio_distance
         return {
             "stamp_ns": self.plan.stamp_ns,
             "cost": self.plan.cost,
@@ -50,6 +58,8 @@ class PlanResult:
             "plan_seconds": self.plan.seconds,
             "num_evaluations": self.num_evaluations,
             "num_committed": self.num_committed,
+            "picture_distance": self.picture_distance,
+            "proprio_distance": math.nan if distance is None else distance,
         }
 
 
@@ -182,9 +192,19 @@ class GoalPlanner:
         self._expected.add(warm, plan.seconds)
         detail = self._planner.last
         assert detail is not None
-        draw = self._draw if self._imagine else None
+        distance = None
+        if goal.proprio is not None:
+            proprio = detail.observation.proprio[-1]
+            distance = proprio_distance(proprio, goal.proprio, self.embodiment)
         return PlanResult(
-            goal, plan, detail.initial_cost, detail.num_evaluations, num_committed, draw
+            goal=goal,
+            plan=plan,
+            initial_cost=detail.initial_cost,
+            num_evaluations=detail.num_evaluations,
+            picture_distance=self._planner.picture_distance(),
+            proprio_distance=distance,
+            num_committed=num_committed,
+            draw=self._draw if self._imagine else None,
         )
 
     def _draw(self) -> np.ndarray:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import zlib
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from rosbags.rosbag2.errors import WriterError
 from rosbags.typesys import TypesysError
 
 from wm_planner.data.bags import typestore
+from wm_planner.data.layouts import DROPPED
 from wm_planner.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -116,6 +119,21 @@ class BagWriter:
 
 
 @dataclass(frozen=True)
+class Note:
+    """A message that a bag begins with; it happens when the episode does.
+
+    Attributes:
+        topic: topic name.
+        msgtype: 'package/msg/Name'.
+        data: CDR bytes.
+    """
+
+    topic: str
+    msgtype: str
+    data: bytes
+
+
+@dataclass(frozen=True)
 class _Message:
     topic: str
     msgtype: str
@@ -154,6 +172,18 @@ class EpisodeRecorder:
         self._seen: set[tuple[str, int, int]] = set()
         self._started: tuple[str, int] | None = None
         self._last_ns: int | None = None
+        self._counts: Counter[str] = Counter()
+        self._span_ns: tuple[int, int] | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Messages by topic in the bag being written, or else in the last one."""
+        return dict(self._counts)
+
+    @property
+    def seconds(self) -> float:
+        """From the first to the last message of the bag being written, or else of the last one."""
+        return 0.0 if self._span_ns is None else (self._span_ns[1] - self._span_ns[0]) * 1e-9
 
     @property
     def recording(self) -> bool:
@@ -165,10 +195,11 @@ class EpisodeRecorder:
         """The bag being written, or None."""
         return None if self._writer is None else self._writer.path
 
-    def start(self, name: str, stamp_ns: int) -> Path:
+    def start(self, name: str, stamp_ns: int, notes: Sequence[Note] = ()) -> Path:
         """Open the bag `name` (a free number is appended when taken) and return its path.
 
-        A repeated start of the running episode does nothing; another one ends the running first.
+        It begins with `notes`. A repeated start of the running episode does nothing; another one
+        ends the running first.
         """
         if self._writer is not None:
             if self._started == (name, stamp_ns):
@@ -178,7 +209,11 @@ class EpisodeRecorder:
         self._writer = BagWriter(self._free_path(name))
         self._started = (name, stamp_ns)
         self._seen.clear()
+        self._counts.clear()
+        self._span_ns = None
         path = self._writer.path
+        for note in notes:
+            self._write(_Message(note.topic, note.msgtype, note.data, stamp_ns))
         for message in sorted(self._pending, key=lambda message: message.stamp_ns):
             if message.stamp_ns >= stamp_ns:
                 self._write(message)
@@ -222,6 +257,30 @@ class EpisodeRecorder:
         writer.close()
         return writer.path
 
+    def drop(self, path: Path) -> Path:
+        """Move a closed bag to the directory 'dropped', and return its place there.
+
+        Raises:
+            DatasetError: it cannot be moved.
+        """
+        target = _free(self.root_dir / DROPPED / path.name)
+        try:
+            target.parent.mkdir(exist_ok=True)
+            shutil.move(path, target)
+        except OSError as error:
+            raise DatasetError(f"{path}: cannot be moved to {target}: {error}") from error
+        return target
+
+    def free_number(self) -> int:
+        """The first number from which on no bag here is called 'episode_<number>'."""
+        taken = [-1]
+        for directory in (self.root_dir, self.root_dir / DROPPED):
+            for path in directory.glob("episode_*"):
+                number = path.name.split("_")[1]
+                if number.isdecimal():
+                    taken.append(int(number))
+        return max(taken) + 1
+
     def _write(self, message: _Message) -> None:
         # The content counts too: two nodes may report on /diagnostics at the same stamp.
         key = (message.topic, message.stamp_ns, zlib.crc32(message.data))
@@ -230,6 +289,9 @@ class EpisodeRecorder:
         if self._writer is None or key in self._seen or early or late:
             return
         self._seen.add(key)
+        first, last = self._span_ns or (message.stamp_ns, message.stamp_ns)
+        self._span_ns = (min(first, message.stamp_ns), max(last, message.stamp_ns))
+        self._counts[message.topic] += 1
         try:
             self._writer.write(message.topic, message.msgtype, message.data, message.stamp_ns)
         except DatasetError:
@@ -241,7 +303,12 @@ class EpisodeRecorder:
     def _free_path(self, name: str) -> Path:
         if name in ("", ".", "..") or Path(name).name != name:
             raise DatasetError(f"episode name {name!r}: needs a plain name without '/'")
-        path, number = self.root_dir / name, 2
-        while path.exists():
-            path, number = self.root_dir / f"{name}_{number}", number + 1
-        return path
+        return _free(self.root_dir / name)
+
+
+def _free(path: Path) -> Path:
+    """`path`, or `path`_2, _3 ... when that is taken."""
+    name, number = path.name, 2
+    while path.exists():
+        path, number = path.with_name(f"{name}_{number}"), number + 1
+    return path

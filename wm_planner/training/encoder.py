@@ -10,7 +10,10 @@ through three equally distant frames.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from wm_planner.training.loop import fit
 from wm_planner.training.machine import Machine
 
 KINDS = ("small", "keypoint", "dinov2")
+_MEASURED = 512  # frames that the pixels' statistics are of
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class EncoderTraining:
     `kind` is 'small' (patch tokens), 'keypoint' (image coordinates), or 'dinov2', which is used as
     it is: `variant` and `weights` are for that one (see `DinoV2Encoder`), `depth` is for 'small'.
     `curvature_weight` above 0 straightens latent paths.
+
+    `standardise` looks at pictures standardised per pixel and draws those again (`PixelStandard`;
+    'keypoint' only, as `sharpness` is): no colour and no weight has to be chosen for a scene.
+    `proprio_weight` above 0 asks that the proprioception can be read from the latent, linearly:
+    the robot is often the smallest thing that moves, and what it does is known.
     """
 
     kind: str = "small"
@@ -57,7 +66,10 @@ class EncoderTraining:
     std_weight: float = 2.0
     covariance_weight: float = 0.1
     curvature_weight: float = 0.0
+    proprio_weight: float = 0.0
     bf16: bool = False
+    standardise: bool = False
+    sharpness: float = 1.0
     seed: int = 0
     variant: str = "s"
     weights: str = "official"
@@ -71,18 +83,47 @@ class EncoderTraining:
                 f"{self.num_updates}, {self.batch_pairs}, {self.max_gap}"
             )
 
+        if self.kind != "keypoint" and (self.standardise or self.sharpness != 1.0):
+            raise ValueError(f"standardise and sharpness are for kind keypoint, not '{self.kind}'")
+        if self.standardise and self.foreground_weight:
+            raise ValueError(
+                "standardise weighs pixels already; set foreground_weight to 0, got "
+                f"{self.foreground_weight:g}"
+            )
+
     @property
     def num_frames(self) -> int:
         """Frames of each place in a batch."""
         return 3 if self.curvature_weight else 2
 
 
-def encoder_settings(config: EncoderTraining) -> dict:
-    """The encoder entry of a ModelConfig."""
+def encoder_settings(config: EncoderTraining, cameras: int = 1) -> dict:
+    """The encoder entry of a ModelConfig, for pictures of so many cameras."""
+    if cameras > 1:
+        base = encoder_settings(replace(config, standardise=False))
+        multi: dict[str, Any] = {"kind": "multi", "cameras": cameras, "base": base}
+        return multi | ({"standardise": True} if config.standardise else {})
     if config.kind == "dinov2":
         return {"kind": config.kind, "variant": config.variant, "weights": config.weights}
-    settings = {"kind": config.kind, "channels": config.channels}
-    return settings | ({"depth": config.depth} if config.kind == "small" else {})
+    settings: dict[str, Any] = {"kind": config.kind, "channels": config.channels}
+    if config.kind == "small":
+        settings["depth"] = config.depth
+    if config.sharpness != 1.0:
+        settings["sharpness"] = config.sharpness
+    if config.standardise:
+        settings["standardise"] = True
+    return settings
+
+
+def decoder_settings(config: EncoderTraining, cameras: int = 1) -> str:
+    """The decoder entry of a ModelConfig, for pictures of so many cameras."""
+    if config.kind == "dinov2":
+        return "none"
+    if cameras > 1:
+        return f"multi:{cameras}:{decoder_settings(config)}"
+    if not config.standardise:
+        return config.kind
+    return f"{config.kind}:standardise=1,channels={config.channels}"
 
 
 def std_hinge(z_BN: Tensor) -> Tensor:
@@ -107,35 +148,78 @@ def curvature(first_BN: Tensor, second_BN: Tensor, third_BN: Tensor) -> Tensor:
 
 
 class EncoderLearner(Learner):
-    """Encoder and decoder, on pairs (or triples, for the curvature) of a store's images."""
+    """Encoder and decoder, on pairs (or triples, for the curvature) of a store's images.
+
+    Args:
+        images: (N, T + 1, S, C * S, 3) uint8 of C cameras.
+        config: settings.
+        machine: device.
+        proprio: (N, T + 1, P), for `proprio_weight`.
+        rows: those of the N trajectories that are trained on; None for all.
+    """
 
     name = "encoder"
     log_every = 50
 
-    def __init__(self, images: np.ndarray, config: EncoderTraining, machine: Machine) -> None:
+    def __init__(
+        self,
+        images: np.ndarray,
+        config: EncoderTraining,
+        machine: Machine,
+        proprio: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+    ) -> None:
         torch.manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)
         self.images, self.config = images, config
+        self.rows = np.arange(len(images)) if rows is None else rows
         self.schedule = Schedule(config.num_updates, config.learning_rate, config.weight_decay)
-        sizes = (images.shape[2], config.num_patches, config.dim)
-        self.encoder: Any = build_encoder(encoder_settings(config), *sizes)
-        self.decoder: Any = build_decoder(config.kind, *sizes)
+        cameras = images.shape[3] // images.shape[2]
+        sizes = (images.shape[2], cameras * config.num_patches, config.dim)
+        self.encoder: Any = build_encoder(encoder_settings(config, cameras), *sizes)
+        self.decoder: Any = build_decoder(decoder_settings(config, cameras), *sizes)
         parts: dict[str, Any] = {"encoder": self.encoder, "decoder": self.decoder}
+        self.readout: nn.Linear | None = None
+        if config.proprio_weight:
+            if proprio is None:
+                raise ValueError("proprio_weight needs the proprioception")
+            self._proprio = _standard_columns(proprio, self.rows)
+            self.readout = nn.Linear(sizes[1] * config.dim, proprio.shape[-1])
+            parts["readout"] = self.readout
         self.module = nn.ModuleDict(parts).to(machine.device)
-        sample = images[self.rng.choice(len(images), 64), 0]
+        sample = images[self.rows[self.rng.choice(len(self.rows), 64)], 0]
         self._background = _to_input(np.median(sample, axis=0)[None]).to(machine.device)
+        if config.standardise:
+            some = self.rows[self.rng.integers(0, len(self.rows), _MEASURED)]
+            times = self.rng.integers(0, images.shape[1], _MEASURED)
+            seen = _to_input(images[some, times]).to(machine.device)
+            for name in ("encoder", "decoder"):
+                parts[name].pixels.measure(seen)
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """Images (nB, 3, S, S) of n frames, a few model steps apart, of B places."""
-        return (_frames(self.images, self.config, self.rng),)
+        """Images (nB, 3, S, S) of n frames, a few model steps apart, of B places.
+
+        Where it is to be read, also their proprioception (nB, P), standardised.
+        """
+        places, times = _places((len(self.rows), self.images.shape[1]), self.config, self.rng)
+        rows = self.rows[places]
+        images = _to_input(self.images[rows, times])
+        if self.readout is None:
+            return (images,)
+        return images, torch.from_numpy(self._proprio[rows, times])
 
     def loss(self, step: int, *batch: Tensor) -> dict[str, Tensor]:
         """See the module."""
-        (x,) = batch
+        x, *known = batch
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
             z = self.encoder(x)
-            drawn = self.decoder(z)
+            drawn = self.decoder.standard(z) if self.config.standardise else self.decoder(z)
+        if self.config.standardise:
+            x = self.encoder.pixels(x)
         terms = _loss_terms(z.float(), drawn.float(), x, self._background, self.config)
+        if self.readout is not None:
+            read = self.readout(z.float().flatten(1))
+            terms["proprio"] = self.config.proprio_weight * F.mse_loss(read, known[0])
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
     def state(self) -> dict[str, Any]:
@@ -148,7 +232,11 @@ class EncoderLearner(Learner):
 
 
 def train_encoder(
-    store: TrajectoryStore, config: EncoderTraining, output: Path, machine: Machine | None = None
+    store: TrajectoryStore,
+    config: EncoderTraining,
+    output: Path,
+    machine: Machine | None = None,
+    rows: np.ndarray | None = None,
 ) -> torch.nn.Module:
     """Train on the store's images and write ``encoder.safetensors`` (encoder and decoder).
 
@@ -157,6 +245,7 @@ def train_encoder(
         config: settings.
         output: run directory.
         machine: device, and whether to resume; one CPU by default.
+        rows: the trajectories to train on; None for all.
 
     Raises:
         ConfigError: DINOv2, or several processes: variance and covariance are the whole batch's.
@@ -180,22 +269,42 @@ def train_encoder(
             f"{store.directory}: trajectories have {store.images.shape[1]} frames, max_gap "
             f"{config.max_gap} and curvature_weight {config.curvature_weight} need {needed + 1}"
         )
-    learner = EncoderLearner(store.images, config, machine)
-    fit(learner, {"encoder": to_dict(config), "data": str(store.meta)}, output, machine)
+    learner = EncoderLearner(store.images, config, machine, np.asarray(store.proprio), rows)
+    settings: dict[str, Any] = {"encoder": to_dict(config), "data": str(store.meta)}
+    if rows is not None:
+        settings["rows"] = rows.tolist()
+    with denormals_as_zero(config.standardise):
+        fit(learner, settings, output, machine)
     encoder, decoder = learner.encoder.eval(), learner.decoder
-    _standardise(encoder, decoder, store.images, learner.rng, machine)
+    _standardise(learner, machine)
     # Float16 numbers: a checkpoint exported with 'wm-planner export' encodes as the one that was
     # trained, and what was encoded once need not be again.
     in_float16(encoder, str(output)).float()
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"decoder.{k}": v for k, v in decoder.state_dict().items()}
-    save_file({k: v.contiguous().cpu() for k, v in state.items()}, output / "encoder.safetensors")
+    aside = output / f".encoder.part{os.getpid()}"
+    save_file({k: v.contiguous().cpu() for k, v in state.items()}, aside)
+    aside.replace(output / "encoder.safetensors")
     return encoder
+
+
+@contextmanager
+def denormals_as_zero(wanted: bool = True) -> Iterator[None]:
+    """Numbers below 1e-38 count as zero: sharp heat maps are full of them, and they take a CPU
+    three times as long.
+    """
+    if wanted:
+        torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.set_flush_denormal(False)
 
 
 @torch.no_grad()
 def encode_images(encoder: Any, images: np.ndarray, machine: Machine) -> Tensor:
-    """(n, S, S, 3) uint8 -> (n, P, D) tokens, on the CPU, a few images at a time."""
+    """(n, S, C * S, 3) uint8 -> (n, C * P, D) tokens, on the CPU, a few images at a time."""
     parts = np.array_split(images, -(-len(images) // 128))
     return torch.cat([encoder(_to_input(part).to(machine.device)).cpu() for part in parts])
 
@@ -205,15 +314,26 @@ def _to_input(images: np.ndarray) -> Tensor:
     return x / 127.5 - 1.0
 
 
-def _frames(images: np.ndarray, config: EncoderTraining, rng: np.random.Generator) -> Tensor:
-    """(nB, 3, S, S): frames, then what followed a few model steps later, then as much later."""
-    count, frames = images.shape[:2]
+def _standard_columns(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(N, T + 1, P) float32, of zero mean and unit deviation in `rows`; what never changes is 0."""
+    mean, deviation = values[rows].mean(axis=(0, 1)), values[rows].std(axis=(0, 1))
+    return ((values - mean) / np.where(deviation > 1e-6, deviation, 1)).astype(np.float32)
+
+
+def _places(
+    shape: tuple[int, int], config: EncoderTraining, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(nB,) rows and times: frames, then what followed a few model steps later, then as much.
+
+    `shape` is the number of trajectories and of their frames.
+    """
+    count, frames = shape
     gap = rng.integers(1, config.max_gap + 1, config.batch_pairs)
     row = rng.integers(0, count, config.batch_pairs)
     start = rng.integers(0, frames - (config.num_frames - 1) * gap)
     rows = np.tile(row, config.num_frames)
     times = np.concatenate([start + i * gap for i in range(config.num_frames)])
-    return _to_input(images[rows, times])
+    return rows, times
 
 
 def _loss_terms(
@@ -235,12 +355,11 @@ def _loss_terms(
     return terms
 
 
-def _standardise(
-    encoder: Any, decoder: Any, images: np.ndarray, rng: np.random.Generator, machine: Machine
-) -> None:
-    rows = rng.integers(0, len(images), 2048)
+def _standardise(learner: EncoderLearner, machine: Machine) -> None:
+    encoder, images, rng = learner.encoder, learner.images, learner.rng
+    rows = learner.rows[rng.integers(0, len(learner.rows), 2048)]
     times = rng.integers(0, images.shape[1], 2048)
     z = encode_images(encoder, images[rows, times], machine)
-    for module in (encoder, decoder):
+    for module in (encoder, learner.decoder):
         module.token_mean.copy_(z.mean(dim=0))
         module.token_std.copy_((z - z.mean(dim=0)).std())

@@ -52,7 +52,12 @@ def distance_correlation(
 
 
 def greedy_success(
-    env: Any, encode: Encode, num_problems: int = 20, num_candidates: int = 16, seed: int = 0
+    env: Any,
+    encode: Encode,
+    num_problems: int = 20,
+    num_candidates: int = 16,
+    seed: int = 0,
+    progress: Callable[[], object] = lambda: None,
 ) -> float:
     """Share of the task's problems that greedy look-ahead in the true simulator solves.
 
@@ -64,6 +69,7 @@ def greedy_success(
         encode: the latent, distances being Euclidean.
         num_problems: problem i is drawn from (seed, i).
         num_candidates: actions tried at each step.
+        progress: called after each problem.
     """
     task, solved = env.task, 0
     for i in range(num_problems):
@@ -79,6 +85,7 @@ def greedy_success(
             if task.is_success(state, goal):
                 solved += 1
                 break
+        progress()
     return solved / num_problems
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wm_planner.data.store import TrajectoryStore
+from wm_planner.errors import DatasetError
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import WorldModel
 from wm_planner.training.feature_cache import cached_latents, chunks_of, encode_chunk
@@ -38,11 +39,10 @@ class LatentTrajectories:
 
     def split(self, fraction: float, seed: int) -> tuple[LatentTrajectories, LatentTrajectories]:
         """Split whole trajectories into (1 - fraction, fraction); nothing is read or copied."""
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        held_out = max(1, int(len(self) * fraction))
+        train, held_out = split_rows(len(self), fraction, seed)
         if self.rows is not None:
-            order = self.rows[order]
-        return replace(self, rows=order[held_out:]), replace(self, rows=order[:held_out])
+            train, held_out = self.rows[train], self.rows[held_out]
+        return replace(self, rows=train), replace(self, rows=held_out)
 
     def windows(
         self, batch_size: int, length: int, generator: torch.Generator, share: slice = _ALL
@@ -63,6 +63,22 @@ class LatentTrajectories:
             self.proprio[rows, times],
             self.actions[rows, times[:, :-1]],
         )
+
+
+def split_rows(count: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Numbers of the trajectories to train on and of those held out, at least one of each.
+
+    Raises:
+        DatasetError: there are fewer than two.
+    """
+    if count < 2:
+        raise DatasetError(
+            f"{count} trajectory is too few: one is held out, to judge the model by; record more, "
+            "or build the store with shorter pieces (--steps)"
+        )
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    held_out = max(1, int(count * fraction))
+    return order[held_out:], order[:held_out]
 
 
 def joined(parts: list[LatentTrajectories], newest: int | None = None) -> LatentTrajectories:

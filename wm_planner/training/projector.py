@@ -56,6 +56,7 @@ def train_projector(
             "train projector runs in one process: its variance and covariance terms need the "
             "whole batch; start it without torchrun"
         )
+    _check_one_camera(store)
     if store.actions.shape[1] < STEPS:
         raise DatasetError(
             f"{store.directory}: trajectories have {store.actions.shape[1]} model steps, a "
@@ -108,10 +109,20 @@ def build_projected(
         CheckpointError: the file is missing or of other sizes.
         DatasetError: an entry of actions or proprioception never changes.
     """
+    _check_one_camera(store)
     settings = _settings(encoder, projector)
     bundle = build_fresh(store, settings, encoder.num_patches, projector.dim, "none", config)
     load_encoder(bundle.model, file)
     return bundle
+
+
+def _check_one_camera(store: TrajectoryStore) -> None:
+    cameras = len(store.embodiment.cameras)
+    if cameras > 1:
+        raise ConfigError(
+            f"{store.directory}: a projector is for one camera, its pictures are of {cameras}; "
+            "train the model on the encoder itself"
+        )
 
 
 def _settings(encoder: EncoderTraining, config: ProjectorTraining) -> dict[str, Any]:

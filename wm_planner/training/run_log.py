@@ -118,7 +118,7 @@ class RunLog:
             check_free(self.directory)
         if file.exists():
             before = json.loads(file.read_text())
-            _check_same(before, content, self.directory)
+            check_same(before, content, self.directory)
             again = {key: content[key] for key in _OF_A_START if key in content}
             content = {**before, "resumed": [*before.get("resumed", []), again]}
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -127,12 +127,15 @@ class RunLog:
         aside.replace(file)
 
 
-def _check_same(before: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
+def check_same(before: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
+    """Raises:
+    ConfigError: a run that is gone on with has other settings; the message names the first one.
+    """
     old, new = (_flat({k: v for k, v in c.items() if k not in _OF_A_START}) for c in (before, now))
     for key in sorted({*old, *new}):
         if old.get(key) != new.get(key):
             raise ConfigError(
-                f"--resume {directory}: the run there has {key} {old.get(key)}, now it is "
+                f"{directory}: the run there has {key} {old.get(key)}, now it is "
                 f"{new.get(key)}; resume with the same settings, or choose another --output"
             )
 

@@ -20,11 +20,13 @@ from wm_planner.models.bundle import Bundle, build_decoder, build_encoder
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig, WorldModel
-from wm_planner.training.encoder import EncoderTraining, encoder_settings
-from wm_planner.training.latents import encode_store
+from wm_planner.training.encoder import EncoderTraining, decoder_settings, encoder_settings
+from wm_planner.training.latents import encode_store, split_rows
 from wm_planner.training.loop import fit
 from wm_planner.training.machine import Machine
 from wm_planner.training.model_learner import ModelLearner, Updates, check_length
+
+_STILL = 1e-7  # a standard deviation, relative to the mean above 1: rounding, not motion
 
 
 def _small_predictor() -> PredictorConfig:
@@ -62,15 +64,21 @@ def build_untrained(
 
     Raises:
         CheckpointError: the encoder file is missing or of other sizes.
-        DatasetError: an entry of actions or proprioception never changes.
+        DatasetError: an entry of the action never changes.
     """
-    dinov2 = encoder.kind == "dinov2"
-    decoder = "none" if dinov2 else encoder.kind
-    settings = encoder_settings(encoder)
-    bundle = build_fresh(store, settings, encoder.num_patches, encoder.dim, decoder, config)
-    if not dinov2:
+    bundle = build_fresh(store, *parts_of(store, encoder), config)
+    if encoder.kind != "dinov2":
         load_encoder(bundle.model, encoder_file)
     return bundle
+
+
+def parts_of(
+    store: TrajectoryStore, encoder: EncoderTraining
+) -> tuple[dict[str, Any], int, int, str]:
+    """Encoder settings, tokens, their size and the decoder, as `build_fresh` takes them."""
+    cameras = len(store.embodiment.cameras)
+    settings, decoder = encoder_settings(encoder, cameras), decoder_settings(encoder, cameras)
+    return settings, cameras * encoder.num_patches, encoder.dim, decoder
 
 
 def build_fresh(
@@ -84,11 +92,20 @@ def build_fresh(
     """A bundle with fresh weights, drawn by its seed; sizes as `build_encoder` takes them.
 
     Raises:
-        DatasetError: an entry of actions or proprioception never changes.
+        DatasetError: an entry of the action never changes.
     """
     body = store.embodiment
+    height, width = store.images.shape[2:4]
+    if width != len(body.cameras) * height:
+        raise DatasetError(
+            f"{store.directory}: pictures of {width} x {height} pixels are not those of "
+            f"{len(body.cameras)} cameras side by side; build the store again"
+        )
+    statistics = _usable_stats(store)
     try:
-        preprocess = Preprocess(store.images.shape[2], body.frame_skip, **store.stats())
+        preprocess = Preprocess(
+            height, body.frame_skip, **statistics, num_cameras=len(body.cameras)
+        )
     except ValueError as error:
         raise DatasetError(f"{store.directory}: cannot be standardised: {error}") from error
     torch.manual_seed(config.seed)
@@ -110,6 +127,28 @@ def build_fresh(
         build_decoder(decoder, *sizes),
     )
     return Bundle(model, preprocess, body)
+
+
+def _usable_stats(store: TrajectoryStore) -> dict[str, tuple[float, ...]]:
+    """The store's statistics; proprioception that never changes is left in its unit."""
+    stats = store.stats()
+    still = {
+        kind: [
+            deviation <= _STILL * max(1.0, abs(mean))
+            for mean, deviation in zip(stats[f"{kind}_mean"], stats[f"{kind}_std"], strict=True)
+        ]
+        for kind in ("action", "proprio")
+    }
+    names = [n for n, s in zip(store.embodiment.action.names, still["action"], strict=True) if s]
+    if names:
+        raise DatasetError(
+            f"{store.directory}: cannot be standardised: the action of {', '.join(names)} never "
+            "changes, so nothing can be learnt of what it does; record it moving, or leave it out "
+            "of the robot file's action"
+        )
+    pairs = zip(stats["proprio_std"], still["proprio"], strict=True)
+    stats["proprio_std"] = tuple(1.0 if constant else deviation for deviation, constant in pairs)
+    return stats
 
 
 def load_encoder(model: WorldModel, file: Path | None) -> None:
@@ -156,6 +195,12 @@ def train_model(
     learner = ModelLearner(bundle.model, data, config, machine)
     settings = {"model": to_dict(config), "data": store.meta}
     run = fit(learner, settings, output, machine)
+    _, held_out = split_rows(len(data), config.held_out, config.seed)
     bundle.model.eval().requires_grad_(False)
-    bundle.info = {**run, "data": store.meta, "held_out": learner.evaluate()}
+    bundle.info = {
+        **run,
+        "data": store.meta,
+        "held_out": learner.evaluate(),
+        "held_out_trajectories": sorted(held_out.tolist()),
+    }
     return bundle

@@ -1,0 +1,71 @@
+"""`wm-planner robot ...`: a robot by its file, from the first look to the way to a goal."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+from wm_planner.cli.preflight import check_ros
+
+ACTIONS = {
+    "check": "listen to a robot, and say what its file finds and what it misses",
+    "record": "record what the robot does while others drive it; needs no checkpoint",
+    "goal": "take picture and joints of now as a goal",
+    "run": "drive to a goal picture, until the robot has arrived",
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("robot", help="check, record, move and run a robot by its file")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    parsers = {}
+    for name, text in ACTIONS.items():
+        parsers[name] = actions.add_parser(name, help=text, description=text)
+        parsers[name].add_argument("file", type=Path, metavar="FILE", help="robot file, YAML")
+    parsers["check"].add_argument(
+        "--seconds", type=float, default=5.0, help="how long to listen (default 5)"
+    )
+    parsers["record"].add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="directory that receives the bags"
+    )
+    parsers["record"].add_argument(
+        "--episodes", type=int, help="record so many of --seconds each, then end"
+    )
+    parsers["record"].add_argument("--seconds", type=float, help="length of each episode")
+    parsers["goal"].add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="directory to write"
+    )
+    _add_run(parsers["run"])
+    parser.set_defaults(run=run)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", help="directory of 'train', or shipped name; default: the robot file's"
+    )
+    parser.add_argument(
+        "--goal", required=True, metavar="DIR", help="directory of 'robot goal', or a picture"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="plan, send nothing, say what limits would cut"
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="DIR", help="write a bag of the way into this directory"
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="give up after so long (default 60; of a dry run 10)",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before the robot moves")
+    parser.add_argument("--seed", type=int, default=0, help="of the planner (default 0)")
+    parser.add_argument("--film", type=Path, metavar="FILE.mp4", help="write a film of the way")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen action; each module imports ROS, which --help does without."""
+    check_ros()
+    return importlib.import_module(f"wm_planner.cli.robot_{args.action}").run(args)

@@ -1,0 +1,209 @@
+"""What a robot file wants, held against what was found: joints, cameras, commands and limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wm_planner.cli.robot_report import Line, fine, note, wrong
+from wm_planner.config import suggest
+from wm_planner.data.prepare import prepare
+from wm_planner.errors import ConfigError, ImageSourceError
+from wm_planner.robot import CameraSource, RobotFile
+from wm_planner.runtime.robot_description import joint_limits
+
+COMMAND_TYPES = {
+    "forward": "std_msgs/msg/Float64MultiArray",
+    "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
+    "twist": "geometry_msgs/msg/TwistStamped",
+}
+_TIMEOUT = {
+    "forward": "a forward command controller repeats its last command for ever when commands "
+    "cease: ask its driver for a timeout",
+    "joint_trajectory": "a joint_trajectory_controller goes to the end of what it was sent last "
+    "when commands cease; its parameter cmd_timeout ends that earlier",
+    "twist": "what becomes of the last twist when commands cease is the receiver's: set its "
+    "timeout (MoveIt Servo: incoming_command_timeout, diff_drive_controller: cmd_vel_timeout)",
+}
+LAST_WORD = (
+    "this package sends a safe command as its last word, which a pulled cable does not let through"
+)
+
+
+@dataclass(frozen=True)
+class Party:
+    """Who publishes or subscribes to a topic.
+
+    Attributes:
+        name: of the node, with its namespace.
+        kind: message type, 'package/msg/Name'.
+    """
+
+    name: str
+    kind: str
+
+
+def wanted_joints(robot: RobotFile) -> list[str]:
+    """Joints that the robot file names, each once."""
+    joints = [entry.rpartition("/")[0] for entry in robot.proprio]
+    if not robot.action.is_twist:
+        joints += robot.action.names
+    return list(dict.fromkeys(joints))
+
+
+def joint_lines(robot: RobotFile, messages: Sequence[Any]) -> list[Line]:
+    """Joints found of those wanted.
+
+    Args:
+        robot: the file.
+        messages: one sensor_msgs/JointState of each set of names that was heard.
+    """
+    wanted = wanted_joints(robot)
+    heard = {name: message for message in messages for name in message.name}
+    lines: list[Line] = []
+    for name in wanted:
+        if name not in heard:
+            lines.append(wrong(f"no joint '{name}' on {robot.joint_states}.{suggest(name, heard)}"))
+    for entry in robot.proprio:
+        joint, _, quantity = entry.rpartition("/")
+        message = heard.get(joint)
+        if message is not None and list(message.name).index(joint) >= len(
+            getattr(message, quantity)
+        ):
+            lines.append(
+                wrong(
+                    f"joint '{joint}' comes without {quantity}: take '{joint}/position' into "
+                    "proprio, or have the driver fill it in"
+                )
+            )
+    if lines:
+        return lines
+    lines.append(fine(f"joints: {', '.join(wanted)} ({len(wanted)} of {len(wanted)})"))
+    moved = () if robot.action.is_twist else robot.action.names
+    carriers = {tuple(heard[name].name) for name in moved}
+    if len(carriers) > 1:
+        lines.append(
+            note(
+                f"the joints that are moved come in {len(carriers)} messages: recording joins "
+                "them, the controller takes a topic that has them together "
+                "(joint_state_publisher with source_list)"
+            )
+        )
+    others = [name for name in heard if name not in wanted]
+    if others:
+        lines.append(note(f"also on this topic, and passed over: {', '.join(others)}"))
+    return lines
+
+
+def camera_lines(source: CameraSource, picture: np.ndarray, encoding: str) -> list[Line]:
+    """Whether the crop fits the picture (H, W, 3)."""
+    height, width = picture.shape[:2]
+    found = f"{width} x {height} {encoding}".strip()
+    try:
+        prepare(picture, source.crop, source.size)
+    except (ConfigError, ImageSourceError) as error:
+        return [wrong(f"{found}: {error}; write a crop that lies inside, or null for the middle")]
+    crop = "its middle" if source.crop is None else f"crop {', '.join(map(str, source.crop))}"
+    lines = [fine(f"{found}; {crop} becomes {source.size} x {source.size}")]
+    side = min(height, width) if source.crop is None else min(source.crop[2:])
+    if side < source.size:
+        lines.append(note(f"it is enlarged from {side} pixels: a smaller size loses nothing"))
+    return lines
+
+
+def command_lines(
+    robot: RobotFile,
+    subscribers: Sequence[Party],
+    publishers: Sequence[Party],
+    elsewhere: Mapping[str, Sequence[str]],
+) -> list[Line]:
+    """Who listens to what the controller will send.
+
+    Args:
+        robot: the file.
+        subscribers, publishers: of the command topic, without this command.
+        elsewhere: topics by their types, for a hint.
+    """
+    kind = COMMAND_TYPES[robot.command.adapter]
+    lines: list[Line] = []
+    for party in subscribers:
+        if party.kind == kind:
+            lines.append(fine(f"{party.name} listens for {kind}"))
+        else:
+            lines.append(
+                wrong(
+                    f"{party.name} listens for {party.kind}, adapter '{robot.command.adapter}' "
+                    f"sends {kind}: {_adapter_for(party.kind)}"
+                )
+            )
+    if not subscribers:
+        topics = ", ".join(sorted(t for t, kinds in elsewhere.items() if kind in kinds))
+        hint = f"topics of type {kind}: {topics}" if topics else f"no topic here is of type {kind}"
+        lines.append(
+            wrong(
+                f"nobody listens: start (ros2 control switch_controllers) the robot's controller, "
+                f"or name its topic in command.topic; {hint}"
+            )
+        )
+    for party in publishers:
+        lines.append(
+            note(f"{party.name} commands the robot now: stop it before 'explore' and 'run'")
+        )
+    lines.append(note(f"{_TIMEOUT[robot.command.adapter]}; {LAST_WORD}"))
+    return lines
+
+
+def _adapter_for(kind: str) -> str:
+    for adapter, sent in COMMAND_TYPES.items():
+        if sent == kind:
+            return f"write command.adapter: {adapter}"
+    return f"choose a controller that takes one of {', '.join(COMMAND_TYPES.values())}"
+
+
+def limit_lines(
+    robot: RobotFile, description: str | None, positions: Mapping[str, float]
+) -> list[Line]:
+    """Position limits, and whether the robot is inside of them.
+
+    Args:
+        robot: the file.
+        description: URDF, when one was published.
+        positions: of the joints now.
+    """
+    names, given = robot.action.names, robot.position_limits
+    if robot.action.is_twist:
+        return [note("the action is a twist: the receiver of the twist keeps the joints' limits")]
+    if given is None:
+        return [note("no position_limits: write robot_description, or lists low and high")]
+    if isinstance(given, str):
+        if description is None:
+            return [
+                wrong(
+                    "position_limits: nobody publishes robot_description: start "
+                    "robot_state_publisher, or write lists low and high"
+                )
+            ]
+        try:
+            limits = joint_limits(description, names)
+        except ConfigError as error:
+            return [wrong(f"position_limits: {error}")]
+        lines = [fine(f"limits of {len(names)} joints read from robot_description")]
+    else:
+        limits = list(zip(given.low, given.high, strict=True))
+        lines = [fine(f"limits of {len(names)} joints given")]
+    for name, (low, high) in zip(names, limits, strict=True):
+        at = positions.get(name, math.nan)
+        if at < low or at > high:
+            lines.append(
+                wrong(f"joint '{name}' is at {at:.3f}, outside of its limits {low:g} .. {high:g}")
+            )
+    for name, home, (low, high) in zip(names, robot.home, limits, strict=False):
+        if not low <= home <= high:
+            lines.append(
+                wrong(f"home of joint '{name}' is {home:g}, outside of {low:g} .. {high:g}")
+            )
+    return lines

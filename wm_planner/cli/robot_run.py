@@ -1,0 +1,268 @@
+"""`wm-planner robot run`: to a goal picture, until the robot has arrived."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_planner.bringup import RunOptions, bring_up
+from wm_planner.cli.checks import check_writable
+from wm_planner.cli.keys import asked_for_yes, check_person
+from wm_planner.cli.preflight import check_planning
+from wm_planner.cli.robot_recorder import RecorderClient
+from wm_planner.cli.robot_session import START_S, Session
+from wm_planner.cli.robot_watch import Watch
+from wm_planner.cli.run_film import RunFilm
+from wm_planner.data.goal_file import load_goal
+from wm_planner.errors import ConfigError, WmPlannerError
+from wm_planner.robot import RobotFile, read_robot
+from wm_planner.runtime.arrival import Arrival
+
+TIME_LIMIT_S, DRY_RUN_S = 60.0, 10.0
+CONTROLLER = "controller_node"
+ARM_S = 5.0  # until the controller must have heard where the joints are
+REST_S = 2.0  # until the controller has heard that there is no plan any more
+ARRIVED, TIMED_OUT, STOPPED = "arrived", "time limit", "stopped"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Drive to the goal; with --dry-run only plan.
+
+    Returns:
+        0 when the robot has arrived, or the dry run is over; 1 when the time was up, the
+        controller was stopped, or the person did not agree; 130 after Ctrl-C.
+
+    Raises:
+        WmPlannerError: something cannot be used, or a process died.
+    """
+    robot = planning_robot(args)
+    card = check_planning(
+        robot.checkpoint, robot.name, robot.planner, robot.settings, f"{args.file}: settings"
+    )
+    picture, proprio = load_goal(args.goal, robot.embodiment)
+    if not args.dry_run:
+        check_person(args.yes)
+    goal = Goal(picture, proprio, tolerances(robot, card, proprio is not None))
+    options = RunOptions(
+        bags=str(args.record or ""),
+        checkpoint=robot.checkpoint,
+        record=args.record is not None,
+        control=not args.dry_run,
+        seed=args.seed,
+        imagine=args.film is not None,
+    )
+    logs = None if args.record is None else args.record / "logs"
+    with Session(robot, bring_up(robot, options), logs) as session:
+        film = None if args.film is None else RunFilm()
+        way = Way(session, robot, goal, film)
+        print(f"{robot.name}: loading {robot.checkpoint} ({session.where})", flush=True)
+        if args.dry_run:
+            return way.dry_run(args.time_limit or DRY_RUN_S)
+        recorder = None if args.record is None else RecorderClient(session, robot)
+        return _drive(args, way, recorder, film)
+
+
+def planning_robot(args: argparse.Namespace) -> RobotFile:
+    """The robot file, with the checkpoint of the command line.
+
+    Raises:
+        ConfigError: it, or an option, cannot be used.
+    """
+    robot = read_robot(args.file)
+    if args.checkpoint:
+        robot = replace(robot, checkpoint=args.checkpoint)
+    if not robot.checkpoint:
+        raise ConfigError(
+            f"{args.file}: names no checkpoint; give --checkpoint, for example the --output of "
+            "'wm-planner train'"
+        )
+    if args.time_limit is not None and not args.time_limit > 0:
+        raise ConfigError(f"--time-limit must be positive, got {args.time_limit:g}")
+    if args.seed < 0:
+        raise ConfigError(f"--seed must not be negative, got {args.seed}")
+    if args.dry_run and args.record is not None:
+        raise ConfigError("--record: a dry run sends nothing, so there is nothing to record")
+    if args.film is not None:
+        check_writable("--film", args.film)
+    return robot
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where to go, and when that is reached.
+
+    Attributes:
+        picture: (S, C * S, 3) uint8.
+        proprio: (P,) or None.
+        tolerances: by measure; None: not asked for.
+    """
+
+    picture: np.ndarray
+    proprio: np.ndarray | None
+    tolerances: dict[str, float | None]
+
+
+def tolerances(
+    robot: RobotFile, card: dict[str, Any], knows_proprio: bool
+) -> dict[str, float | None]:
+    """What the robot file asks for, and, of the picture, what training has found."""
+    calibrated = card["info"].get("arrived") if isinstance(card["info"], dict) else None
+    picture = robot.arrived.picture
+    if picture is None and isinstance(calibrated, dict) and "picture" in calibrated:
+        picture = float(calibrated["picture"])
+    return {"proprio": robot.arrived.proprio if knows_proprio else None, "picture": picture}
+
+
+def told(robot: RobotFile, goal: Goal) -> list[str]:
+    """When the goal counts as reached, for people."""
+    asked = [f"{name} within {t:.3g}" for name, t in goal.tolerances.items() if t is not None]
+    if not asked:
+        return [
+            "nothing says when the goal is reached, so the time limit ends the run: write "
+            "arrived: {proprio: ...} into the robot file, and take the goal with 'robot goal'"
+        ]
+    lines = [f"arrived means {' and '.join(asked)} for {robot.arrived.for_s:g} s"]
+    if goal.tolerances["picture"] is None:
+        lines.append(
+            "the picture has no say in it: the checkpoint has no calibrated tolerance (train it "
+            "with 'wm-planner train', or write arrived: {picture: ...})"
+        )
+    if goal.tolerances["proprio"] is None and robot.arrived.proprio is not None:
+        lines.append("the proprioception has no say in it: the goal is a picture alone")
+    return lines
+
+
+class Way:
+    """From start to goal.
+
+    Args:
+        session: that runs planner and, unless it is a dry run, controller.
+        robot: that goes there.
+        goal: where to.
+        film: is shown everything; or None.
+    """
+
+    def __init__(
+        self, session: Session, robot: RobotFile, goal: Goal, film: RunFilm | None
+    ) -> None:
+        self.session, self.robot, self.goal = session, robot, goal
+        self.arrival = Arrival(goal.tolerances, robot.arrived.for_s)
+        self.watch = Watch(
+            session.node, robot, goal.picture, goal.proprio, self.arrival, film, self._say
+        )
+
+    def _say(self, line: str) -> None:
+        print(line, flush=True)
+
+    def plan(self) -> None:
+        """Wait for the first plan.
+
+        Raises:
+            WmPlannerError: none came.
+        """
+        self.watch.set_goal()
+        self.session.until(
+            lambda: self.watch.accepted, "the planner did not take the goal", 2 * START_S
+        )
+        self.session.until(
+            lambda: self.watch.planned,
+            lambda: f"no plan came: {self.watch.view.missing()}",
+            START_S,
+        )
+
+    def dry_run(self, seconds: float) -> int:
+        """Plan for so long, and say what limits would have cut."""
+        self.plan()
+        self.watch.telling = True
+        deadline_s = time.monotonic() + seconds
+        while time.monotonic() < deadline_s:
+            self.session.step()
+        print(f"dry run, nothing was sent: {self.watch.cuts.line()}")
+        return 0
+
+    def configure(self) -> None:
+        """Connect the controller, which still is silent.
+
+        Raises:
+            WmPlannerError: it refuses.
+        """
+        if not self.session.transition(CONTROLLER, "configure"):
+            raise self._refused()
+
+    def arm(self) -> None:
+        """Activate the controller: from here on the robot may move.
+
+        Raises:
+            WmPlannerError: it refuses.
+        """
+        deadline_s = time.monotonic() + ARM_S
+        while not self.session.transition(CONTROLLER, "activate"):
+            if time.monotonic() > deadline_s:
+                raise self._refused()
+            self.session.wait(0.5)  # it may not have heard yet where the joints are
+        self.session.until(
+            lambda: self.watch.controller_active, "the controller does not report", START_S
+        )
+
+    def _refused(self) -> WmPlannerError:
+        return WmPlannerError(f"the controller refuses: {self.session.last_words(CONTROLLER)}")
+
+    def go(self, time_limit_s: float) -> str:
+        """Until arrived, the time is up, or the controller is stopped; says which."""
+        watch = self.watch
+        watch.set_goal()
+        watch.telling = True
+        while True:
+            self.session.step()
+            if self.arrival.arrived:
+                return ARRIVED
+            if watch.seconds > time_limit_s:
+                return TIMED_OUT
+            if not watch.controller_active:
+                return STOPPED
+
+    def rest(self) -> None:
+        """Clear the goal, wait for the safe command, and take the controller out of the way."""
+        watch = self.watch
+        watch.telling = False
+        watch.clear_goal()
+        self.session.within(lambda: watch.controller in ("no_plan", "stopped"), REST_S)
+        if watch.controller_active:
+            self.session.transition(CONTROLLER, "deactivate")
+
+
+def _drive(
+    args: argparse.Namespace, way: Way, recorder: RecorderClient | None, film: RunFilm | None
+) -> int:
+    limit_s = args.time_limit or TIME_LIMIT_S
+    way.configure()
+    way.plan()
+    if recorder is not None:
+        recorder.wait_ready()
+    print(f"first plan: {way.watch.line().strip()}")
+    print("\n".join(told(way.robot, way.goal)), flush=True)
+    question = f"this moves the robot, for up to {limit_s:g} s; type yes:"
+    if not args.yes and not asked_for_yes(question, way.session.step):
+        print("nothing was moved")
+        return 1
+    way.watch.clear_goal()  # the robot must not move before everything watches
+    way.arm()
+    if recorder is not None:
+        recorder.start()
+    end = way.go(limit_s)
+    print(f"{end}: {way.watch.line().strip()}", flush=True)
+    way.rest()
+    if recorder is not None:
+        bag = recorder.end("success" if end == ARRIVED else "failure")
+        if bag is not None:
+            print(bag.line(recorder.topics("command_sent")), flush=True)
+    if film is not None:
+        film.finish(end)
+        written = film.write(Path(args.film))
+        print(f"film: {written}" if written else "no film: no picture came")
+    return 0 if end == ARRIVED else 1

@@ -1,0 +1,200 @@
+"""A robot that a command brings up: its processes, and a node of the command's own beside them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.srv import ChangeState
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from wm_planner.bringup import NodeSpec, remappings
+from wm_planner.cli.preflight import child_environment
+from wm_planner.cli.processes import Supervisor
+from wm_planner.cli.sim import child_of
+from wm_planner.errors import WmPlannerError
+from wm_planner.robot import RobotFile
+
+NAME = "wm_planner_robot"
+START_S = 60.0  # time to start: loading torch and a checkpoint takes seconds on a small machine
+ANSWER_S = 10.0
+TRANSITIONS = {"configure": 1, "cleanup": 2, "activate": 3, "deactivate": 4}
+
+
+def robot_environment(robot: RobotFile, environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment of the processes around a robot.
+
+    A robot that runs already is met where the user's ROS settings say. One that a driver stands for
+    stays on this machine, in a domain of its own unless one is given: its commands must not reach a
+    real robot that happens to use the same topics.
+
+    Raises:
+        ConfigError: ROS_DOMAIN_ID is not a number that works.
+    """
+    children = child_environment(dict(environment))
+    if robot.driver is None:
+        for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
+            if not environment.get(key):
+                children.pop(key)
+    children.setdefault("ROS_DOMAIN_ID", "0")
+    return children
+
+
+class Session:
+    """Starts the processes of a table and ends them together; use as a ``with`` block.
+
+    Args:
+        robot: whose environment decides where the processes meet.
+        specs: what to start.
+        logs: directory of the processes' logs; None: one that goes with a run that ends well.
+
+    Attributes:
+        node: the command's own node; its callbacks are served by `step`.
+        environment: of the processes.
+    """
+
+    def __init__(
+        self, robot: RobotFile, specs: Sequence[NodeSpec], logs: Path | None = None
+    ) -> None:
+        self.environment = robot_environment(robot, os.environ)
+        self._specs, self._given = list(specs), logs
+        self._robot = robot
+        self._clients: dict[str, Any] = {}
+
+    @property
+    def where(self) -> str:
+        """The domain, for those who want to look at the topics."""
+        return f"ROS_DOMAIN_ID={self.environment['ROS_DOMAIN_ID']}"
+
+    def __enter__(self) -> Session:
+        for key in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_DOMAIN_ID"):
+            if key in self.environment:  # the node below is of this process
+                os.environ[key] = self.environment[key]
+        self._logs = self._given or Path(tempfile.mkdtemp(prefix="wm-planner-robot-"))
+        self._context = Context()
+        rclpy.init(
+            args=[],
+            context=self._context,
+            domain_id=int(self.environment["ROS_DOMAIN_ID"]),
+            signal_handler_options=SignalHandlerOptions.NO,  # signals belong to the supervisor
+        )
+        names = [f"{name}:={topic}" for name, topic in remappings(self._robot).items()]
+        arguments = [word for name in names for word in ("-r", name)]
+        self.node = Node(
+            NAME,
+            context=self._context,
+            cli_args=["--ros-args", *arguments],
+            use_global_arguments=False,
+        )
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        children = [child_of(spec, self._logs / "parameters") for spec in self._specs]
+        self._supervisor = Supervisor(children, self._logs, self.environment)
+        try:
+            self._supervisor.__enter__()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._supervisor.__exit__(kind, error, trace)
+        finally:
+            self._leave()
+            if self._given is None and not isinstance(error, WmPlannerError):
+                shutil.rmtree(self._logs, ignore_errors=True)
+
+    def _leave(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def step(self, timeout_s: float = 0.05) -> bool:
+        """Serve one callback, waiting up to `timeout_s` for it; True when the run is over, well.
+
+        Raises:
+            ChildFailedError: a process that is needed has ended.
+            KeyboardInterrupt: SIGINT or SIGTERM came.
+        """
+        over = self._supervisor.poll()
+        if self._supervisor.interrupted:
+            raise KeyboardInterrupt
+        self._executor.spin_once(timeout_sec=timeout_s)
+        return over
+
+    def wait(self, seconds: float) -> None:
+        """Serve callbacks for so long."""
+        deadline_s = time.monotonic() + seconds
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            self.step(min(left_s, 0.05))
+
+    def within(self, condition: Callable[[], Any], timeout_s: float) -> Any:
+        """Serve callbacks until the condition holds or the time has passed; its last value."""
+        deadline_s = time.monotonic() + timeout_s
+        while not (value := condition()) and time.monotonic() < deadline_s:
+            self.step(0.02)
+        return value
+
+    def until(
+        self, condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float
+    ) -> Any:
+        """Serve callbacks until the condition holds, and return its value.
+
+        Args:
+            condition: asked over and over.
+            what: what did not happen, for the error.
+            timeout_s: how long that may take.
+
+        Raises:
+            WmPlannerError: it took longer.
+        """
+        value = self.within(condition, timeout_s)
+        if not value:
+            text = what if isinstance(what, str) else what()
+            raise WmPlannerError(f"{text} (waited {timeout_s:g} s; logs in {self._logs})")
+        return value
+
+    def call(self, kind: Any, service: str, request: Any = None, start_s: float = START_S) -> Any:
+        """Call a service, which may first have to come.
+
+        Raises:
+            WmPlannerError: it did not come, or did not answer.
+        """
+        client = self.client(kind, service)
+        self.until(client.service_is_ready, f"service {service} did not come", start_s)
+        future = client.call_async(kind.Request() if request is None else request)
+        self.until(future.done, f"service {service} did not answer", ANSWER_S)
+        return future.result()
+
+    def client(self, kind: Any, service: str) -> Any:
+        """The client of a service; made once, because finding each other takes a while."""
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, service)
+        return self._clients[service]
+
+    def transition(self, node: str, name: str) -> bool:
+        """Change the state of a lifecycle node; False when it refused, as its log says."""
+        request = ChangeState.Request()
+        request.transition.id = TRANSITIONS[name]
+        return bool(self.call(ChangeState, f"{node}/change_state", request).success)
+
+    def last_words(self, name: str) -> str:
+        """Last line that a process has written."""
+        lines = self._supervisor.log_of(name).read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "nothing in its log"

@@ -1,0 +1,282 @@
+"""What a command sees of a robot on its way to a goal: distances, replans, limits, pictures."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory
+
+from wm_planner.cli.robot_view import PICTURES, View
+from wm_planner.cli.run_film import RunFilm
+from wm_planner.data.prepare import prepare
+from wm_planner.errors import PlanningError
+from wm_planner.robot import INTERFACE, CameraSource, RobotFile
+from wm_planner.ros.command_topics import type_on_graph
+from wm_planner.ros.conversions import (
+    image_array,
+    image_message,
+    joint_state_message,
+    plan_from_message,
+    to_ns,
+)
+from wm_planner.ros.diagnostics import ERROR, values_of
+from wm_planner.ros.qos import LATCHED, RECORD, SENSOR
+from wm_planner.runtime.arrival import Arrival, proprio_distance
+from wm_planner.runtime.cuts import cuts
+from wm_planner.runtime.safety import Limits
+
+NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears a goal
+PLANNER, CONTROLLER = "planner_node: plan", "controller_node: command"
+NO_LIMIT = 1e12  # units per second
+REFUSALS = ("stale", "no_plan", "non_finite", "bad_shape", "stopped", "disabled")
+
+
+@dataclass
+class Cuts:
+    """How often limits would change what is planned.
+
+    Attributes:
+        actions: looked at: of each plan those that are taken before the next one.
+        beyond_bounds, too_fast: of them; an action that is both counts as beyond bounds.
+        plans: looked at.
+    """
+
+    limits: Limits
+    dt_s: float
+    actions: int = 0
+    beyond_bounds: int = 0
+    too_fast: int = 0
+    plans: int = 0
+
+    def add(self, rows: np.ndarray, last_sent: np.ndarray) -> None:
+        """The first (N, A) actions of a plan, and (A,) what the robot was told before."""
+        bounds = Limits(self.limits.low, self.limits.high)
+        beyond = cuts(rows, last_sent, bounds, self.dt_s)
+        both = cuts(rows, last_sent, self.limits, self.dt_s)
+        self.plans += 1
+        self.actions += len(rows)
+        self.beyond_bounds += int(beyond.sum())
+        self.too_fast += int((both & ~beyond).sum())
+
+    def line(self) -> str:
+        """For people."""
+        cut = self.beyond_bounds + self.too_fast
+        share = 100 * cut / max(1, self.actions)
+        return (
+            f"{self.plans} plans; of {self.actions} actions limits would have cut {cut} "
+            f"({share:.1f} %): {self.beyond_bounds} beyond bounds, {self.too_fast} faster than "
+            "max_rate"
+        )
+
+
+def limits_of(robot: RobotFile) -> Limits:
+    """Bounds and rates of a robot's actions."""
+    action = robot.action
+    rate = None
+    if action.limits_rate:
+        rate = np.array([rate if rate > 0 else NO_LIMIT for rate in action.max_rate])
+    return Limits(np.array(action.low), np.array(action.high), rate)
+
+
+@dataclass
+class Newest:
+    """The newest numbers, NaN before the first.
+
+    Attributes:
+        proprio, picture: distances to the goal.
+        cost: of the plan.
+        plan_seconds: that it took.
+    """
+
+    proprio: float = math.nan
+    picture: float = math.nan
+    cost: float = math.nan
+    plan_seconds: list[float] = field(default_factory=list)
+
+
+class Watch:
+    """Sets the goal, and watches what becomes of it.
+
+    Args:
+        node: to listen and publish with.
+        robot: that is watched.
+        picture: (S, C * S, 3) uint8 of the goal.
+        proprio: (P,) of the goal, or None.
+        arrival: is told of every distance.
+        film: is shown everything; or None.
+        report: takes one line of text.
+
+    Attributes:
+        newest: distances and cost.
+        cuts: what limits would change.
+        accepted: the planner knows the goal.
+        telling: the robot is on its way: each replan is reported, and the film runs.
+        controller: why its newest command is what it is.
+        controller_active: it may move the robot.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        robot: RobotFile,
+        picture: np.ndarray,
+        proprio: np.ndarray | None,
+        arrival: Arrival,
+        film: RunFilm | None,
+        report: Callable[[str], None],
+    ) -> None:
+        self._node, self._robot, self._body = node, robot, robot.embodiment
+        self._picture, self._proprio = picture, proprio
+        self._arrival, self._film, self._report = arrival, film, report
+        self.cuts = Cuts(limits_of(robot), robot.control_dt_s)
+        self.newest = Newest()
+        self.accepted = self.telling = False
+        self.controller = ""
+        self.controller_active = False
+        self._goal_ns: int | None = None
+        self._sharper = False
+        self._begin_s = time.monotonic()
+        self.view = View(node, robot, self._on_picture, self._on_proprio)
+        self._goal_image = node.create_publisher(Image, "goal/image", LATCHED)
+        self._goal_state = node.create_publisher(JointState, "goal/joint_states", LATCHED)
+        node.create_subscription(Header, "goal/accepted", self._on_accepted, LATCHED)
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RECORD)
+        node.create_subscription(JointTrajectory, "plan", self._on_plan, RECORD)
+        if film is not None:
+            node.create_subscription(Image, "plan/imagined", self._on_imagined, RECORD)
+            film.add_goal(picture[:, : picture.shape[0]])
+
+    @property
+    def seconds(self) -> float:
+        """Since the goal was set."""
+        return time.monotonic() - self._begin_s
+
+    @property
+    def planned(self) -> bool:
+        """Whether there was a plan for the goal as it is set now."""
+        return bool(self.newest.plan_seconds)
+
+    def set_goal(self) -> None:
+        """Send the goal, as a new one: what belongs to an older one is forgotten."""
+        stamp_ns = self._node.get_clock().now().nanoseconds
+        self._arrival.clear()
+        self.newest, self.accepted, self._goal_ns = Newest(), False, stamp_ns
+        self._begin_s = time.monotonic()
+        if self._proprio is not None:
+            state = joint_state_message(self._proprio, self._body.proprio, stamp_ns)
+            self._goal_state.publish(state)
+        self._goal_image.publish(image_message(self._picture, stamp_ns))
+
+    def clear_goal(self) -> None:
+        """There is nothing to go to any more: the planner's plans end, and the robot rests."""
+        self._goal_ns = None
+        stamp_ns = self._node.get_clock().now().nanoseconds
+        self._goal_image.publish(image_message(NO_IMAGE, stamp_ns))
+
+    def _on_accepted(self, message: Header) -> None:
+        self.accepted |= to_ns(message.stamp) == self._goal_ns
+
+    def _on_proprio(self, stamp_ns: int, proprio: np.ndarray) -> None:
+        if self._proprio is None or self._goal_ns is None:
+            return
+        self.newest.proprio = proprio_distance(proprio, self._proprio, self._body)
+        self._arrival.add("proprio", stamp_ns, self.newest.proprio)
+        if self._film is not None:
+            self._film.note(stamp_ns, distance=self.newest.proprio)
+
+    def _on_picture(self, stamp_ns: int, picture: np.ndarray) -> None:
+        if self._film is None or not self.telling:
+            return
+        self._look_for_driver()
+        if not self._sharper:
+            self._film.add_picture(stamp_ns, picture[:, : picture.shape[0]])
+
+    def _look_for_driver(self) -> None:
+        """The driver's own picture of the first camera has more pixels than the planner's."""
+        source = next(iter(self._robot.cameras.values()))
+        if self._sharper or source.source != "topic":
+            return
+        kind = PICTURES.get(type_on_graph(self._node, source.topic) or "")
+        if kind is not None:
+            self._sharper = True
+            callback = partial(self._on_driver_picture, source)
+            self._node.create_subscription(kind, source.topic, callback, SENSOR)
+
+    def _on_driver_picture(self, source: CameraSource, message: Image | CompressedImage) -> None:
+        picture = image_array(message)
+        side = min(picture.shape[:2] if source.crop is None else source.crop[2:])
+        if self._film is not None and self.telling:
+            picture = prepare(picture, source.crop, side)
+            self._film.add_picture(to_ns(message.header.stamp), picture)
+
+    def _on_imagined(self, message: Image) -> None:
+        tiles = image_array(message)
+        side, width = tiles.shape[0], tiles.shape[0] * len(self._body.cameras)
+        last = tiles[:, -width:][:, :side]
+        if self._film is not None:
+            self._film.add_imagined(to_ns(message.header.stamp), last)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == PLANNER:
+                self._on_replan(status)
+            elif status.name == CONTROLLER:
+                self._on_controller(status)
+
+    def _on_replan(self, status: DiagnosticStatus) -> None:
+        if status.level == ERROR:
+            self._report(f"no plan: {status.message}")
+            return
+        values = values_of(status)
+        stamp_ns = int(values["stamp_ns"])
+        if self._goal_ns is None or stamp_ns < self._goal_ns:
+            return  # of another goal
+        newest = self.newest
+        newest.cost, newest.picture = float(values["cost"]), float(values["picture_distance"])
+        newest.plan_seconds.append(float(values["plan_seconds"]))
+        self._arrival.add("picture", stamp_ns, newest.picture)
+        if self._film is not None:
+            self._film.note(stamp_ns, replan_s=newest.plan_seconds[-1])
+        if self.telling:
+            self._report(self.line())
+
+    def line(self) -> str:
+        """The newest numbers for people."""
+        newest = self.newest
+        proprio = "" if math.isnan(newest.proprio) else f"proprio {newest.proprio:7.3f}  "
+        replan = f"{1000 * newest.plan_seconds[-1]:5.0f} ms" if newest.plan_seconds else "none"
+        return (
+            f"{self.seconds:6.1f} s  cost {newest.cost:9.4f}  {proprio}"
+            f"picture {newest.picture:8.4f}  replan {replan}"
+        )
+
+    def _on_controller(self, status: DiagnosticStatus) -> None:
+        self.controller_active = values_of(status)["active"] == "true"
+        before, self.controller = self.controller, status.message
+        changed = before != status.message and self.telling and self.planned
+        if changed and status.message in REFUSALS:
+            self._report(f"the controller refuses, and sends its safe command: {status.message}")
+
+    def _on_plan(self, message: JointTrajectory) -> None:
+        if not message.points or to_ns(message.header.stamp) < (self._goal_ns or 0):
+            return
+        action, body = self._robot.action, self._body
+        try:
+            plan = plan_from_message(message, action.names, INTERFACE[action.kind], body.dt_ns)
+        except ValueError as error:
+            raise PlanningError(f"plan of another robot: {error}") from error
+        rest = np.zeros(action.size)
+        if not action.rests_at_zero:
+            felt = () if self.view.proprio is None else self.view.proprio.tolist()
+            where = dict(zip(body.proprio, felt, strict=False))
+            rest = np.array([where.get(f"{name}/position", 0.0) for name in action.names])
+        self.cuts.add(plan.actions[: body.frame_skip], rest)

@@ -1,0 +1,522 @@
+"""What lies where in a LeRobot data set: its folder ``meta`` in the versions 2.0, 2.1 and 3.0.
+
+Version 3 packs many episodes into one parquet file and one video, and ``meta/episodes`` says which
+part belongs to whom. Versions 2 have a file per episode, named by its number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import string
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from wm_planner.data.video import advice, one_line, reason
+from wm_planner.errors import DatasetError
+
+INFO = "meta/info.json"
+PATHS = {  # of the data and of the videos, where info.json does not say otherwise
+    2: (
+        "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    ),
+    3: (
+        "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    ),
+}
+PICTURES = ("image", "video")
+# A file's size says nothing of what it expands to. These bounds are far above any real data set.
+MAX_TEXT = 2**28  # bytes of a JSON file
+MAX_ROWS = 10_000_000  # of a parquet file, and frames of an episode
+MAX_VALUES = 2**28  # of a column
+MAX_BYTES = 2**33  # of a column, uncompressed
+MAX_ENTRIES = 4096  # of a state or an action
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of a data set.
+
+    Attributes:
+        key: for example 'observation.state'.
+        dtype: 'float32', 'image', 'video', ...
+        size: entries; of a picture, its pixels times its channels.
+        names: of the entries; empty where the data set gives none, or another number of them.
+        is_depth: whether a picture holds distances.
+    """
+
+    key: str
+    dtype: str
+    size: int
+    names: tuple[str, ...]
+    is_depth: bool
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether a camera made it."""
+        return self.dtype in PICTURES
+
+
+@dataclass(frozen=True)
+class EpisodeEntry:
+    """Where an episode lies.
+
+    Attributes:
+        number: its 'episode_index'.
+        length: frames.
+        file: parquet file with its rows, among others'.
+        videos: by feature, the video and the second of it at which the episode begins.
+        tasks: in words.
+    """
+
+    number: int
+    length: int
+    file: Path
+    videos: dict[str, tuple[Path, float]] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
+
+
+class Meta:
+    """Everything below ``meta``, read and checked.
+
+    Args:
+        root: the data set's folder.
+
+    Attributes:
+        root: as given.
+        version: 2 or 3.
+        fps: frames per second.
+        features: by key.
+        episodes: in the order of their numbers.
+
+    Raises:
+        DatasetError: a file is missing or damaged, or says what cannot be.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        file = root / INFO
+        info = read_json(file)
+        if not isinstance(info, dict):
+            raise DatasetError(f"{file}: expected a mapping, got {type(info).__name__}")
+        self._info = info
+        self.version = self._version()
+        self.fps = self._number("fps")
+        self._chunks_size = int(self._number("chunks_size", 1000))
+        self.features = self._features()
+        entries = self._episodes_v3() if self.version == 3 else self._episodes_v2()
+        self.episodes = sorted(entries, key=lambda entry: entry.number)
+        if not self.episodes:
+            raise DatasetError(f"{root}: holds no episode; was the recording finished?")
+        for one, other in zip(self.episodes, self.episodes[1:], strict=False):
+            if one.number == other.number:
+                raise DatasetError(f"{root}/meta: lists episode {one.number} twice; restore it")
+        self._require_files()
+
+    def feature(self, key: str, source: str) -> Feature:
+        """The feature of that key; `source` says in the error who asked for it."""
+        if key not in self.features:
+            raise DatasetError(
+                f"{self.root / INFO}: no feature '{key}' ({source}); it has "
+                f"{', '.join(self.features)}"
+            )
+        return self.features[key]
+
+    def ranges(self, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest values (size,) of a feature: as ``meta`` says, else of the data.
+
+        Raises:
+            DatasetError: a file is damaged, or holds no finite value of an entry.
+        """
+        lows, highs = [], []
+        for stats in self._stats:
+            low, high = _ranges(stats, feature)
+            lows.append(low)
+            highs.append(high)
+        if not lows or not np.isfinite([lows, highs]).all():
+            lows, highs = [], []
+            for file in dict.fromkeys(entry.file for entry in self.episodes):
+                table = read_table(file, [feature.key])
+                values = column_values(table, feature.key, feature.size, str(file)).astype(float)
+                lows.append(np.fmin.reduce(values, axis=0, initial=np.inf))
+                highs.append(np.fmax.reduce(values, axis=0, initial=-np.inf))
+        low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+        if not np.isfinite([low, high]).all():
+            raise DatasetError(
+                f"{self.root}: feature '{feature.key}' has an entry without a finite value; record "
+                "again, or map another feature in the robot file (lerobot: action: ...)"
+            )
+        return low, high
+
+    @cached_property
+    def _stats(self) -> list[Any]:
+        whole, parts = self.root / "meta/stats.json", self.root / "meta/episodes_stats.jsonl"
+        if whole.is_file():
+            return [read_json(whole)]
+        if parts.is_file():
+            return [line.get("stats") for _, line in _read_lines(parts)]
+        return []
+
+    def _version(self) -> int:
+        version = str(self._info.get("codebase_version", "missing"))
+        if version.startswith("v3.") or version in ("v2.0", "v2.1"):
+            return int(version[1])
+        raise DatasetError(
+            f"{self.root / INFO}: codebase_version is {version}; v2.0, v2.1 and v3.0 can be read. "
+            "Convert the data set with the scripts of LeRobot"
+        )
+
+    def _number(self, key: str, default: float | None = None) -> float:
+        value = self._info.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
+            raise DatasetError(f"{self.root / INFO}: {key}: expected a number above 0, got {value}")
+        return float(value)
+
+    def _features(self) -> dict[str, Feature]:
+        file = self.root / INFO
+        features = self._info.get("features")
+        if not isinstance(features, dict) or not features:
+            raise DatasetError(f"{file}: features: expected a mapping, got {features!r}")
+        result = {}
+        for key, values in features.items():
+            where = f"{file}: features: {key}"
+            if not isinstance(values, dict) or not isinstance(values.get("dtype"), str):
+                raise DatasetError(f"{where}: expected dtype and shape, got {values!r}")
+            shape = values.get("shape", (1,))
+            whole = isinstance(shape, (list, tuple)) and all(
+                isinstance(x, int) and not isinstance(x, bool) and 0 < x <= 2**20 for x in shape
+            )
+            if not whole:
+                raise DatasetError(f"{where}: shape: expected whole numbers, got {shape!r}")
+            size = math.prod(shape)
+            described = {**(values.get("video_info") or {}), **(values.get("info") or {})}
+            result[key] = Feature(
+                key=key,
+                dtype=values["dtype"],
+                size=size,
+                names=_names(values.get("names"), size),
+                is_depth=bool(described.get("is_depth_map") or described.get("video.is_depth_map")),
+            )
+        return result
+
+    @property
+    def _video_keys(self) -> list[str]:
+        return [key for key, feature in self.features.items() if feature.dtype == "video"]
+
+    def _episodes_v2(self) -> Iterator[EpisodeEntry]:
+        file = self.root / "meta/episodes.jsonl"
+        for number, line in _read_lines(file):
+            where = f"{file}: line {number}"
+            index = _whole(line.get("episode_index"), f"{where}: episode_index", 0)
+            known = {"episode_chunk": index // self._chunks_size, "episode_index": index}
+            yield EpisodeEntry(
+                number=index,
+                length=_whole(line.get("length"), f"{where}: length", 1),
+                file=self._file(0, **known),
+                videos={
+                    key: (self._file(1, video_key=key, **known), 0.0) for key in self._video_keys
+                },
+                tasks=_texts(line.get("tasks")),
+            )
+
+    def _episodes_v3(self) -> Iterator[EpisodeEntry]:
+        folder = self.root / "meta/episodes"
+        files = sorted(folder.glob("*/*.parquet"))
+        if not files:
+            raise DatasetError(
+                f"{folder}: no parquet file in it; download the data set again, or, where you "
+                "recorded it, call finalize() of LeRobotDataset"
+            )
+        places = [f"videos/{key}/" for key in self._video_keys]
+        for file in files:
+            with open_parquet(file) as parquet:
+                there = parquet.schema_arrow.names
+            needed = {"episode_index", "length", "tasks", "data/chunk_index", "data/file_index"}
+            columns = [name for name in there if name in needed or name.startswith(tuple(places))]
+            for row in read_rows(file, columns):
+                yield self._episode_v3(row, str(file))
+
+    def _episode_v3(self, row: dict[str, Any], file: str) -> EpisodeEntry:
+        number = _whole(row.get("episode_index"), f"{file}: episode_index", 0)
+        where = f"{file}: episode {number}"
+
+        def place(prefix: str) -> dict[str, int]:
+            return {
+                name: _whole(row.get(f"{prefix}/{name}"), f"{where}: {prefix}/{name}", 0)
+                for name in ("chunk_index", "file_index")
+            }
+
+        videos = {}
+        for key in self._video_keys:
+            start = row.get(f"videos/{key}/from_timestamp")
+            if not isinstance(start, (int, float)) or not 0 <= start < 1e9:
+                raise DatasetError(
+                    f"{where}: videos/{key}/from_timestamp: expected seconds, got {start}; restore "
+                    "the file"
+                )
+            videos[key] = self._file(1, video_key=key, **place(f"videos/{key}")), float(start)
+        return EpisodeEntry(
+            number=number,
+            length=_whole(row.get("length"), f"{where}: length", 1),
+            file=self._file(0, **place("data")),
+            videos=videos,
+            tasks=_texts(row.get("tasks")),
+        )
+
+    def _file(self, which: int, **known: int | str) -> Path:
+        """A file by info.json's pattern of its name: 0 of the data, 1 of the videos."""
+        key = ("data_path", "video_path")[which]
+        pattern = self._info.get(key) or PATHS[self.version][which]
+        where = f"{self.root / INFO}: {key}: '{pattern}'"
+        try:
+            parts = list(string.Formatter().parse(pattern))
+        except (ValueError, TypeError) as error:
+            raise DatasetError(f"{where}: not a pattern of a file name") from error
+        for _, part, spec, conversion in parts:
+            simple = not spec or (spec.rstrip("d").isdigit() and len(spec) <= 3)
+            if part is not None and (part not in known or conversion or not simple):
+                raise DatasetError(
+                    f"{where}: '{part}:{spec}' cannot be filled in; version {self.version} knows "
+                    f"{', '.join(known)}"
+                )
+        try:
+            name = pattern.format(**known)
+        except ValueError as error:
+            raise DatasetError(f"{where}: cannot be filled in: {error}") from error
+        return inside(self.root, name, where)
+
+    def _require_files(self) -> None:
+        needed = {entry.file: entry for entry in reversed(self.episodes)}
+        for entry in reversed(self.episodes):
+            needed |= {file: entry for file, _ in entry.videos.values()}
+        for file, entry in needed.items():
+            if not file.is_file():
+                raise DatasetError(
+                    f"{file}: missing; episode {entry.number} needs it. Download the data set "
+                    "again, with its videos"
+                )
+
+
+def inside(root: Path, name: str, where: str) -> Path:
+    """A file of the data set by its relative name; what a data set names must lie in it.
+
+    Raises:
+        DatasetError: the name leads elsewhere; `where` begins the message.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise DatasetError(f"{where}: leads out of the data set ({name})")
+    return root / path
+
+
+@contextmanager
+def open_parquet(file: Path) -> Iterator[pq.ParquetFile]:
+    """An opened and bounded parquet file; what the library finds wrong with it is raised as ours.
+
+    Raises:
+        DatasetError: missing, damaged, or absurdly large.
+    """
+    with readable(file), pq.ParquetFile(file) as parquet:
+        if parquet.metadata.num_rows > MAX_ROWS:
+            raise DatasetError(
+                f"{file}: {parquet.metadata.num_rows} rows, at most {MAX_ROWS} are read; split it"
+            )
+        yield parquet
+
+
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Errors of pyarrow in the block become one that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
+        raise DatasetError(
+            f"{file}: not a readable parquet file ({reason(error)}); {advice(file)}"
+        ) from error
+
+
+def read_table(file: Path, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
+    """Columns of a parquet file, of all its row groups or of some.
+
+    Raises:
+        DatasetError: damaged, a column is missing, or one would expand to more than the bounds.
+    """
+    with open_parquet(file) as parquet:
+        missing = [name for name in columns if name not in parquet.schema_arrow.names]
+        if missing:
+            raise DatasetError(
+                f"{file}: no column '{missing[0]}'; it has "
+                f"{one_line(', '.join(parquet.schema_arrow.names))}. info.json and the data must "
+                "be of one data set"
+            )
+        groups = range(parquet.metadata.num_row_groups) if groups is None else groups
+        _check_sizes(file, parquet, columns, groups)
+        return parquet.read_row_groups(list(groups), columns=list(columns))
+
+
+def _check_sizes(
+    file: Path, parquet: pq.ParquetFile, columns: Sequence[str], groups: Sequence[int]
+) -> None:
+    paths = [parquet.schema.column(index).path for index in range(len(parquet.schema))]
+    wanted = {
+        index: path
+        for index, path in enumerate(paths)
+        if any(path == name or path.startswith(f"{name}.") for name in columns)
+    }
+    sizes = dict.fromkeys(wanted.values(), (0, 0))
+    for group in groups:
+        # Asking a damaged column for its size ends the process inside of pyarrow. Reading a row of
+        # it finds the damage too, and raises an error.
+        next(parquet.iter_batches(1, row_groups=[group], columns=list(columns)), None)
+        for index, path in wanted.items():
+            column = parquet.metadata.row_group(group).column(index)
+            values, size = sizes[path]
+            sizes[path] = values + column.num_values, size + column.total_uncompressed_size
+            if sizes[path][0] > MAX_VALUES or sizes[path][1] > MAX_BYTES:
+                raise DatasetError(
+                    f"{file}: column '{path}' holds {sizes[path][0]} values in {sizes[path][1]} "
+                    f"bytes; at most {MAX_VALUES} and {MAX_BYTES} are read. Split the file"
+                )
+
+
+def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """As `read_table`: a mapping for each row."""
+    table = read_table(file, columns)
+    with readable(file):
+        return table.to_pylist()
+
+
+def column_values(table: pa.Table, name: str, size: int, where: str) -> np.ndarray:
+    """(N, size) numbers of a column, as they are stored, of lists or of plain numbers.
+
+    Raises:
+        DatasetError: no numbers, one is missing, or a row has another size.
+    """
+    column = table.column(name).combine_chunks()
+    rows = len(column)
+    if isinstance(column, pa.ChunkedArray):  # older versions of pyarrow combine to one chunk
+        column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    while _is_list(column.type):
+        if column.null_count:
+            raise DatasetError(f"{where}: column '{name}' has an empty row; record it again")
+        lengths = pc.unique(pc.list_value_length(column)).to_pylist()
+        if len(lengths) > 1:
+            raise DatasetError(
+                f"{where}: column '{name}' has rows of {sorted(lengths)} entries each"
+            )
+        column = column.flatten()
+    kind = column.type
+    numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    if not numeric or column.null_count:
+        what = f"{column.null_count} empty values" if numeric else f"values of type {kind}"
+        raise DatasetError(f"{where}: column '{name}' holds {what}, expected numbers")
+    if len(column) != rows * size:
+        found = len(column) // max(rows, 1)
+        raise DatasetError(
+            f"{where}: column '{name}' has rows of {found} entries, info.json says {size}"
+        )
+    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(rows, size)
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DatasetError: missing, too large, or no JSON.
+    """
+    try:
+        return json.loads(_text(file))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DatasetError(f"{file}: not valid JSON ({reason(error)}); {advice(file)}") from error
+
+
+def _read_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and content of each line of a file of JSON mappings."""
+    for number, line in enumerate(_text(file).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DatasetError(
+                f"{file}: line {number} is not valid JSON ({reason(error)}); {advice(file)}"
+            ) from error
+        if not isinstance(values, dict):
+            raise DatasetError(f"{file}: line {number}: expected a mapping, got {line[:60]}")
+        yield number, values
+
+
+def _text(file: Path) -> str:
+    try:
+        if file.stat().st_size > MAX_TEXT:
+            raise DatasetError(f"{file}: larger than {MAX_TEXT} bytes; it is no file of LeRobot")
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{file}: cannot be read ({reason(error)}); {advice(file)}") from error
+
+
+def _ranges(stats: Any, feature: Feature) -> list[np.ndarray]:
+    """Smallest and largest values by statistics; NaN where they do not say."""
+    try:
+        return [np.asarray(stats[feature.key][x], float).reshape(feature.size) for x in _EXTREMES]
+    except (KeyError, TypeError, ValueError):
+        return [np.full(feature.size, np.nan)] * 2
+
+
+_EXTREMES = ("min", "max")
+
+
+def _names(value: Any, size: int) -> tuple[str, ...]:
+    """Names of entries: a list, lists by kind of part, or the entry's number by its name."""
+    flat: list[str] = []
+
+    def collect(item: Any) -> None:
+        if isinstance(item, dict):
+            if item and all(isinstance(number, int) for number in item.values()):
+                flat.extend(str(name) for name in sorted(item, key=lambda name: item[name]))
+            else:
+                for part in item.values():
+                    collect(part)
+        elif isinstance(item, (list, tuple)):
+            for part in item:
+                collect(part)
+        elif item is not None:
+            flat.append(str(item))
+
+    collect(value)
+    return tuple(flat) if len(flat) == size and all(flat) else ()
+
+
+def _whole(value: Any, where: str, low: int) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not low <= value <= MAX_ROWS:
+        raise DatasetError(
+            f"{where}: expected a whole number from {low} to {MAX_ROWS}, got {value!r}; restore "
+            "the file"
+        )
+    return int(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(str(item) for item in value) if isinstance(value, (list, tuple)) else ()
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )

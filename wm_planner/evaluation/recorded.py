@@ -1,0 +1,305 @@
+"""What recordings say of a checkpoint: no simulator, no task, no robot.
+
+Distances are the planner's: the mean squared difference of the visual tokens of two frames.
+
+Legend: N recordings, T model steps of each, H horizon in model steps, M goals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wm_planner.data.store import TrajectoryStore
+from wm_planner.errors import DatasetError
+from wm_planner.models.bundle import Bundle
+from wm_planner.models.world_model import Latent
+from wm_planner.planning import Planner
+from wm_planner.planning.objective import frame_weights, weighed_cost
+from wm_planner.types import Observation
+
+MAX_RECORDINGS = 200  # more say hardly more, and have to fit into memory
+MAX_WINDOWS = 512
+CHOICES = 16  # actions, of which the recorded one is to be found
+STILL = 0.1  # standard deviations of the proprioception that the same place may differ by
+LEAST_STILL = 20  # pairs of frames; of fewer the limit says little
+_FRAMES = 128  # encoded together
+_BATCH = 25  # goals planned for together
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Recordings as the model sees them.
+
+    Attributes:
+        latent: (N, T + 1, ...).
+        actions: (N, T, A) standardised.
+        proprio: (N, T + 1, P) standardised.
+        known: whether the checkpoint was trained on some of them: nothing says that it was not.
+    """
+
+    latent: Latent
+    actions: Tensor
+    proprio: Tensor
+    known: bool
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.actions.shape[1]
+
+    def windows(self, length: int, most: int) -> tuple[Latent, Tensor]:
+        """At most `most` windows of `length` model steps, evenly from all there are.
+
+        Returns:
+            Latents (M, length + 1, ...) and standardised actions (M, length, A).
+        """
+        starts = self.steps - length + 1
+        count = len(self.actions) * starts
+        numbers = torch.linspace(0, count - 1, min(most, count)).round().long()
+        rows, times = numbers // starts, numbers % starts
+        frames = times[:, None] + torch.arange(length + 1)
+        rows = rows[:, None]
+        latent = Latent(self.latent.visual[rows, frames], self.latent.proprio[rows, frames])
+        return latent, self.actions[rows, frames[:, :-1]]
+
+
+def held_out(bundle: Bundle, store: TrajectoryStore) -> tuple[np.ndarray, bool]:
+    """The recordings to judge by, at most `MAX_RECORDINGS`, and whether it may know them.
+
+    Those that training held out, where it was trained on this store; else all.
+    """
+    rows = bundle.info.get("held_out_trajectories")
+    of_training = rows is not None and bundle.info.get("data") == store.meta
+    chosen = np.array(rows) if of_training else np.arange(len(store.actions))
+    if len(chosen) > MAX_RECORDINGS:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, MAX_RECORDINGS).round().astype(int)]
+    return chosen, bundle.info.get("data") == store.meta and not of_training
+
+
+def encode_recordings(
+    bundle: Bundle,
+    store: TrajectoryStore,
+    rows: np.ndarray,
+    known: bool = False,
+    progress: Callable[[Iterable[slice]], Iterable[slice]] = iter,
+) -> Recordings:
+    """Encode the store's trajectories `rows`; `progress` wraps the iteration over parts.
+
+    Raises:
+        DatasetError: the store is of another robot, or its arrays do not fit the model.
+    """
+    check_fits(bundle, store)
+    count, frames = len(rows), store.images.shape[1]
+    images = store.images[rows].reshape(count * frames, *store.images.shape[2:])
+    proprio = np.array(store.proprio[rows], np.float32).reshape(count * frames, -1)
+    visual, embedded = [], []
+    for part in progress([slice(i, i + _FRAMES) for i in range(0, len(images), _FRAMES)]):
+        latent = bundle.encode_observation(Observation(images[part], proprio[part], 0))
+        visual.append(latent.visual[0].cpu())
+        embedded.append(latent.proprio[0].cpu())
+    shape = (count, frames)
+    return Recordings(
+        Latent(torch.cat(visual).unflatten(0, shape), torch.cat(embedded).unflatten(0, shape)),
+        bundle.preprocess.normalise_actions(np.array(store.actions[rows])),
+        bundle.preprocess.normalise_proprio(np.array(store.proprio[rows])),
+        known,
+    )
+
+
+def check_fits(bundle: Bundle, store: TrajectoryStore) -> None:
+    """Raises:
+    DatasetError: the store is of a robot that the checkpoint cannot drive.
+    """
+    difference = bundle.embodiment.difference(store.embodiment)
+    if difference is not None:
+        raise DatasetError(f"{store.directory}: not the checkpoint's robot: {difference}")
+    sizes = store.actions.shape[-1], store.proprio.shape[-1]
+    wanted = bundle.preprocess.action_dim, len(bundle.preprocess.proprio_mean)
+    if sizes != wanted:
+        raise DatasetError(
+            f"{store.directory}: model actions and proprioception have {sizes} entries, the "
+            f"checkpoint's have {wanted}"
+        )
+
+
+@torch.no_grad()
+def step_errors(bundle: Bundle, recordings: Recordings, horizon: int, rollout: str) -> dict:
+    """Latent error of each step 1 .. H of imagined rollouts, beside copying the first frame.
+
+    Returns:
+        'model' and 'copy': H numbers each, and 'windows', of how many they are the mean.
+
+    Raises:
+        DatasetError: the recordings are shorter.
+    """
+    check_length(recordings, horizon)
+    latent, actions = recordings.windows(horizon, MAX_WINDOWS)
+    model, copy = [], []
+    for rows in torch.arange(len(actions)).split(_BATCH):
+        real = _to(bundle, latent[rows])
+        now = real.frames(slice(0, 1))
+        imagined = bundle.model.rollout(now, actions[rows].to(bundle.device), None, rollout)
+        model.append(_distance(imagined, real)[:, 1:].cpu())
+        copy.append(_distance(now, real)[:, 1:].cpu())
+    return {
+        "model": torch.cat(model).mean(dim=0).tolist(),
+        "copy": torch.cat(copy).mean(dim=0).tolist(),
+        "windows": len(actions),
+    }
+
+
+def check_length(recordings: Recordings, horizon: int) -> None:
+    """Raises:
+    DatasetError: the recordings have fewer than `horizon` model steps.
+    """
+    if recordings.steps < horizon:
+        raise DatasetError(
+            f"trajectories have {recordings.steps} model steps, a horizon of {horizon} needs as "
+            "many; give a shorter --horizon, or build the store with more --steps"
+        )
+
+
+def goal_measures(
+    planner: Planner,
+    recordings: Recordings,
+    goals: int,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> dict[str, Any]:
+    """Goals from recordings, H model steps after the start: can this latent be planned in?
+
+    Args:
+        planner: its horizon is H.
+        recordings: held out from training, or the answer flatters.
+        goals: how many (M).
+        progress: wraps the iteration over parts.
+
+    Returns:
+        'goals': M. 'distance': mean distance to the goal H, H - 1, .. 0 steps before it. 'falls':
+        share of recorded steps that come nearer to the goal. 'first_step_nearer': share of goals
+        that the plan's first model step comes nearer to, as imagined; 'recorded_first_step_nearer':
+        the same of what was recorded. 'found': how often, of `CHOICES` recorded actions, the model
+        expects the next frame of the one that led to it ('found_by_chance' is 1 / CHOICES).
+        'plan_cost', 'recorded_cost': mean planning cost of the plans and of the recorded actions,
+        both by the model; 'still_cost': of a picture that stays as it is. 'cosine': mean cosine
+        between the plan and the recorded actions, both less the mean action; 'action_error': their
+        root mean squared difference, in standard deviations of the recorded actions.
+
+    Raises:
+        DatasetError: the recordings are shorter than H.
+    """
+    horizon = planner.config.horizon
+    check_length(recordings, horizon)
+    latent, actions = recordings.windows(horizon, goals)
+    columns: dict[str, list[Tensor]] = {}
+    for rows in progress(torch.arange(len(actions)).split(_BATCH)):
+        values = _of_goals(planner, _to(planner.bundle, latent[rows]), actions[rows])
+        for name, value in values.items():
+            columns.setdefault(name, []).append(value.cpu())
+    mean = {name: torch.cat(values).double().mean(dim=0) for name, values in columns.items()}
+    return {
+        "goals": len(actions),
+        **{name: value.tolist() for name, value in mean.items()},
+        **_found(planner, recordings),
+    }
+
+
+@torch.no_grad()
+def _of_goals(planner: Planner, real: Latent, taken: Tensor) -> dict[str, Tensor]:
+    config, bundle = planner.config, planner.bundle
+    now, goal = real.frames(slice(0, 1)), real.frames(slice(-1, None))
+    taken = taken.to(bundle.device)
+    plan = planner.plan_latents(now, goal, None, 0, planner.generator()).actions
+    weights = frame_weights(config.objective, config.objective_base, config.horizon)
+    weights = weights.to(bundle.device)
+
+    def imagined(actions: Tensor) -> Latent:
+        return bundle.model.rollout(now, actions, None, config.rollout)
+
+    def cost(path: Latent) -> Tensor:
+        return weighed_cost(path, goal, weights, planner.alpha)
+
+    left = _distance(real, goal)
+    planned = imagined(plan)
+    return {
+        "distance": left,
+        "falls": (left[:, 1:] < left[:, :-1]).float().mean(dim=1),
+        "first_step_nearer": (_distance(planned, goal)[:, 1] < left[:, 0]).float(),
+        "recorded_first_step_nearer": (left[:, 1] < left[:, 0]).float(),
+        "plan_cost": cost(planned),
+        "recorded_cost": cost(imagined(taken)),
+        "still_cost": cost(Latent(*(x.expand_as(y) for x, y in _pairs(now, planned)))),
+        "cosine": torch.nn.functional.cosine_similarity(plan.flatten(1), taken.flatten(1)),
+        "action_error": (plan - taken).square().mean(dim=(1, 2)).sqrt(),
+    }
+
+
+@torch.no_grad()
+def _found(planner: Planner, recordings: Recordings) -> dict[str, float]:
+    """See `goal_measures`: the recorded action against those of other places."""
+    bundle = planner.bundle
+    latent, actions = recordings.windows(1, MAX_WINDOWS)
+    count = len(actions)
+    choices = min(CHOICES, count)
+    # The recorded action first, then those of windows far apart in the recordings.
+    step = max(1, count // choices)
+    others = (torch.arange(count)[:, None] + torch.arange(choices) * step) % count
+    hits = []
+    for rows in torch.arange(count).split(max(1, 512 // choices)):
+        real = _to(bundle, latent[rows])
+        tried = actions[others[rows]].flatten(0, 1).to(bundle.device)
+        start, aim = (_repeat(real.frames(slice(i, i + 1)), choices) for i in (0, 1))
+        ends = bundle.model.rollout(start, tried, None, planner.config.rollout)
+        error = _distance(ends, aim)[:, 1].unflatten(0, (-1, choices))
+        hits.append((error.argmin(dim=1) == 0).float().cpu())
+    return {"found": float(torch.cat(hits).mean()), "found_by_chance": 1 / choices}
+
+
+def same_place(recordings: Recordings) -> dict[str, Any] | None:
+    """How far apart the same place may look: the latent distance that counts as arrived.
+
+    The 95th percentile of the distance between consecutive frames whose proprioception differs by
+    no more than `STILL` in any entry. Where hardly anything stands still, the limit is doubled
+    until there are `LEAST_STILL` such pairs, and the distance grows with it.
+
+    Returns:
+        'picture': that distance, in units of the planner's cost; 'from': the number of frames;
+        'within': the limit, in standard deviations of the proprioception. None without any pair.
+    """
+    change = recordings.proprio.diff(dim=1).abs().amax(dim=-1).flatten()
+    first = recordings.latent.frames(slice(None, -1))
+    distance = _distance(first, recordings.latent.frames(slice(1, None))).flatten()
+    if not len(change):
+        return None
+    within, wanted = STILL, min(LEAST_STILL, len(change))
+    while int((change <= within).sum()) < wanted:
+        within *= 2
+    near = distance[change <= within]
+    return {
+        "picture": float(near.double().quantile(0.95)),
+        "from": len(near) + 1,
+        "within": within,
+    }
+
+
+def _distance(path: Latent, goal: Latent) -> Tensor:
+    """(B, T) distance of the frames, broadcast over time."""
+    return (path.visual - goal.visual).square().mean(dim=(-2, -1))
+
+
+def _pairs(first: Latent, second: Latent) -> list[tuple[Tensor, Tensor]]:
+    return [(first.visual, second.visual), (first.proprio, second.proprio)]
+
+
+def _repeat(latent: Latent, count: int) -> Latent:
+    """Each of (B, ...) `count` times, one after the other."""
+    return Latent(*(x.repeat_interleave(count, dim=0) for x in (latent.visual, latent.proprio)))
+
+
+def _to(bundle: Bundle, latent: Latent) -> Latent:
+    return Latent(latent.visual.to(bundle.device), latent.proprio.to(bundle.device))

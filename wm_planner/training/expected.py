@@ -1,0 +1,91 @@
+"""How long a recipe will take on this machine, measured on a few updates of throw-away weights."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from wm_planner.data.store import TrajectoryStore
+from wm_planner.models.bundle import Bundle
+from wm_planner.training.encoder import EncoderLearner, denormals_as_zero
+from wm_planner.training.feature_cache import encode_chunk
+from wm_planner.training.latents import LatentTrajectories
+from wm_planner.training.learner import Learner
+from wm_planner.training.machine import Machine
+from wm_planner.training.model_learner import ModelLearner
+from wm_planner.training.recipe import Recipe
+from wm_planner.training.trainer import build_fresh, parts_of
+
+_TIMED = 3  # of each kind; the one before them warms up
+_ENCODED = 64  # frames
+
+
+def expected_minutes(store: TrajectoryStore, recipe: Recipe, machine: Machine) -> dict[str, float]:
+    """Minutes of 'encoder', of 'encode' (every frame once) and of 'model'.
+
+    Args:
+        store: what will be trained on.
+        recipe: with its numbers of updates.
+        machine: what it will be trained on; nothing is written.
+
+    Raises:
+        DatasetError: an entry of actions or proprioception never changes.
+    """
+    machine = replace(machine, compile=False)
+    bundle = build_fresh(store, *parts_of(store, recipe.encoder), recipe.model)
+    bundle.model.to(machine.device)
+    seconds = {"encoder": 0.0}
+    with denormals_as_zero(recipe.encoder.standardise):
+        if recipe.encoder.kind != "dinov2":
+            learner = EncoderLearner(store.images, recipe.encoder, machine, store.proprio)
+            seconds["encoder"] = recipe.encoder.num_updates * _update_s(learner, 0)
+        images = store.images[:, :1].reshape(-1, *store.images.shape[2:])[:_ENCODED]
+        each_s = _median_s(lambda: encode_chunk(images, bundle.model, bundle.preprocess, machine))
+        seconds["encode"] = each_s / len(images) * store.images.shape[0] * store.images.shape[1]
+    seconds["model"] = _model_s(bundle, recipe, machine)
+    return {name: value / 60 for name, value in seconds.items()}
+
+
+def _model_s(bundle: Bundle, recipe: Recipe, machine: Machine) -> float:
+    """On noise, of which nothing depends but the loss."""
+    config, sizes = recipe.model, bundle.model.config
+    steps, count = config.rollout_steps, max(2, config.batch_size)
+    data = LatentTrajectories(
+        torch.randn(count, steps + 1, sizes.num_patches, sizes.visual_dim),
+        torch.randn(count, steps + 1, sizes.proprio_dim),
+        torch.randn(count, steps, sizes.action_dim),
+    )
+    learner = ModelLearner(bundle.model, data, config, machine)
+    rollouts = config.num_updates * config.rollout_fraction
+    teacher_s = _update_s(learner, 0) if rollouts < config.num_updates else 0.0
+    rollout_s = _update_s(learner, config.num_updates) if rollouts else 0.0
+    return (config.num_updates - rollouts) * teacher_s + rollouts * rollout_s
+
+
+def _update_s(learner: Learner, step: int) -> float:
+    """Seconds of an update, as the training loop makes one."""
+    optimizer, _ = learner.schedule.build(learner.parameter_groups())
+    device = next(learner.module.parameters()).device
+
+    def update() -> None:
+        batch = tuple(x.to(device) for x in learner.batch(step))
+        optimizer.zero_grad(set_to_none=True)
+        loss = learner.loss(step, *batch)["loss"]
+        loss.backward()
+        optimizer.step()
+        float(loss.detach())  # a GPU has computed it by then
+
+    return _median_s(update)
+
+
+def _median_s(do: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(1 + _TIMED):
+        begun = time.perf_counter()
+        do()
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds[1:])
