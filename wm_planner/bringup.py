@@ -297,10 +297,14 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
     }
     if options.lockstep:
         parameters["rows_per_plan"] = robot.frame_skip
+    body = robot.embodiment
+    needed = next(camera for camera in body.cameras if not camera.optional)
+    seen = observation_topic(body, needed.name)  # its age is that of the observation
     return _node(
         "controller_node",
         parameters,
-        remappings=_remappings({"command": robot.command.topic}) | remappings(robot),
+        remappings=_remappings({"command": robot.command.topic, "observation/image": seen})
+        | remappings(robot),
         managed=True,
     )
 
@@ -321,6 +325,8 @@ def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
     if not options.control and robot.record.commands:
         parameters["commands"] = robot.record.commands
         parameters["commands_names"] = list(robot.record.names) or [""]
+        if robot.sends_positions:
+            parameters["commands_carry"] = "position"
     return _node("finetune_node", parameters, required=False, remappings=remappings(robot))
 
 

@@ -281,7 +281,7 @@ def test_from_the_command_line_to_a_plan(tmp_path, monkeypatch, capsys):
     assert train("projector", "--encoder", encoder) == 2
     assert "run 'wm-planner train encoder' first" in capsys.readouterr().err
     assert train("encoder") == 0
-    assert train("projector", "--encoder", encoder) == 0
+    assert train("projector", "--encoder", encoder, "--measure") == 0
     assert set(json.loads((tmp_path / "projector/geometry.json").read_text())) == {
         "rank_correlation"
     }

@@ -83,13 +83,14 @@ def joint_lines(robot: RobotFile, messages: Sequence[Any]) -> list[Line]:
     if lines:
         return lines
     lines.append(fine(f"joints: {', '.join(wanted)} ({len(wanted)} of {len(wanted)})"))
-    carriers = {tuple(heard[name].name) for name in wanted}
+    moved = () if robot.action.is_twist else robot.action.names
+    carriers = {tuple(heard[name].name) for name in moved}
     if len(carriers) > 1:
         lines.append(
             note(
-                f"they come in {len(carriers)} messages: recording joins them, planning takes a "
-                "topic that has all of them (joint_state_publisher with source_list, or "
-                "ros2_control's joint_state_broadcaster)"
+                f"the joints that are moved come in {len(carriers)} messages: recording joins "
+                "them, the controller takes a topic that has them together "
+                "(joint_state_publisher with source_list)"
             )
         )
     others = [name for name in heard if name not in wanted]
