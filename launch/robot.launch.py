@@ -44,7 +44,10 @@ def _start(context):
         raise ConfigError(f"record:={given('record')}: expected true or false")
     explore = None
     if given("explore") != "0":
-        explore = {"episodes": int(given("explore")), "seconds": float(given("seconds"))}
+        try:
+            explore = {"episodes": int(given("explore")), "seconds": float(given("seconds"))}
+        except ValueError as error:
+            raise ConfigError(f"explore:= and seconds:= are numbers: {error}") from error
     options = RunOptions(
         output=given("output"),
         checkpoint=robot.checkpoint if explore is None else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -253,6 +254,19 @@ def test_command_refuses_what_it_cannot_use(tmp_path):
         assert result.returncode == 2, result.stdout + result.stderr
         assert text in result.stderr and len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "bags").exists()
+
+
+def test_command_moves_nothing_unless_a_person_says_yes(tmp_path):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, str(FILE), "--episodes", "1", "--seconds", "1", "--output", str(tmp_path)],
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stdin=theirs, text=True,
+    )  # fmt: skip
+    os.write(ours, b"no\n")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "type yes:" in said and "nothing was moved" in said
+    assert not list(tmp_path.glob("episode*"))
 
 
 def test_command_ends_with_ctrl_c(tmp_path):
