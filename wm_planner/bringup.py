@@ -6,7 +6,7 @@ It knows neither torch nor ROS.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.models.catalog import CARD, embodiment_of_card, read_card, resolve_checkpoint
 from wm_planner.robot import (
+    DESCRIPTION,
     INTERFACE,
     CameraSource,
     CommandSink,
     Driver,
+    PositionLimits,
     RobotFile,
     observation_topic,
 )
@@ -167,7 +169,8 @@ def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
     On hardware the controller waits to be activated by a person, unless `options.activate`.
 
     Raises:
-        WmPlannerError: the checkpoint is unknown, or of another embodiment.
+        WmPlannerError: the checkpoint is unknown or of another embodiment, or there is no home to
+            explore from.
     """
     body = robot.embodiment
     common: dict[str, Any] = {}
@@ -253,13 +256,26 @@ def _planner(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> N
 
 
 def _explorer(robot: RobotFile, options: RunOptions) -> NodeSpec:
-    parameters = {
+    if not robot.home and not robot.action.is_twist:
+        raise ConfigError(
+            f"robot '{robot.name}': key 'home' is missing in its file: exploring goes back there "
+            f"between episodes; write home: [...], one position for each of "
+            f"{', '.join(robot.action.names)}"
+        )
+    parameters: dict[str, Any] = {
         "embodiment": json.dumps(robot.embodiment.to_json()),
         "home": list(robot.home) or [0.0],
         "seed": options.seed,
+        "recorder": "finetune_node" if options.record else "",
         **(options.explore or {}),
     }
-    return _node("explore_node", parameters, remappings=remappings(robot))
+    if isinstance(robot.position_limits, PositionLimits):
+        parameters["position_low"] = list(robot.position_limits.low)
+        parameters["position_high"] = list(robot.position_limits.high)
+    elif robot.position_limits == DESCRIPTION and not robot.action.is_twist:
+        parameters["use_description"] = True
+    node = _node("explore_node", parameters, remappings=remappings(robot))
+    return replace(node, ends_run=True)
 
 
 def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> NodeSpec:

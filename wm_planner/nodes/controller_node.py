@@ -19,7 +19,7 @@ from wm_planner.ros.conversions import command_message, plan_from_message, to_ns
 from wm_planner.ros.lifecycle import ManagedNode
 from wm_planner.ros.qos import COMMAND, RECORD, sensor
 from wm_planner.ros.run import run_node
-from wm_planner.runtime.safety import Command
+from wm_planner.runtime.safety import Command, Reason
 
 LAST_WORD_S = 0.2  # how long the last safe command may take to reach the robot
 
@@ -33,6 +33,7 @@ class ControllerNode(ManagedNode):
         self._adapter = self.config.command_adapter()
         self._active = False
         self._reason: str | None = None
+        self._counts = {"commands": 0, "limited": 0, "refused": 0}  # since the activation
         self._measured: JointState | None = None
         self._pending_ns: int | None = None  # lock-step tick that still waits for its plan
 
@@ -55,6 +56,7 @@ class ControllerNode(ManagedNode):
         """Arm; clears a latched stop."""
         self._loop.clear()
         self._pending_ns = None
+        self._counts = dict.fromkeys(self._counts, 0)
         if self.config.hold:
             self._loop.gate.set_safe_action(self._measured_position())
         self._loop.gate.enable()
@@ -135,6 +137,9 @@ class ControllerNode(ManagedNode):
             command.action, config.action_names, config.command_interface, stamp_ns, config.dt_ns
         )
         self._sent.publish(sent)
+        self._counts["commands"] += 1
+        self._counts["limited"] += command.reason is Reason.LIMITED
+        self._counts["refused"] += command.reason.refused
         if command.reason != self._reason:
             self._reason = command.reason
             if command.reason.refused:
@@ -147,7 +152,13 @@ class ControllerNode(ManagedNode):
         reason = "inactive" if self._reason is None else str(self._reason)
         level = diagnostics.OK if reason in ("ok", "limited", "inactive") else diagnostics.WARN
         plan = self._loop.plan
-        values = {"active": self._active, "plan_stamp_ns": "" if plan is None else plan.stamp_ns}
+        values: dict[str, Any] = {
+            "active": self._active,
+            "plan_stamp_ns": "" if plan is None else plan.stamp_ns,
+            **self._counts,
+        }
+        for source, age_s in self._loop.ages_s(self._now_ns()).items():
+            values[f"age {source}"] = f"{age_s:.3f}"
         status = diagnostics.status("controller_node: command", level, reason, values)
         self._status.publish(diagnostics.array(self._now_ns(), status))
 
