@@ -23,7 +23,7 @@ EXTRAS = {
     ],
     "model": ["torch", "transformers", "scipy"],
     "sim": ["mujoco", "gymnasium"],
-    "record": ["rosbags", "mcap"],
+    "record": ["rosbags", "mcap", "zstandard"],
     "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
     "train": ["tensorboard", "h5py", "pyarrow", "av", "pillow"],
     # All that gym-pusht needs but itself: it asks for opencv-python, whose files would replace

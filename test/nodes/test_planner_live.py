@@ -393,3 +393,20 @@ def test_a_moving_robot_is_planned_for_from_when_it_has_the_plan(graph, checkpoi
     plan = peer.plan_for(time.time_ns() - 350_000_000)  # 3.5 control periods old
     assert np.abs(rows(plan)[10:]).max() > 1e-3
     assert (np.abs(rows(plan)[:4]).max() < 1e-6) == (not lockstep)  # it rested meanwhile
+
+
+def test_several_cameras_are_joined_as_the_reader_joins_them():
+    from dataclasses import replace
+
+    from wm_planner.embodiment import Camera
+    from wm_planner.nodes.planner_config import frame_assembler, joint_collector
+
+    body = get_task("point_maze").embodiment
+    cameras = (Camera("front", 64, optional=True), Camera("wrist", 64))
+    frames = frame_assembler(replace(body, cameras=cameras, angles=body.proprio[:1]), 3)
+    assert (frames.optional, frames.reference) == ((True, False), 1)
+    assert frames.tolerance_ns == body.dt_ns and frames.joint_gap_ns == max(2 * body.dt_ns, 10**8)
+    assert frames.angles.tolist() == [True, False, False, False]
+    every_tick = frame_assembler(replace(body, frame_skip=1), 2)
+    assert every_tick.tolerance_ns < body.dt_ns / 2
+    assert joint_collector(body).entries == body.proprio

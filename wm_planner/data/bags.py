@@ -201,8 +201,8 @@ class Bag:
                 elif isinstance(record, Message):
                     channel = channels.get(record.channel_id)
                     schema = None if channel is None else schemas.get(channel.schema_id)
-                    if channel is None or schema is None:
-                        self._note(f"{name}: a message of an unknown channel was left out")
+                    if channel is None or schema is None or record.log_time >= 2**63:
+                        self._note(f"{name}: a message of an unknown channel or time was left out")
                     elif channel.message_encoding != "cdr":
                         self._note(
                             f"{name}: topic {channel.topic} has the encoding "
@@ -256,8 +256,8 @@ class Bag:
             yield from summary.schemas.values()
             yield from summary.channels.values()
             for index in sorted(summary.chunk_indexes, key=lambda index: index.message_start_time):
-                stream.seek(index.chunk_start_offset + _RECORD_HEAD)
                 try:
+                    stream.seek(index.chunk_start_offset + _RECORD_HEAD)
                     yield Chunk.read(ReadDataStream(stream))
                 except _DAMAGE:
                     self._note(f"{name}: the chunk at byte {index.chunk_start_offset} is damaged")
