@@ -73,6 +73,7 @@ setup(
             "planner_node = wm_planner.nodes.planner_node:main",
             "controller_node = wm_planner.nodes.controller_node:main",
             "finetune_node = wm_planner.nodes.finetune_node:main",
+            "explore_node = wm_planner.nodes.explore_node:main",
             "bridge_node = sim_bridge.bridge_node:main",
             "arm_driver = sim_bridge.arm_driver:main",
         ],

@@ -108,7 +108,8 @@ class Record:
         commands: topic on which others command the robot while an episode is recorded:
             Float64MultiArray, JointTrajectory, Twist, TwistStamped or JointState.
         names: joints of a Float64MultiArray, in its order; empty: the action's.
-        image_tolerance_s: greatest distance of a picture from its model step; null: half of it.
+        image_tolerance_s: greatest distance of a picture from its model step; null: 0.75 of the
+            camera's period, at most a control period and half a model step.
         joint_gap_s: joint states further apart than this are not interpolated; null: two control
             periods or 0.1 s, whichever is longer.
         command_hold_s: how long a robot goes on with its last command. null: until the next one,
@@ -120,6 +121,12 @@ class Record:
     image_tolerance_s: float | None = None
     joint_gap_s: float | None = None
     command_hold_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("image_tolerance_s", "joint_gap_s", "command_hold_s"):
+            value = getattr(self, key)
+            if value is not None and not 0 < value <= 60:
+                raise ValueError(f"{key} must be above 0 and at most 60 s, got {value:g}")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from wm_planner.errors import ConfigError  # noqa: E402
 from wm_planner.models.catalog import shipped_checkpoints  # noqa: E402
 from wm_planner.nodes.camera_node import CameraConfig, CameraNode  # noqa: E402
 from wm_planner.nodes.controller_node import ControllerConfig  # noqa: E402
+from wm_planner.nodes.explore_node import ExploreConfig  # noqa: E402
 from wm_planner.nodes.finetune_node import FinetuneConfig  # noqa: E402
 from wm_planner.nodes.planner_node import PlannerNodeConfig  # noqa: E402
 from wm_planner.robot import CommandSink, PositionLimits, read_robot  # noqa: E402
@@ -31,6 +32,7 @@ CONFIGS = {
     "planner_node": PlannerNodeConfig,
     "controller_node": ControllerConfig,
     "finetune_node": FinetuneConfig,
+    "explore_node": ExploreConfig,
     "bridge_node": BridgeConfig,
     "arm_driver": ArmDriverConfig,
 }
@@ -83,6 +85,23 @@ def test_what_the_robot_file_says_of_limits_reaches_the_controller():
     assert controller_of(action=positions).holds
     above = replace(robot.action, low=(0.1,) * 6)
     assert controller_of(action=above).safe_action == (0.1,) * 6
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config" / "robots").glob("*.yaml")), ids=str)
+def test_every_robot_can_explore(file):
+    robot = read_robot(file)
+    specs = bring_up(robot, RunOptions(explore={"episodes": 2, "seconds": 5.0}))
+    (spec,) = [spec for spec in specs if spec.name == "explore_node"]
+    config = from_dict(ExploreConfig, spec.parameters, spec.name)
+    assert spec.ends_run and spec.required
+    assert config.use_description == (robot.position_limits == "robot_description")
+    endless = "".join(f'<joint name="{n}" type="continuous"/>' for n in robot.action.names)
+    box = config.box(f"<robot>{endless}</robot>" if config.use_description else None)
+    assert (box.low < box.high).all()
+    if config.has_limits:  # a person wrote them: all of them, less the margin
+        assert box.half.max() > 1.0
+    else:  # the joints could go anywhere, and nobody knows what stands there
+        assert box.half.max() <= 0.5 + 1e-9
 
 
 @pytest.mark.parametrize("task", [t for t in task_names() if f"{t}-base" in shipped_checkpoints()])

@@ -29,6 +29,7 @@ from wm_planner.ros.conversions import (  # noqa: E402
     joint_state_message,
     to_ns,
 )
+from wm_planner.ros.diagnostics import values_of  # noqa: E402
 from wm_planner.ros.qos import COMMAND, LATCHED, RELIABLE  # noqa: E402
 from wm_planner.runtime.goal_planner import GoalPlanner  # noqa: E402
 from wm_planner.tasks import get_task, resized  # noqa: E402
@@ -100,6 +101,12 @@ class Peer:
         self._state.publish(joint_state_message(np.array([20.0, 30.0]), NAMES, stamp_ns))
         self._image.publish(image_message(picture, stamp_ns))
 
+    def observe_goal(self, stamp_ns: int) -> None:
+        """The robot is where the goal is."""
+        picture = np.full((SIZE, SIZE, 3), 200, np.uint8)
+        self._state.publish(joint_state_message(np.array([40.0, 40.0]), NAMES, stamp_ns))
+        self._image.publish(image_message(picture, stamp_ns))
+
     def plan_for(self, stamp_ns: int) -> JointTrajectory:
         before = self.whole()
         self.observe(stamp_ns)
@@ -134,6 +141,30 @@ def test_plan_is_stamped_bounded_repeatable_and_drawn(graph, checkpoint):
     graph.until(lambda: 200 in peer.accepted, "the second goal")
     again = peer.plan_for(10**9)
     assert np.array_equal(rows(again), actions)
+
+
+@pytest.mark.usefixtures("encoding")
+def test_diagnostics_tell_the_distance_to_the_goal(graph, checkpoint):
+    peer = Peer(graph, checkpoint)
+    told: list[dict[str, str]] = []
+    node = graph.peer("watcher")
+    node.create_subscription(
+        DiagnosticArray,
+        "/diagnostics",
+        lambda m: told.extend(values_of(s) for s in m.status if s.name == "planner_node: plan"),
+        RELIABLE,
+    )
+    graph.until(lambda: node.count_publishers("/diagnostics"), "discovery")
+    peer.goal(100)
+    graph.until(lambda: 100 in peer.accepted, "the goal")
+    peer.plan_for(10**9)
+    graph.until(lambda: told, "the diagnostic")
+    assert float(told[0]["proprio_distance"]) == 20.0  # (20, 30) to (40, 40): the worst entry
+    assert float(told[0]["picture_distance"]) > 0
+    peer.observe_goal(2 * 10**9)
+    graph.until(lambda: len(told) > 1, "the second diagnostic")
+    assert float(told[-1]["picture_distance"]) < 1e-6 * float(told[0]["picture_distance"])
+    assert float(told[-1]["proprio_distance"]) == 0.0
 
 
 @pytest.mark.usefixtures("encoding")

@@ -26,8 +26,8 @@ from wm_planner.types import Observation
 MAX_RECORDINGS = 200  # more say hardly more, and have to fit into memory
 MAX_WINDOWS = 512
 CHOICES = 16  # actions, of which the recorded one is to be found
-STILL = 0.1  # standard deviations of the proprioception that the same place may differ by
-LEAST_STILL = 20  # pairs of frames; of fewer the limit says little
+STILL = 0.2  # standard deviations of the proprioception that the same place may differ by
+LEAST_STILL = 20  # pairs of frames; of fewer a percentile says little
 _FRAMES = 128  # encoded together
 _BATCH = 25  # goals planned for together
 
@@ -276,11 +276,13 @@ def same_place(recordings: Recordings) -> dict[str, Any] | None:
 
     The 95th percentile of the distance between consecutive frames whose proprioception differs by
     no more than `STILL` in any entry. Where hardly anything stands still, the limit is doubled
-    until there are `LEAST_STILL` such pairs, and the distance grows with it.
+    until there are `LEAST_STILL` such pairs, and the distance, which grows with the square of the
+    motion, is scaled back.
 
     Returns:
         'picture': that distance, in units of the planner's cost; 'from': the number of frames;
-        'within': the limit, in standard deviations of the proprioception. None without any pair.
+        'within': the limit that the frames kept, in standard deviations of the proprioception. None
+        without any pair.
     """
     change = recordings.proprio.diff(dim=1).abs().amax(dim=-1).flatten()
     first = recordings.latent.frames(slice(None, -1))
@@ -292,7 +294,7 @@ def same_place(recordings: Recordings) -> dict[str, Any] | None:
         within *= 2
     near = distance[change <= within]
     return {
-        "picture": float(near.double().quantile(0.95)),
+        "picture": float(near.double().quantile(0.95)) * (STILL / within) ** 2,
         "from": len(near) + 1,
         "within": within,
     }

@@ -23,7 +23,7 @@ from wm_planner.ros.conversions import command_message, plan_from_message, to_ns
 from wm_planner.ros.lifecycle import ManagedNode
 from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, sensor
 from wm_planner.ros.run import run_node
-from wm_planner.runtime.safety import Command, Measured
+from wm_planner.runtime.safety import Command, Measured, Reason
 
 LAST_WORD_S = 0.2  # how long the last safe command may take to reach the robot
 RETRY_S = 0.2  # autostart: until what is missing is asked for again
@@ -46,6 +46,7 @@ class ControllerNode(ManagedNode):
         self._description: str | None = None
         self._waiting: Any = None
         self.exit_code: int | None = None
+        self._counts = {"commands": 0, "limited": 0, "refused": 0}  # since the activation
         self._pending_ns: int | None = None  # lock-step tick that still waits for its plan
 
     def configure(self) -> None:
@@ -74,6 +75,7 @@ class ControllerNode(ManagedNode):
             gate.begin(self._measured_position())
         self._loop.clear()
         self._pending_ns = None
+        self._counts = dict.fromkeys(self._counts, 0)
         gate.enable()
         self._active = True
 
@@ -159,6 +161,9 @@ class ControllerNode(ManagedNode):
             command.action, config.action_names, config.command_interface, stamp_ns, config.dt_ns
         )
         self._sent.publish(sent)
+        self._counts["commands"] += 1
+        self._counts["limited"] += command.reason is Reason.LIMITED
+        self._counts["refused"] += command.reason.refused
         if command.reason != self._reason:
             self._reason = command.reason
             if command.reason.refused:
@@ -171,7 +176,13 @@ class ControllerNode(ManagedNode):
         reason = "inactive" if self._reason is None else str(self._reason)
         level = diagnostics.OK if reason in ("ok", "limited", "inactive") else diagnostics.WARN
         plan = self._loop.plan
-        values = {"active": self._active, "plan_stamp_ns": "" if plan is None else plan.stamp_ns}
+        values: dict[str, Any] = {
+            "active": self._active,
+            "plan_stamp_ns": "" if plan is None else plan.stamp_ns,
+            **self._counts,
+        }
+        for source, age_s in self._loop.ages_s(self._now_ns()).items():
+            values[f"age {source}"] = f"{age_s:.3f}"
         status = diagnostics.status("controller_node: command", level, reason, values)
         self._status.publish(diagnostics.array(self._now_ns(), status))
 

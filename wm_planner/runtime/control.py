@@ -47,6 +47,10 @@ class ControlLoop:
         """Note where the joints of the action (A,) were."""
         self._measured = Measured(np.array(positions, dtype=np.float64), stamp_ns)
 
+    def ages_s(self, now_ns: int) -> dict[str, float]:
+        """Age of the newest sample of each source that was heard of."""
+        return {source: (now_ns - stamp_ns) * 1e-9 for source, stamp_ns in self._sensed.items()}
+
     def put(self, plan: Plan) -> None:
         """Follow a plan.
 
