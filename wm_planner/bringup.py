@@ -279,22 +279,29 @@ def _explorer(robot: RobotFile, options: RunOptions) -> NodeSpec:
 
 
 def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> NodeSpec:
-    action = robot.action
+    action, limits = robot.action, robot.position_limits
+    rest = [min(max(0.0, low), high) for low, high in zip(action.low, action.high, strict=True)]
     parameters = {
         **common,
         "action_names": list(action.names),
+        "kind": action.kind,
         "low": list(action.low),
         "high": list(action.high),
         "max_rate": list(action.max_rate) or [0.0] * action.size,
-        "safe_action": list(robot.safe_action or [0.0] * action.size),
-        "hold": robot.holds and INTERFACE[action.kind] == "position",
+        "safe_action": list(robot.safe_action or rest),
+        "integrate": robot.command.integrate,
+        "tracking_error": robot.command.tracking_error,
         "control_dt_s": robot.control_dt_s,
         "stale_after_s": robot.stale_after_s,
         "adapter": robot.command.adapter,
-        "command_interface": INTERFACE[action.kind],
         "frame_id": robot.command.frame_id,
         "autostart": options.activate,
     }
+    if isinstance(limits, PositionLimits):
+        parameters["position_low"] = list(limits.low)
+        parameters["position_high"] = list(limits.high)
+    elif limits is not None:
+        parameters["position_limits"] = limits
     if options.lockstep:
         parameters["rows_per_plan"] = robot.frame_skip
     body = robot.embodiment

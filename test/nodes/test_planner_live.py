@@ -410,3 +410,71 @@ def test_several_cameras_are_joined_as_the_reader_joins_them():
     every_tick = frame_assembler(replace(body, frame_skip=1), 2)
     assert every_tick.tolerance_ns < body.dt_ns / 2
     assert joint_collector(body).entries == body.proprio
+
+
+def stamps_of(plans: list[JointTrajectory]) -> list[int]:
+    return [to_ns(plan.header.stamp) for plan in plans]
+
+
+def show(peer: Peer, stamp_ns: int) -> None:
+    """Until the planner has looked at the picture, and is done with what it made of it."""
+    peer.observe(stamp_ns)
+    node = peer.planner
+    peer.graph.until(lambda: node._assembler._taken_ns == stamp_ns, "the picture")
+    peer.graph.until(lambda: not any(worker.busy for worker in node._workers), "the end of work")
+
+
+@pytest.mark.parametrize(("steps", "period_ms"), [(1, 500), (2, 1000)])
+def test_a_camera_of_30_hz_gives_a_plan_for_every_so_many_model_steps(
+    graph, checkpoint, steps, period_ms
+):
+    peer = Peer(graph, checkpoint, lockstep=False, settings=[f"replan_steps={steps}"])
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the goal")
+    begin_ns = time.time_ns() - 3 * 10**9
+    stamps = [begin_ns + round(i * 1e9 / 30) for i in range(76)]  # 2.5 s
+    for stamp_ns in stamps:
+        show(peer, stamp_ns)
+    count = 1 + 2500 // period_ms
+    graph.until(lambda: len(peer.whole()) >= count, "the plans")
+    planned = (np.array(stamps_of(peer.whole())) - begin_ns) / 1e6
+    assert len(planned) == count, planned
+    due = period_ms * np.arange(count)
+    assert ((planned >= due - 50) & (planned <= due + 34)).all(), planned
+    # The first picture towards another goal is planned from at once.
+    peer.goal(200)
+    graph.until(lambda: 200 in peer.accepted, "the second goal")
+    show(peer, stamps[-1] + 33_333_333)
+    graph.until(lambda: len(peer.whole()) == count + 1, "its plan")
+    assert stamps_of(peer.whole())[-1] == stamps[-1] + 33_333_333
+
+
+def test_after_a_slow_plan_the_newest_picture_is_planned_from_at_once(
+    graph, checkpoint, monkeypatch
+):
+    peer = Peer(graph, checkpoint, lockstep=False)
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the goal")
+    planning, released, call = threading.Event(), threading.Event(), GoalPlanner.__call__
+
+    def slow_plan(self, *args):
+        planning.set()
+        assert released.wait(20)
+        return call(self, *args)
+
+    monkeypatch.setattr(GoalPlanner, "__call__", slow_plan)
+    begin_ns = time.time_ns() - 3 * 10**9
+    stamps = [begin_ns + round(i * 1e9 / 30) for i in range(22)]  # 0.7 s
+    peer.observe(stamps[0])
+    graph.until(planning.is_set, "the first plan's beginning")
+    for stamp_ns in stamps[1:]:
+        peer.observe(stamp_ns)
+        graph.until(lambda s=stamp_ns: peer.planner._assembler._taken_ns == s, "the picture")
+    released.set()
+    graph.until(lambda: len(peer.whole()) == 2, "both plans")
+    assert stamps_of(peer.whole()) == [stamps[0], stamps[-1]]
+    # The next one is due where it always was: a second after the first.
+    for milliseconds in (800, 900, 960):
+        show(peer, begin_ns + milliseconds * 10**6)
+    graph.until(lambda: len(peer.whole()) == 3, "the third plan")
+    assert stamps_of(peer.whole())[-1] == begin_ns + 960 * 10**6

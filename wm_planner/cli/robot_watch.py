@@ -32,11 +32,10 @@ from wm_planner.ros.diagnostics import ERROR, values_of
 from wm_planner.ros.qos import LATCHED, RECORD, SENSOR
 from wm_planner.runtime.arrival import Arrival, proprio_distance
 from wm_planner.runtime.cuts import cuts
-from wm_planner.runtime.safety import Limits
+from wm_planner.runtime.safety import NO_LIMIT, Limits
 
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears a goal
 PLANNER, CONTROLLER = "planner_node: plan", "controller_node: command"
-NO_LIMIT = 1e12  # units per second
 REFUSALS = ("stale", "no_plan", "non_finite", "bad_shape", "stopped", "disabled")
 
 

@@ -35,6 +35,7 @@ from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, RELIABLE, sensor
 from wm_planner.ros.run import run_node
 from wm_planner.runtime.goal_planner import PlanResult
 from wm_planner.runtime.goal_tracker import GoalTracker
+from wm_planner.runtime.pace import Pace
 from wm_planner.runtime.worker import LatestWorker
 from wm_planner.types import Goal, Observation
 
@@ -62,6 +63,8 @@ class PlannerNode(ManagedNode):
         given = config.given_goal(self._body)
         planner.warm_up(timed=not config.lockstep)
         history = planner.history
+        # In lock-step the simulator waits for a plan from every picture.
+        self._pace = Pace(0 if config.lockstep else planner.replan_ns, self._body.dt_ns // 2)
         self._assembler = frame_assembler(self._body, history)
         self._joints = joint_collector(self._body)
         self._plan = self.create_publisher(JointTrajectory, "plan", RECORD)
@@ -80,8 +83,12 @@ class PlannerNode(ManagedNode):
 
         def work(
             item: tuple[Goal, Observation | EncodedObservation], should_stop: Any
-        ) -> PlanResult:
+        ) -> PlanResult | None:
             stamp_ns, age_s = item[1].stamp_ns, None
+            if not self._pace.begin(
+                stamp_ns, item[0]
+            ):  # one that came just before has been planned from
+                return None
             if not self.config.lockstep:
                 age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
             return planner(*item, should_stop, age_s)
@@ -138,6 +145,7 @@ class PlannerNode(ManagedNode):
         """
         for worker in self._workers:
             worker.reset()
+        self._pace.clear()
 
     def _on_image(self, camera: int, topic: str, message: Image) -> None:
         stamp_ns = self._stamp_ns(message)
@@ -220,10 +228,12 @@ class PlannerNode(ManagedNode):
         if not self._active or goal is None or not self._workers:
             return
         observation = self._assembler.take()
-        if observation is not None:
+        if observation is not None and self._pace.is_due(observation.stamp_ns, goal):
             self._workers[0].submit((goal, observation))
 
-    def _on_plan(self, result: PlanResult) -> None:
+    def _on_plan(self, result: PlanResult | None) -> None:
+        if result is None:
+            return
         plan = result.plan
         message = plan_message(plan, self._body.action.names, self._interface)
         late = result.num_committed >= len(plan.actions)

@@ -120,6 +120,11 @@ class GoalPlanner:
         return self._planner.embodiment
 
     @property
+    def replan_ns(self) -> int:
+        """From one plan to the next, nanoseconds: `replan_steps` model steps."""
+        return self._planner.config.replan_steps * self.embodiment.model_dt_ns
+
+    @property
     def history(self) -> int:
         """Frames that an observation needs."""
         return self._planner.config.num_frames(self._planner.bundle.model.config.num_hist)
