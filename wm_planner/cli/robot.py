@@ -66,8 +66,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", help="directory of 'train', or shipped name; default: the robot file's"
     )
+    parser.add_argument("--goal", metavar="DIR", help="directory of 'robot goal', or a picture")
     parser.add_argument(
-        "--goal", required=True, metavar="DIR", help="directory of 'robot goal', or a picture"
+        "--episodes",
+        type=int,
+        metavar="N",
+        help="instead of --goal, of a simulated robot: N goals that its driver sets, and judges",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="plan, send nothing, say what limits would cut"

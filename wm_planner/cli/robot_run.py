@@ -42,6 +42,10 @@ def run(args: argparse.Namespace) -> int:
     card = check_planning(
         robot.checkpoint, robot.name, robot.planner, robot.settings, f"{args.file}: settings"
     )
+    if args.episodes is not None:
+        from wm_planner.cli.robot_trials import run_trials
+
+        return run_trials(args, robot, card)
     picture, proprio = load_goal(args.goal, robot.embodiment)
     if not args.dry_run:
         check_person(args.yes)
@@ -78,6 +82,11 @@ def planning_robot(args: argparse.Namespace) -> RobotFile:
         raise ConfigError(
             f"{args.file}: names no checkpoint; give --checkpoint, for example the --output of "
             "'wm-planner train'"
+        )
+    if (args.goal is None) == (args.episodes is None):
+        raise ConfigError(
+            "give --goal, for example a directory of 'wm-planner robot goal'; or, of a simulated "
+            "robot, --episodes"
         )
     if args.time_limit is not None and not args.time_limit > 0:
         raise ConfigError(f"--time-limit must be positive, got {args.time_limit:g}")
@@ -194,11 +203,11 @@ class Way:
             lambda: self.watch.controller_active, "the controller does not report", START_S
         )
 
-    def go(self, time_limit_s: float) -> str:
+    def go(self, time_limit_s: float, telling: bool = True) -> str:
         """Until arrived, the time is up, or the controller is stopped; says which."""
         watch = self.watch
         watch.set_goal()
-        watch.telling = True
+        watch.telling = telling
         while True:
             self.session.step()
             if self.arrival.arrived:

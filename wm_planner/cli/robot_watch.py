@@ -121,6 +121,7 @@ class Watch:
         telling: the robot is on its way: each replan is reported, and the film runs.
         controller: why its newest command is what it is.
         controller_active: it may move the robot.
+        judged: somebody else tells the film the distance.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class Watch:
         self._arrival, self._film, self._report = arrival, film, report
         self.cuts = Cuts(limits_of(robot), robot.control_dt_s)
         self.newest = Newest()
-        self.accepted = self.telling = False
+        self.accepted = self.telling = self.judged = False
         self.controller = ""
         self.controller_active = False
         self._goal_ns: int | None = None
@@ -163,6 +164,12 @@ class Watch:
     def planned(self) -> bool:
         """Whether there was a plan for the goal as it is set now."""
         return bool(self.newest.plan_seconds)
+
+    def aim(self, picture: np.ndarray, proprio: np.ndarray | None) -> None:
+        """Another goal; `set_goal` sends it."""
+        self._picture, self._proprio = picture, proprio
+        if self._film is not None:
+            self._film.add_goal(picture[:, : picture.shape[0]])
 
     def set_goal(self) -> None:
         """Send the goal, as a new one: what belongs to an older one is forgotten."""
@@ -189,7 +196,7 @@ class Watch:
             return
         self.newest.proprio = proprio_distance(proprio, self._proprio, self._body)
         self._arrival.add("proprio", stamp_ns, self.newest.proprio)
-        if self._film is not None:
+        if self._film is not None and not self.judged:
             self._film.note(stamp_ns, distance=self.newest.proprio)
 
     def _on_picture(self, stamp_ns: int, picture: np.ndarray) -> None:
