@@ -294,7 +294,11 @@ def test_a_dry_run_plans_and_sends_nothing(checkpoint, goal, tmp_path):
     assert "cost" in result.stdout and "picture" in result.stdout and "replan" in result.stdout
     assert "proprio   0.000" in result.stdout  # it stands at the goal, and stays there
     assert "dry run, nothing was sent" in result.stdout
-    assert "faster than max_rate" in result.stdout
+    # The planner obeys the robot: not even so small a rate has anything to cut.
+    assert (
+        "limits would have cut 0 (0.0 %): 0 beyond bounds, 0 faster than max_rate" in result.stdout
+    )
+    assert "0 beyond position limits" in result.stdout
 
 
 def test_run_says_arrived_records_films_and_leaves_the_robot_at_rest(checkpoint, goal, tmp_path):
