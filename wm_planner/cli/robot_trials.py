@@ -47,6 +47,7 @@ class Judge:
         self._session, self._robot, self._film = session, robot, film
         self._name = robot.driver.name
         self.picture: np.ndarray | None = None
+        self.sharp: np.ndarray | None = None  # with all pixels of the driver's
         self.proprio: np.ndarray | None = None
         self.distance, self.success = float("nan"), False
         self._stamps: dict[str, int] = {}
@@ -85,8 +86,10 @@ class Judge:
         return self.picture, self.proprio
 
     def _on_image(self, message: Image) -> None:
-        source = next(iter(self._robot.cameras.values()))
-        self.picture = prepare(image_array(message), source.crop, source.size)
+        source, picture = next(iter(self._robot.cameras.values())), image_array(message)
+        self.picture = prepare(picture, source.crop, source.size)
+        side = min(picture.shape[:2] if source.crop is None else source.crop[2:])
+        self.sharp = prepare(picture, source.crop, side)
         self._stamps["goal_image"] = to_ns(message.header.stamp)
 
     def _on_joints(self, message: JointState) -> None:
@@ -142,6 +145,8 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
         picture, proprio = judge.goal()
         way = Way(session, robot, Goal(picture, proprio, tolerances(robot, card, True)), film)
         way.watch.judged = True
+        if film is not None and judge.sharp is not None:
+            film.add_goal(judge.sharp)
         recorder = None if args.record is None else RecorderClient(session, robot)
         session.configure_controller()
         way.plan()
