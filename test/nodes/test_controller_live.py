@@ -378,7 +378,8 @@ def test_activation_waits_for_the_robots_description(graph):
 
 
 def test_autostart_begins_once_everything_is_known(graph):
-    arm = Arm(graph, autostart=True, position_limits="robot_description", integrate=True)
+    parameters = {"position_limits": "robot_description", "integrate": True}
+    arm = Arm(graph, autostart=True, stale_after_s=NEVER_S, **parameters)
     arm.controller.trigger_cleanup()
     arm.controller.start()
     assert not arm.controller._active

@@ -413,15 +413,29 @@ def test_several_cameras_are_joined_as_the_reader_joins_them():
 
 
 def stamps_of(plans: list[JointTrajectory]) -> list[int]:
-    return [to_ns(plan.header.stamp) for plan in plans]
+    """Of different plans: one that was asked for again came twice."""
+    return list(dict.fromkeys(to_ns(plan.header.stamp) for plan in plans))
+
+
+def look(peer: Peer, stamp_ns: int) -> None:
+    """Until the planner has looked at a picture; sensors may be lost, and are sent again."""
+    last_s = 0.0
+
+    def taken() -> bool:
+        nonlocal last_s
+        if time.monotonic() - last_s > 1.0:
+            last_s = time.monotonic()
+            peer.observe(stamp_ns)
+        return peer.planner._assembler._taken_ns == stamp_ns
+
+    peer.graph.until(taken, "the picture")
 
 
 def show(peer: Peer, stamp_ns: int) -> None:
-    """Until the planner has looked at the picture, and is done with what it made of it."""
-    peer.observe(stamp_ns)
-    node = peer.planner
-    peer.graph.until(lambda: node._assembler._taken_ns == stamp_ns, "the picture")
-    peer.graph.until(lambda: not any(worker.busy for worker in node._workers), "the end of work")
+    """The same, until the planner is done with what it made of it."""
+    look(peer, stamp_ns)
+    workers = peer.planner._workers
+    peer.graph.until(lambda: not any(worker.busy for worker in workers), "the end of work")
 
 
 @pytest.mark.parametrize(("steps", "period_ms"), [(1, 500), (2, 1000)])
@@ -436,7 +450,7 @@ def test_a_camera_of_30_hz_gives_a_plan_for_every_so_many_model_steps(
     for stamp_ns in stamps:
         show(peer, stamp_ns)
     count = 1 + 2500 // period_ms
-    graph.until(lambda: len(peer.whole()) >= count, "the plans")
+    graph.until(lambda: len(stamps_of(peer.whole())) >= count, "the plans")
     planned = (np.array(stamps_of(peer.whole())) - begin_ns) / 1e6
     assert len(planned) == count, planned
     due = period_ms * np.arange(count)
@@ -445,7 +459,7 @@ def test_a_camera_of_30_hz_gives_a_plan_for_every_so_many_model_steps(
     peer.goal(200)
     graph.until(lambda: 200 in peer.accepted, "the second goal")
     show(peer, stamps[-1] + 33_333_333)
-    graph.until(lambda: len(peer.whole()) == count + 1, "its plan")
+    graph.until(lambda: len(stamps_of(peer.whole())) == count + 1, "its plan")
     assert stamps_of(peer.whole())[-1] == stamps[-1] + 33_333_333
 
 
@@ -465,16 +479,15 @@ def test_after_a_slow_plan_the_newest_picture_is_planned_from_at_once(
     monkeypatch.setattr(GoalPlanner, "__call__", slow_plan)
     begin_ns = time.time_ns() - 3 * 10**9
     stamps = [begin_ns + round(i * 1e9 / 30) for i in range(22)]  # 0.7 s
-    peer.observe(stamps[0])
+    look(peer, stamps[0])
     graph.until(planning.is_set, "the first plan's beginning")
     for stamp_ns in stamps[1:]:
-        peer.observe(stamp_ns)
-        graph.until(lambda s=stamp_ns: peer.planner._assembler._taken_ns == s, "the picture")
+        look(peer, stamp_ns)
     released.set()
-    graph.until(lambda: len(peer.whole()) == 2, "both plans")
+    graph.until(lambda: len(stamps_of(peer.whole())) == 2, "both plans")
     assert stamps_of(peer.whole()) == [stamps[0], stamps[-1]]
     # The next one is due where it always was: a second after the first.
     for milliseconds in (800, 900, 960):
         show(peer, begin_ns + milliseconds * 10**6)
-    graph.until(lambda: len(peer.whole()) == 3, "the third plan")
+    graph.until(lambda: len(stamps_of(peer.whole())) == 3, "the third plan")
     assert stamps_of(peer.whole())[-1] == begin_ns + 960 * 10**6
