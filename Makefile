@@ -6,7 +6,8 @@ STAMP := .venv/.installed
 .PHONY: demo test results bench bench-quick lint clean gl .venv
 
 demo: gl $(STAMP)
-	$(BIN)/wm-planner sim --task wall --episodes 1 --seed 0 --output runs/demo
+	@mkdir -p runs/demo
+	$(BIN)/wm-planner robot run config/robots/arm_reach.yaml --episodes 1 --film runs/demo/film.mp4 --record runs/demo/bags
 
 test: gl $(STAMP)
 	$(BIN)/python -m pytest -n 2 --durations=10

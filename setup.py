@@ -23,7 +23,7 @@ EXTRAS = {
     ],
     "model": ["torch", "transformers", "scipy"],
     "sim": ["mujoco", "gymnasium"],
-    "record": ["rosbags", "mcap"],
+    "record": ["rosbags", "mcap", "zstandard"],
     "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
     "train": ["tensorboard", "h5py", "pyarrow", "av", "pillow"],
     # All that gym-pusht needs but itself: it asks for opencv-python, whose files would replace
@@ -73,6 +73,7 @@ setup(
             "planner_node = wm_planner.nodes.planner_node:main",
             "controller_node = wm_planner.nodes.controller_node:main",
             "finetune_node = wm_planner.nodes.finetune_node:main",
+            "explore_node = wm_planner.nodes.explore_node:main",
             "bridge_node = sim_bridge.bridge_node:main",
             "arm_driver = sim_bridge.arm_driver:main",
         ],

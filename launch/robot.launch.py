@@ -1,8 +1,9 @@
 """ros2 launch wm_planner robot.launch.py robot:=my_arm.yaml
 
 Camera, planner, controller and recorder. The controller stays disabled until you say
-``ros2 lifecycle set /controller_node configure`` and ``... activate``. When the camera, the
-planner or the controller ends, all end: the controller's last message is the safe command.
+``ros2 lifecycle set /controller_node configure`` and ``... activate``. With ``explore:=N`` random
+motion takes the planner's place for N episodes. When the camera, the planner or the controller
+ends, all end: the controller's last message is the safe command.
 """
 
 import dataclasses
@@ -27,6 +28,8 @@ ARGUMENTS = {
     "goal": ("", "goal's directory or picture; empty: wait for the topic goal/image"),
     "record": ("true", "true or false: one bag per episode"),
     "output": ("runs/robot", "directory that receives the bags"),
+    "explore": ("0", "episodes of random motion once the controller is activated; 0: none"),
+    "seconds": ("25.0", "length of each of them"),
 }
 
 
@@ -39,11 +42,18 @@ def _start(context):
     robot = dataclasses.replace(robot, **{name: text for name, text in changes.items() if text})
     if given("record") not in ("true", "false"):
         raise ConfigError(f"record:={given('record')}: expected true or false")
+    explore = None
+    if given("explore") != "0":
+        try:
+            explore = {"episodes": int(given("explore")), "seconds": float(given("seconds"))}
+        except ValueError as error:
+            raise ConfigError(f"explore:= and seconds:= are numbers: {error}") from error
     options = RunOptions(
         output=given("output"),
-        checkpoint=robot.checkpoint,
+        checkpoint=robot.checkpoint if explore is None else "",
         record=given("record") == "true",
-        control=bool(robot.checkpoint),
+        explore=explore,
+        control=bool(robot.checkpoint) or explore is not None,
         goal=given("goal"),
     )
     actions = []

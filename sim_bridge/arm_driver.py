@@ -15,7 +15,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from geometry_msgs.msg import TwistStamped
+from geometry_msgs.msg import Point, TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
@@ -127,6 +127,7 @@ class ArmDriver(Node):
         self._urdf.publish(String(data=urdf_of(self.arm, MAX_JOINT_SPEED, gripper)))
         self._goal_image = self.create_publisher(Image, "~/goal_image", LATCHED)
         self._goal_joints = self.create_publisher(JointState, "~/goal_joint_states", LATCHED)
+        self._goal_ring = self.create_publisher(Point, "~/goal_ring", LATCHED)
         self._distance = self.create_publisher(Float64, "~/distance", RELIABLE)
         self._success = self.create_publisher(Bool, "~/success", RELIABLE)
 
@@ -269,6 +270,7 @@ class ArmDriver(Node):
             start, goal = self.arm.sample_problem(rng)
         self.arm.set_state(goal)
         self._goal, positions = goal, self.arm.data.qpos.copy()
+        ring = self.arm.seen_ring(goal, self.config.image_width, self.config.image_height)
         self.arm.set_state(start)
         self._controller = ForwardVelocity(np.zeros(len(JOINTS)))
         # To find a problem takes a while, which is not to be made up for.
@@ -276,6 +278,8 @@ class ArmDriver(Node):
         self._note()
         stamp_ns = self._shown[0]
         self._goal_joints.publish(_joint_state(positions, np.zeros(len(JOINTS)), stamp_ns))
+        # Pixels of the picture: centre x, y, and, as z, the radius that counts as reached.
+        self._goal_ring.publish(Point(x=ring[0], y=ring[1], z=ring[2]))
         self._camera.draw(positions, lambda _, picture: self._show_goal(stamp_ns, picture))
 
     def _show_goal(self, stamp_ns: int, picture: np.ndarray) -> None:

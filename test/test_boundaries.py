@@ -175,7 +175,9 @@ def test_light_modules_import_neither_torch_nor_ros():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("node", ["camera_node", "controller_node", "finetune_node"])
+@pytest.mark.parametrize(
+    "node", ["camera_node", "controller_node", "explore_node", "finetune_node"]
+)
 def test_node_starts_without_torch(node):
     pytest.importorskip("rclpy", reason="needs ROS 2 (or the 'ros' extra)")
     code = f"import wm_planner.nodes.{node}, sys; sys.exit('torch' in sys.modules)"

@@ -6,7 +6,7 @@ It knows neither torch nor ROS.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.models.catalog import CARD, embodiment_of_card, read_card, resolve_checkpoint
 from wm_planner.robot import (
+    DESCRIPTION,
     INTERFACE,
     CameraSource,
     CommandSink,
     Driver,
+    PositionLimits,
     RobotFile,
     observation_topic,
 )
@@ -167,7 +169,8 @@ def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
     On hardware the controller waits to be activated by a person, unless `options.activate`.
 
     Raises:
-        WmPlannerError: the checkpoint is unknown, or of another embodiment.
+        WmPlannerError: the checkpoint is unknown or of another embodiment, or there is no home to
+            explore from.
     """
     body = robot.embodiment
     common: dict[str, Any] = {}
@@ -253,38 +256,62 @@ def _planner(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> N
 
 
 def _explorer(robot: RobotFile, options: RunOptions) -> NodeSpec:
-    parameters = {
+    if not robot.home and not robot.action.is_twist:
+        raise ConfigError(
+            f"robot '{robot.name}': key 'home' is missing in its file: exploring goes back there "
+            f"between episodes; write home: [...], one position for each of "
+            f"{', '.join(robot.action.names)}"
+        )
+    parameters: dict[str, Any] = {
         "embodiment": json.dumps(robot.embodiment.to_json()),
         "home": list(robot.home) or [0.0],
         "seed": options.seed,
+        "recorder": "finetune_node" if options.record else "",
         **(options.explore or {}),
     }
-    return _node("explore_node", parameters, remappings=remappings(robot))
+    if isinstance(robot.position_limits, PositionLimits):
+        parameters["position_low"] = list(robot.position_limits.low)
+        parameters["position_high"] = list(robot.position_limits.high)
+    elif robot.position_limits == DESCRIPTION and not robot.action.is_twist:
+        parameters["use_description"] = True
+    node = _node("explore_node", parameters, remappings=remappings(robot))
+    return replace(node, ends_run=True)
 
 
 def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> NodeSpec:
-    action = robot.action
+    action, limits = robot.action, robot.position_limits
+    rest = [min(max(0.0, low), high) for low, high in zip(action.low, action.high, strict=True)]
     parameters = {
         **common,
         "action_names": list(action.names),
+        "kind": action.kind,
         "low": list(action.low),
         "high": list(action.high),
         "max_rate": list(action.max_rate) or [0.0] * action.size,
-        "safe_action": list(robot.safe_action or [0.0] * action.size),
-        "hold": robot.holds and INTERFACE[action.kind] == "position",
+        "safe_action": list(robot.safe_action or rest),
+        "integrate": robot.command.integrate,
+        "tracking_error": robot.command.tracking_error,
         "control_dt_s": robot.control_dt_s,
         "stale_after_s": robot.stale_after_s,
         "adapter": robot.command.adapter,
-        "command_interface": INTERFACE[action.kind],
         "frame_id": robot.command.frame_id,
         "autostart": options.activate,
     }
+    if isinstance(limits, PositionLimits):
+        parameters["position_low"] = list(limits.low)
+        parameters["position_high"] = list(limits.high)
+    elif limits is not None:
+        parameters["position_limits"] = limits
     if options.lockstep:
         parameters["rows_per_plan"] = robot.frame_skip
+    body = robot.embodiment
+    needed = next(camera for camera in body.cameras if not camera.optional)
+    seen = observation_topic(body, needed.name)  # its age is that of the observation
     return _node(
         "controller_node",
         parameters,
-        remappings=_remappings({"command": robot.command.topic}) | remappings(robot),
+        remappings=_remappings({"command": robot.command.topic, "observation/image": seen})
+        | remappings(robot),
         managed=True,
     )
 
@@ -305,6 +332,8 @@ def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
     if not options.control and robot.record.commands:
         parameters["commands"] = robot.record.commands
         parameters["commands_names"] = list(robot.record.names) or [""]
+        if robot.sends_positions:
+            parameters["commands_carry"] = "position"
     return _node("finetune_node", parameters, required=False, remappings=remappings(robot))
 
 

@@ -16,7 +16,8 @@ from wm_planner.config import from_dict, read_yaml, suggest
 from wm_planner.embodiment import KINDS, ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError
 
-ADAPTERS = ("forward", "joint_trajectory", "twist")
+TWIST_ADAPTERS = ("twist", "twist_unstamped")
+ADAPTERS = ("forward", "joint_trajectory", *TWIST_ADAPTERS)
 DESCRIPTION = "robot_description"
 # The field of a trajectory point that carries the action, by the kind of action.
 INTERFACE = {
@@ -57,23 +58,31 @@ class CommandSink:
     """How commands reach the robot.
 
     Attributes:
-        adapter: 'forward' (Float64MultiArray), 'joint_trajectory' or 'twist' (TwistStamped).
+        adapter: 'forward' (Float64MultiArray), 'joint_trajectory', 'twist' (TwistStamped) or
+            'twist_unstamped' (Twist).
         topic: of the robot's controller.
         frame_id: frame in which a twist is expressed.
         integrate: of an action of kind 'velocity': send the positions that the velocities lead to,
             to a robot that takes positions.
+        tracking_error: positions that velocities or deltas lead to keep so near to the measured
+            ones, radians or metres: a robot that is blocked is not pushed harder and harder.
     """
 
     topic: str
     adapter: str = "forward"
     frame_id: str = ""
     integrate: bool = False
+    tracking_error: float = 0.2
 
     def __post_init__(self) -> None:
         if self.adapter not in ADAPTERS:
             raise ValueError(f"unknown adapter '{self.adapter}'.{suggest(self.adapter, ADAPTERS)}")
         if self.adapter == "twist" and not self.frame_id:
             raise ValueError("adapter 'twist' needs frame_id: the frame of its axes")
+        if not 1e-6 <= self.tracking_error <= 1e3:
+            raise ValueError(
+                f"tracking_error must be positive and finite, got {self.tracking_error}"
+            )
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,8 @@ class Record:
         commands: topic on which others command the robot while an episode is recorded:
             Float64MultiArray, JointTrajectory, Twist, TwistStamped or JointState.
         names: joints of a Float64MultiArray, in its order; empty: the action's.
-        image_tolerance_s: greatest distance of a picture from its model step; null: half of it.
+        image_tolerance_s: greatest distance of a picture from its model step; null: 0.75 of the
+            camera's period, at most a control period and half a model step.
         joint_gap_s: joint states further apart than this are not interpolated; null: two control
             periods or 0.1 s, whichever is longer.
         command_hold_s: how long a robot goes on with its last command. null: until the next one,
@@ -111,6 +121,12 @@ class Record:
     image_tolerance_s: float | None = None
     joint_gap_s: float | None = None
     command_hold_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("image_tolerance_s", "joint_gap_s", "command_hold_s"):
+            value = getattr(self, key)
+            if value is not None and not 0 < value <= 60:
+                raise ValueError(f"{key} must be above 0 and at most 60 s, got {value:g}")
 
 
 @dataclass(frozen=True)
@@ -192,7 +208,8 @@ class RobotFile:
         command: see `CommandSink`.
         stale_after_s: greatest age of plan and observation, seconds.
         joint_states: topic of sensor_msgs/JointState.
-        safe_action: sent when a plan must not be followed; null: zeros, or, of positions, hold.
+        safe_action: sent when a plan must not be followed; null: rest, which is zero or the bound
+            that is nearest. A robot that takes positions holds where it is.
         position_limits: lists, or 'robot_description' for those of the robot's URDF; null: none.
         home: joint positions that `explore` starts episodes from, in the order of `action.names`.
         arrived: see `Arrived`.
@@ -258,18 +275,37 @@ class RobotFile:
             )
         if isinstance(limits, PositionLimits) and len(limits.low) != size:
             raise ValueError(f"position_limits: needs {size} entries, one per action name")
-        if self.action.is_twist != (self.command.adapter == "twist"):
+        if self.action.is_twist != (self.command.adapter in TWIST_ADAPTERS):
             raise ValueError(
                 f"command.adapter '{self.command.adapter}' does not fit action.names "
-                f"{list(self.action.names)}: twist axes go with the adapter 'twist'"
+                f"{list(self.action.names)}: twist axes go with the adapters "
+                f"{' and '.join(TWIST_ADAPTERS)}"
             )
         if self.command.integrate and self.action.kind != "velocity":
             raise ValueError(
                 f"command.integrate turns velocities into positions; action.kind is "
                 f"'{self.action.kind}'"
             )
+        if limits is not None and self.action.is_twist:
+            raise ValueError("position_limits: they are of joints, the action is a twist")
+        self._check_positions()
         if not 1e-3 <= self.stale_after_s <= 60:
             raise ValueError(f"stale_after_s must be from 0.001 to 60 s, got {self.stale_after_s}")
+
+    def _check_positions(self) -> None:
+        action = self.action
+        if action.kind == "position" and not (
+            action.max_rate and all(rate > 0 for rate in action.max_rate)
+        ):
+            raise ValueError(
+                f"action: max_rate: kind 'position' needs one above 0 for every joint, got "
+                f"{list(action.max_rate)}: without it the first plan may begin with a jump"
+            )
+        if self.sends_positions and self.safe_action is not None and any(self.safe_action):
+            raise ValueError(
+                f"safe_action: positions hold where the robot is; leave it out, got "
+                f"{list(self.safe_action)}"
+            )
 
     @cached_property
     def embodiment(self) -> Embodiment:
@@ -296,7 +332,7 @@ class RobotFile:
     @property
     def holds(self) -> bool:
         """Whether the safe command is where the robot is."""
-        return self.sends_positions and self.safe_action is None
+        return self.sends_positions
 
 
 def observation_topic(embodiment: Embodiment, camera: str) -> str:

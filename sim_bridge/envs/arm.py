@@ -98,6 +98,19 @@ class ArmEnv(SceneEnv):
         """(6,) joint positions, rad."""
         return self.data.qpos[:6]
 
+    @abstractmethod
+    def aim_of(self, goal: np.ndarray) -> np.ndarray:
+        """(3,) place within `REACHED_M` of which the goal counts as reached, m."""
+
+    def seen_ring(self, goal: np.ndarray, width: int, height: int) -> tuple[float, float, float]:
+        """Centre and radius, pixels, of what `aim_of` says, in a picture of the arm's camera."""
+        camera = self.model.camera(self.camera).id
+        offset = self.aim_of(goal) - self.data.cam_xpos[camera]
+        right, up, back = self.data.cam_xmat[camera].reshape(3, 3).T @ offset
+        focus = 0.5 * height / np.tan(0.5 * np.deg2rad(self.model.cam_fovy[camera]))
+        scale = focus / -back
+        return width / 2 + scale * right, height / 2 - scale * up, scale * REACHED_M
+
     def tip_of(self, joints: np.ndarray) -> np.ndarray:
         """(3,) place of the tip at (6,) joint positions, m."""
         self._scratch.qpos[:6] = joints
@@ -128,6 +141,10 @@ class ArmReachEnv(ArmEnv):
     def joint_velocities(self, action: np.ndarray) -> np.ndarray:
         """The action itself."""
         return action
+
+    def aim_of(self, goal: np.ndarray) -> np.ndarray:
+        """The goal's tip."""
+        return np.asarray(goal)[6:9]
 
     def get_state(self) -> np.ndarray:
         """Joint positions, rad, and the tip's x, y, z, m."""

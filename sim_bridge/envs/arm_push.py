@@ -116,6 +116,10 @@ class ArmPushEnv(ArmEnv):
         joints = self.solve(self._bent, tip, rounds=20)
         return np.concatenate([joints, self.tip_of(joints)[:2], block])
 
+    def aim_of(self, goal: np.ndarray) -> np.ndarray:
+        """Where the T lies in the goal."""
+        return np.array([*np.asarray(goal)[8:10], 0.0])
+
     def get_state(self) -> np.ndarray:
         """Joint positions, rad; tip x, y, m; block x, y, m, and angle in [0, 2 pi)."""
         w, z = self.data.qpos[9], self.data.qpos[12]  # it lies flat: turned about the vertical only

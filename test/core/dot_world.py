@@ -6,6 +6,7 @@ evaluation needs neither simulator nor trained weights.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,11 +49,14 @@ class DotModel(nn.Module):
         return Latent(latent.visual[:, -1:] + moved[:, :, None], latent.proprio[:, -1:] + moved)
 
 
-def dot_bundle(drift: float = 0.0, **planner) -> Bundle:
-    """Of task 'wall', the task with the simplest test of success."""
+def dot_bundle(drift: float = 0.0, action: dict | None = None, **planner) -> Bundle:
+    """Of task 'wall', the task with the simplest test of success; `action` changes its actions."""
     half = FIELD / 2
     preprocess = Preprocess(SIZE, 5, MEAN, STD, (half, half), (half, half))
-    return Bundle(DotModel(drift), preprocess, get_task("wall").embodiment, planner)
+    body = get_task("wall").embodiment
+    if action is not None:
+        body = replace(body, action=replace(body.action, **action))
+    return Bundle(DotModel(drift), preprocess, body, planner)
 
 
 def picture(position) -> np.ndarray:

@@ -287,7 +287,6 @@ def test_a_recipe_that_cannot_be_used_is_named(tmp_path, capsys, change, message
 def test_from_nothing_to_a_table_and_again(tmp_path, capsys, monkeypatch) -> None:
     pytest.importorskip("mujoco", reason="needs the 'sim' extra")
     # The same commands without a new process for each, and without the encoder's measures.
-    monkeypatch.setattr("wm_planner.cli.train._measure", lambda *arguments: None)
     monkeypatch.setattr("wm_planner.cli.ablation._command", in_process)
     tuned = {"finetune": {"method": "base"}}
     adapted = {"planner": {"adapt_learning_rate": 0.001}, "reference": "continued"}

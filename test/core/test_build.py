@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rosbags", reason="needs the 'record' extra")
 
 from wm_planner.cli.main import main  # noqa: E402
-from wm_planner.data.bags import (  # noqa: E402
-    COMMAND_TOPIC,
-    IMAGE_TOPIC,
-    JOINT_TOPIC,
-    image_array,
-    read_messages,
-    stamp_ns,
-)
+from wm_planner.data.bags import read_messages  # noqa: E402
 from wm_planner.data.build import build_store  # noqa: E402
 from wm_planner.data.frames import FrameAssembler, replay  # noqa: E402
 from wm_planner.data.layouts import open_dataset  # noqa: E402
+from wm_planner.data.messages import image_array, stamp_ns  # noqa: E402
 from wm_planner.data.prepare import prepare  # noqa: E402
+from wm_planner.data.recording import COMMAND_TOPIC, IMAGE_TOPIC, JOINT_TOPIC  # noqa: E402
 from wm_planner.data.store import TrajectoryStore  # noqa: E402
 from wm_planner.errors import DatasetError  # noqa: E402
+from wm_planner.tasks import get_task, resized  # noqa: E402
 
-from .test_bags import MS, START, episode_messages, event, write  # noqa: E402
+from .bag_messages import MS, START, episode_messages, event, write  # noqa: E402
 
 DT_NS = 100 * MS
 
@@ -49,7 +47,7 @@ def streams(bag) -> dict[str, list[tuple[int, np.ndarray]]]:
     for message in read_messages(bag):
         topic, decoded = message.topic.strip("/"), message.decode()
         if topic == IMAGE_TOPIC:
-            value = image_array(decoded, "")
+            value = image_array(decoded)
         elif topic == JOINT_TOPIC:
             value = np.array(decoded.position)
         elif topic == COMMAND_TOPIC:
@@ -63,31 +61,162 @@ def streams(bag) -> dict[str, list[tuple[int, np.ndarray]]]:
 def test_training_sees_what_the_planner_was_served(tmp_path):
     bag = record(tmp_path / "bag")
     store = build_store(open_dataset(bag), tmp_path / "store", 4, 5, {})
-    assembler = FrameAssembler(2, 5 * DT_NS, 40 * MS, frame_skip=5)
+    assembler = FrameAssembler(2, 5 * DT_NS, 40 * MS, frame_skip=5, joint_gap_ns=2 * DT_NS)
     served = streams(bag)
     frames = replay(assembler, served[IMAGE_TOPIC], served[JOINT_TOPIC], served[COMMAND_TOPIC])
     observations = list(frames)
     assert len(observations) == 5 and store.images.shape[:2] == (1, 5)
     for row, seen in enumerate(observations):
         np.testing.assert_array_equal(seen.images[-1], store.images[0, row])
-        np.testing.assert_array_equal(seen.proprio[-1], store.proprio[0, row])
+        np.testing.assert_allclose(seen.proprio[-1], store.proprio[0, row], rtol=1e-6)
         if row:
             np.testing.assert_array_equal(seen.actions[-1], store.actions[0, row - 1])
 
 
+def build(bags, output, *more) -> int:
+    return main(["dataset", "build", str(bags), "--output", str(output), *more])
+
+
 def test_the_command_cuts_several_bags_and_says_what_it_left(tmp_path, caplog):
+    """Bags of 4 and 6 model steps: the last piece of the first overlaps the one before it."""
+    caplog.set_level("INFO")
     for i, ticks in enumerate((22, 30)):
         record(tmp_path / f"bags/{i}", ticks, seed=i)
-    words = ["dataset", "build", str(tmp_path / "bags"), "--output", str(tmp_path / "store")]
-    assert main([*words, "--steps", "3", "--export", "hdf5"]) == 0
+    record(tmp_path / "bags/dropped/2", seed=2)
+    assert build(tmp_path / "bags", tmp_path / "store", "--steps", "3", "--export", "hdf5") == 0
     store = TrajectoryStore.open(tmp_path / "store")
-    assert store.images.shape[:2] == (3, 4) and store.states.shape == (3, 4, 0)
-    assert (store.meta["model_steps_used"], store.meta["model_steps_there"]) == (9, 10)
-    np.testing.assert_array_equal(store.images[:, 0, 0, 0, 0], [0, 0, 15])
-    assert store.embodiment.name == "wall" and store.embodiment.frame_skip == 5
+    assert store.images.shape[:2] == (4, 4) and store.states.shape == (4, 4, 0)
+    assert (store.meta["model_steps_used"], store.meta["model_steps_there"]) == (10, 10)
+    np.testing.assert_array_equal(store.images[:, 0, 0, 0, 0], [0, 5, 0, 15])
+    names = [(Path(row["bag"]).name, row["outcome"]) for row in store.meta["rows"]]
+    assert names == [("0", "success")] * 2 + [("1", "success")] * 2
+    starts = [row["start_s"] for row in store.meta["rows"]]
+    np.testing.assert_allclose(starts, [0, 0.5, 0, 1.5], atol=0.05)
+    assert store.embodiment == resized(get_task("wall").embodiment, 16)
     again = open_dataset(tmp_path / "store")
     assert again.states(0) is None and "state_mean" not in again.stats()
-    assert main(words) == 2
+    assert again.info(3) == store.meta["rows"][3]
+    assert (
+        "2 recordings are read, 0 left out, 1 were dropped; of 10 model steps 10 are" in caplog.text
+    )
+    assert build(tmp_path / "bags", tmp_path / "store") == 2, "it is there already"
+
+
+def test_what_is_shorter_than_a_piece_is_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for i, ticks in enumerate((12, 30)):
+        record(tmp_path / f"bags/{i}", ticks, seed=i)
+    assert build(tmp_path / "bags", tmp_path / "store", "--steps", "5") == 0
+    assert "of 8 model steps 6 are used, 2 lie in pieces that are shorter" in caplog.text
+
+
+def test_a_bad_bag_is_named_left_out_and_counted(tmp_path, caplog, capsys):
+    caplog.set_level("INFO")
+    for i in range(2):
+        record(tmp_path / f"bags/{i}", seed=i)
+    write(tmp_path / "bags/bad", [("/episode", event("start", task="wall"), START)])
+    other = [("/episode", event("start", task="pusht"), START), *episode_messages()]
+    write(tmp_path / "bags/other", other)
+    (tmp_path / "bags/1/metadata.yaml").unlink()
+    assert build(tmp_path / "bags", tmp_path / "store", "--steps", "2") == 0
+    assert "left out: bad: topic observation/image has no pictures" in caplog.text
+    assert "left out: other: is of another robot ('pusht')" in caplog.text
+    assert "1: metadata.yaml is missing" in caplog.text
+    assert "2 recordings are read, 2 left out" in caplog.text
+    assert build(tmp_path / "bags", tmp_path / "strict", "--strict") == 2
+    refused = capsys.readouterr().err
+    assert "other: is of another robot" in refused and "(and 2 more bags)" in refused
+    assert not (tmp_path / "strict").exists()
+
+
+def test_episodes_of_one_outcome(tmp_path, capsys):
+    for i, outcome in enumerate(("success", "failure", "")):
+        bag = tmp_path / f"bags/{i}"
+        told = ("/episode", event("start", task="wall"), START)
+        inside = [m for m in episode_messages() if m[0] != "/episode"]
+        ended = ("/episode", event("end", outcome=outcome), START + 10 * DT_NS)
+        write(bag, [told, *inside, ended])
+    for outcome, number in (("success", "0"), ("failure", "1")):
+        output = tmp_path / outcome
+        assert build(tmp_path / "bags", output, "--steps", "2", "--only", outcome) == 0
+        rows = TrajectoryStore.open(output).meta["rows"]
+        assert [(Path(r["bag"]).name, r["outcome"]) for r in rows] == [(number, outcome)]
+    assert build(tmp_path / "bags/2", tmp_path / "none", "--only", "success") == 2
+    message = "no trajectory has the outcome 'success'; of 1 there are none that say anything"
+    assert message in capsys.readouterr().err
+
+
+def test_frame_skip_of_the_command_is_that_of_the_reader(tmp_path):
+    messages = [m for m in episode_messages(20, image_every=1) if m[0] != "/episode"]
+    write(tmp_path / "bag", [("/episode", event("start", task="wall"), START), *messages])
+    arguments = ("--steps", "2", "--frame-skip", "2")
+    assert build(tmp_path / "bag", tmp_path / "store", *arguments) == 0
+    store = TrajectoryStore.open(tmp_path / "store")
+    assert store.embodiment.frame_skip == 2 and store.actions.shape == (5, 2, 4)
+    np.testing.assert_array_equal(store.images[:, 0, 0, 0, 0], [0, 4, 8, 12, 16])
+
+
+def test_plain_bags_with_a_robot_file(tmp_path, capsys):
+    from .test_recording import plain_messages
+
+    write(tmp_path / "bags/0", plain_messages())
+    file = tmp_path / "arm.yaml"
+    file.write_text(ROBOT)
+    assert build(tmp_path / "bags", tmp_path / "store", "--robot", str(file), "--steps", "2") == 0
+    store = TrajectoryStore.open(tmp_path / "store")
+    assert store.embodiment.name == "arm" and store.images.shape == (2, 3, 16, 16, 3)
+    assert build(tmp_path / "bags", tmp_path / "none") == 2
+    assert "0: nothing in it says of which robot it is" in capsys.readouterr().err
+
+
+ROBOT = """
+name: arm
+control_dt_s: 0.1
+frame_skip: 5
+action: {names: [a, b], low: [-1, -1], high: [1, 1]}
+proprio: [a/position, b/position]
+cameras: {front: {topic: /cam/image_raw, crop: [4, 2, 24, 24], size: 16}}
+command: {topic: /arm_controller/commands}
+stale_after_s: 1.0
+"""
+
+
+def test_info_lists_the_bags(tmp_path, capsys):
+    record(tmp_path / "bags/0")
+    messages = [("/episode", event("start", task="wall"), START), *episode_messages(60)]
+    hole = range(START + 1100 * MS, START + 1900 * MS)
+    write(tmp_path / "bags/1", [m for m in messages if m[0] != "/joint_states" or m[2] not in hole])
+    write(tmp_path / "bags/2", [])
+    record(tmp_path / "bags/dropped/3")
+    sheet = ["--contact-sheet", str(tmp_path / "sheet.png")]
+    assert main(["dataset", "info", str(tmp_path / "bags"), *sheet]) == 0
+    told = yaml.safe_load(capsys.readouterr().out)
+    assert told["dropped"] == 1
+    (left_out,) = told["left_out"]
+    assert left_out["name"] == "2" and "nothing in it says" in left_out["reason"]
+    assert told["model_steps"] == {"kept": 14, "possible": 16, "lost": {"joints": 2}}
+    first, second = told["bags"]
+    assert first["model_steps"] == {"kept": 4, "possible": 4, "lost": {}}
+    assert first["outcome"] == "success" and first["seconds"] == pytest.approx(2.2, abs=0.05)
+    assert first["rates_hz"]["joints"] == pytest.approx(10, abs=0.3)
+    assert second["holes"] == {"joints": {"count": 1, "longest_s": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ((), "nothing is recorded here"),
+        (("dropped/0", "dropped/1"), "all 2 recordings were dropped"),
+    ],
+)
+def test_a_directory_with_nothing_recorded_says_what_to_do(tmp_path, capsys, content, words):
+    bags = tmp_path / "bags"
+    bags.mkdir()
+    for name in content:
+        record(bags / name)
+    assert main(["dataset", "info", str(bags)]) == 2
+    told = capsys.readouterr().err
+    assert words in told and "wm-planner robot record" in told
 
 
 def test_images_become_what_the_camera_node_would_send(tmp_path):

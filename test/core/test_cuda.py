@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from wm_planner.models.catalog import resolve_checkpoint
 from wm_planner.models.checkpoint import load_bundle
 from wm_planner.planning import Planner
 from wm_planner.planning.config import planner_config
@@ -19,9 +21,11 @@ from wm_planner.types import Goal, Observation
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def plans(*settings: str) -> tuple[Planner, list[np.ndarray]]:
+def plans(*settings: str, rate: float = 0.0) -> tuple[Planner, list[np.ndarray]]:
     """A first plan and two warm ones of Wall, towards two noise pictures in turn."""
-    bundle = load_bundle("base", "cuda", "wall")
+    bundle = load_bundle(resolve_checkpoint("wall-base"), "cuda")
+    body = bundle.embodiment
+    bundle.embodiment = replace(body, action=replace(body.action, max_rate=(rate, rate)))
     planner = Planner(bundle, planner_config(bundle.planner, settings))
     rng, size = np.random.default_rng(0), bundle.preprocess.image_size
     draw = lambda *lead: rng.integers(0, 256, (*lead, size, size, 3), np.uint8)  # noqa: E731
@@ -35,11 +39,12 @@ def plans(*settings: str) -> tuple[Planner, list[np.ndarray]]:
     return planner, rows
 
 
-def test_a_recorded_plan_is_the_plain_one() -> None:
+@pytest.mark.parametrize("rate", [0.0, 2.0])
+def test_a_recorded_plan_is_the_plain_one(rate: float) -> None:
     settings = "num_iterations=10", "warm_iterations=5", "action_noise_std=0"
-    planner, recorded = plans(*settings)
+    planner, recorded = plans(*settings, rate=rate)
     assert planner.captured is not None and not planner.captured.failed
-    _, plain = plans(*settings, "execution=plain")
+    _, plain = plans(*settings, "execution=plain", rate=rate)
     for number, (mine, reference) in enumerate(zip(recorded, plain, strict=True)):
         # Adam divides by the gradient's size: where that is nearly nothing, the order of a sum
         # decides, and every warm plan begins with what the plan before has made of it.
@@ -59,7 +64,7 @@ def test_bfloat16_plans_are_finite_and_recorded() -> None:
 
 
 def test_what_is_encoded_during_a_plan_is_the_same_and_disturbs_no_recording() -> None:
-    bundle = load_bundle("base", "cuda", "wall")
+    bundle = load_bundle(resolve_checkpoint("wall-base"), "cuda")
     planner = Planner(bundle, planner_config(bundle.planner, ["num_iterations=100"]))
     assert planner.encodes_concurrently
     size, proprio = bundle.preprocess.image_size, np.full((1, 2), 30, np.float32)

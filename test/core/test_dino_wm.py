@@ -20,7 +20,7 @@ from wm_planner.data.store import write_store
 from wm_planner.data.torch_file import load_pickle, load_pth
 from wm_planner.errors import DatasetError
 
-from .test_bags import episode_messages, event, write
+from .bag_messages import episode_messages, event, write
 
 imageio = pytest.importorskip("imageio.v2")
 
@@ -323,32 +323,35 @@ def test_bags_are_a_dataset(tmp_path):
 
 
 def test_a_lost_image_ends_a_trajectory(tmp_path):
-    messages = list(episode_messages(image_every=1))
+    messages = list(episode_messages(ticks=40))
     start = messages[0][2]
-    lost = ("/observation/image", start + 400_000_000)
+    lost = ("/observation/image", start + 2_000_000_000)
     messages = [m for m in messages if (m[0], m[2]) != lost]
     messages.insert(0, ("/episode", event("start", task="wall"), start))
     dataset = open_dataset(write(tmp_path / "bag", messages))
-    assert dataset.frame_skip == 1 and dataset.lengths.tolist() == [4, 6]
-    np.testing.assert_array_equal(dataset.frames(1)[:, 0, 0, 0], np.arange(5, 11))
-    np.testing.assert_array_equal(dataset.proprio(1)[:, 0], np.arange(5, 11))
-    np.testing.assert_allclose(dataset.actions(1)[:, 0], np.arange(5, 10) / 100, atol=1e-7)
+    assert dataset.frame_skip == 5 and dataset.lengths.tolist() == [4, 4]
+    np.testing.assert_array_equal(dataset.frames(1)[:, 0, 0, 0], [25, 30, 35, 40])
+    np.testing.assert_array_equal(dataset.proprio(1)[:, 0], [25, 30, 35, 40])
+    np.testing.assert_allclose(dataset.actions(1)[0, ::2], np.arange(25, 30) / 100, atol=1e-7)
+    assert dataset.info(1)["start_s"] == 2.5
 
 
-def test_bags_must_name_one_task(tmp_path):
+def test_bags_are_of_one_robot(tmp_path):
     path = tmp_path / "bags"
     path.mkdir()
     write(path / "a", episode_messages())
-    with pytest.raises(DatasetError, match=f"{path / 'a'}: no event .* names the task"):
+    write(path / "b", episode_messages())
+    with pytest.raises(DatasetError, match="no bag can be used. a: nothing in it says of which"):
         open_dataset(path)
-    for name, task in (("a", "wall"), ("b", "pusht")):
+    for name, task in (("c", "wall"), ("d", "pusht")):
         told = ("/episode", event("start", task=task), 1)
-        write(path / f"{name}{task}", [told, *episode_messages()])
-    (path / "a" / "metadata.yaml").unlink()
-    for file in (path / "a").glob("*.mcap"):
-        file.unlink()
-    with pytest.raises(DatasetError, match="bags of the tasks pusht, wall"):
+        write(path / name, [told, *episode_messages()])
+    with pytest.raises(DatasetError, match=f"{path / 'd'}: is of another robot .'pusht'.*proprio"):
         open_dataset(path)
+    write(path / "e", [("/episode", event("start", task="wall"), 1), *episode_messages()])
+    dataset = open_dataset(path)
+    assert [r.path.name for r in dataset.recordings] == ["c", "e"]
+    assert [bag.name for bag, _ in dataset.left_out] == ["a", "b", "d"]
 
 
 def edit(name, change):
@@ -467,6 +470,7 @@ def test_padding_may_hold_anything(made):
 
 def test_an_unknown_folder_says_what_was_looked_for(made, tmp_path):
     (tmp_path / "pusht").mkdir()
+    (tmp_path / "pusht/notes.txt").touch()
     with pytest.raises(DatasetError, match="no data set.*seq_lengths.pkl.*door_loc.*mcap"):
         open_dataset(tmp_path / "pusht")
     with pytest.raises(DatasetError, match="nowhere: no such directory"):

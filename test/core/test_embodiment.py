@@ -13,7 +13,7 @@ from wm_planner.data.store import TrajectoryStore, write_store
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError, TaskError
 from wm_planner.models.catalog import CARD, SHIPPED, read_card
-from wm_planner.robot import read_robot
+from wm_planner.robot import CommandSink, read_robot
 from wm_planner.tasks import get_task, registry, task_names
 
 CARDS = sorted((Path(__file__).parents[1] / "data" / "cards").glob("*.json"))
@@ -142,6 +142,10 @@ def test_a_broken_entry_point_is_named(monkeypatch):
         ("command: {adapter: twist, topic: /t}", "needs frame_id"),
         ("command: {adapter: twist, topic: /t, frame_id: base}", "twist axes go with the adapter"),
         ("stale_after_s: 0", "stale_after_s must be from"),
+        (
+            "command: {adapter: forward, topic: /t, integrate: true, tracking_error: 0}",
+            "tracking_error must be positive",
+        ),
     ],
 )
 def test_a_bad_robot_file_names_file_and_key(line, text, tmp_path):
@@ -158,3 +162,27 @@ def test_a_bad_robot_file_names_file_and_key(line, text, tmp_path):
     with pytest.raises(ConfigError, match=text) as caught:
         read_robot(file)
     assert "arm.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"kind": "position", "max_rate": ()}, "action: max_rate: kind 'position' needs one"),
+        ({"kind": "position", "max_rate": (1.0, 0.0) * 3}, "action: max_rate: kind 'position'"),
+        ({"kind": "position", "safe": (0.1,) * 6}, "safe_action: positions hold"),
+        ({"kind": "position_delta", "safe": (0.1,) * 6}, "safe_action: positions hold"),
+    ],
+)
+def test_a_robot_that_takes_positions_has_rates_and_holds(changes, text):
+    robot = read_robot(ROBOTS / "example_forward.yaml")
+    safe = changes.pop("safe", None)
+    with pytest.raises(ValueError, match=text):
+        replace(robot, action=replace(robot.action, **changes), safe_action=safe)
+
+
+def test_a_twist_has_no_position_limits_and_may_go_without_a_stamp():
+    robot = read_robot(ROBOTS / "example_servo.yaml")
+    unstamped = CommandSink("/cmd_vel", "twist_unstamped")
+    assert replace(robot, command=unstamped).command.frame_id == ""
+    with pytest.raises(ValueError, match="position_limits: they are of joints"):
+        replace(robot, position_limits="robot_description")

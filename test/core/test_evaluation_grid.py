@@ -194,7 +194,7 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
         (dict(seed=-1), "grid.yaml: seed must be from 0 to 18446744073709551615, got -1"),
         (dict(quick={"episodes": 0}), "grid.yaml: quick: episodes must be at least 1, got 0"),
         (dict(quick={"timing_episodes": 0}), "quick: timing_episodes must be at least 1, got 0"),
-        (dict(checkpoints={1: ["base"]}), "grid.yaml: unknown task '1'. Choices: gym_point_maze"),
+        (dict(checkpoints={1: ["base"]}), "grid.yaml: unknown task '1'. Choices: arm_push"),
         (dict(planners={"x": {"solver": 1}}), "planners: x: unknown solver. Choices: cem"),
         (dict(planners={"..": {"solver": "cem"}}), "planners: '..': a name is text without '/'"),
         (dict(loops={"x": {"delayed_frames": -2}}), "loops: x: delayed_frames must be at least 0"),

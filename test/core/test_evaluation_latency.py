@@ -70,6 +70,35 @@ def test_a_planner_that_is_too_slow_never_moves() -> None:
     assert len(result.plan_seconds) == 1 and not result.episodes[0].success
 
 
+class ServoEnv(DotEnv):
+    """A dot that is where it is told to be."""
+
+    def advance(self, action: np.ndarray) -> None:
+        self.actions.append(action)
+        self._state = np.array(action, dtype=np.float64)
+
+
+def test_a_robot_that_takes_positions_stays_where_it_is_until_there_is_a_plan() -> None:
+    limits = {"low": (0.0, 0.0), "high": (64.0, 64.0), "max_rate": (30.0, 0.0)}
+    bundle, made = dot_bundle(action={"kind": "position", **limits}), []
+
+    def make_env(render: bool) -> ServoEnv:
+        made.append(ServoEnv(render))
+        return made[-1]
+
+    config = PlannerConfig(objective="last", num_iterations=3, init="zero")
+    for seconds, wait in ((60.0, 50), (0.7, 7)):
+        made.clear()
+        with Arena(Planner(bundle, config), make_env, 1, Loop(latency=seconds)) as arena:
+            arena.run(FAR)
+        actions = np.array(made[1].actions)
+        assert len(actions) == 50
+        np.testing.assert_allclose(actions[:wait], [(10.0, 10.0)] * wait, atol=1e-4)
+    assert np.abs(actions[7:] - 10).max() > 0.1
+    # From the last action that was executed on, whichever plan it was of.
+    assert np.abs(np.diff(actions[:, 0])).max() <= 3.0 + 1e-5
+
+
 def test_success_on_the_way_is_seen_and_ends_the_episode() -> None:
     """A plan takes two model steps; the goal is reached, and looked for, after an odd number."""
     near = Problems("wall", np.array([[10.0, 10.0]]), np.array([[25.0, 10.0]]))

@@ -74,6 +74,15 @@ def test_goals_on_straight_ways_are_neared_at_every_step():
     assert result == goal_measures(planner(), recordings(straight=True), 30), "the same again"
 
 
+def test_a_robot_that_takes_positions_is_planned_for_from_where_it_was():
+    limits = {"low": (-100.0, -100.0), "high": (100.0, 100.0), "max_rate": (1.0, 1.0)}
+    config = PlannerConfig(horizon=HORIZON, num_iterations=2, init="zero")
+    held = Planner(dot_bundle(action={"kind": "position", **limits}), config)
+    assert goal_measures(held, recordings(), 12)["goals"] == 12
+    places = recordings().places(HORIZON, 12)
+    assert torch.equal(places, recordings().windows(HORIZON, 12)[0].proprio[:, 0])
+
+
 def test_a_latent_without_content_shows_in_every_measure():
     lost = recordings()
     generator = torch.Generator().manual_seed(0)

@@ -1,9 +1,11 @@
 """The frame assembler: what an Observation holds depends on stamps alone."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from wm_planner.data.frames import FrameAssembler, replay
+from wm_planner.data.frames import FrameAssembler, JointCollector, replay
 from wm_planner.errors import ConfigError
 
 MS = 1_000_000
@@ -269,3 +271,108 @@ def test_a_message_published_again_changes_nothing():
 def test_a_wrong_value_is_named(arguments, words):
     with pytest.raises(ConfigError, match=words):
         FrameAssembler(*arguments)
+
+
+def several(optional, **more):
+    return FrameAssembler(2, DT, TOLERANCE, optional=optional, **more)
+
+
+def push(frames, stamp_ms, *values):
+    """One image of each camera that has a value, and the joints."""
+    for camera, value in enumerate(values):
+        if value is not None:
+            frames.push_image((stamp_ms + camera) * MS, image(value), camera)
+    frames.push_proprio((stamp_ms + len(values)) * MS, feeling(stamp_ms))
+
+
+def test_pictures_of_several_cameras_are_side_by_side():
+    frames = several((False, False, False))
+    push(frames, 0, 10, 20, 30)
+    observation = frames.take()
+    assert observation.stamp_ns == 0 and observation.images.shape == (1, 2, 6, 3)
+    np.testing.assert_array_equal(observation.images[0, 0, ::2, 0], [10, 20, 30])
+    push(frames, 500, 11, 21, 31)
+    history = frames.take().images
+    np.testing.assert_array_equal(history[:, 0, ::2, 0], [[10, 20, 30], [11, 21, 31]])
+
+
+def test_the_first_camera_that_is_not_optional_gives_the_stamps():
+    frames = several((True, False))
+    assert frames.reference == 1
+    push(frames, 100, 10, 20)
+    frames.push_proprio(122 * MS, feeling(1))  # no picture of the first can be nearer any more
+    observation = frames.take()
+    assert observation.stamp_ns == 101 * MS
+    np.testing.assert_array_equal(observation.images[0, 0, ::2, 0], [10, 20])
+    with pytest.raises(ConfigError, match="must not be optional"):
+        several((True, True))
+
+
+def test_an_image_waits_for_the_other_cameras():
+    frames = several((False, False))
+    frames.push_image(0, image(10), 0)
+    frames.push_proprio(0, feeling(1))
+    assert frames.take() is None
+    frames.push_image(-5 * MS, image(20), 1)
+    assert frames.take() is None, "a nearer one may still come"
+    frames.push_image(2 * MS, image(21), 1)
+    np.testing.assert_array_equal(frames.take().images[0, 0, ::2, 0], [10, 21])
+
+
+def test_without_a_camera_that_is_needed_there_is_no_observation():
+    frames = several((False, False))
+    push(frames, 0, 10, None)
+    frames.push_proprio(100 * MS, feeling(1))
+    assert frames.take() is None
+    push(frames, 500, 11, 21)
+    assert len(frames.take().images) == 1, "the history ends where a picture is missing"
+
+
+def test_an_optional_camera_is_black_and_not_waited_for_while_it_is_silent():
+    frames = several((False, True))
+    push(frames, 0, 10, None)
+    observation = frames.take()
+    np.testing.assert_array_equal(observation.images[0, 0, ::2, 0], [10, 0])
+    push(frames, 500, 11, 21)
+    np.testing.assert_array_equal(frames.take().images[:, 0, ::2, 0], [[10, 0], [11, 21]])
+    frames.push_image(1000 * MS, image(12), 0)
+    frames.push_proprio(1000 * MS, feeling(1))
+    assert frames.take() is None, "it was there a moment ago"
+    frames.push_proprio(1021 * MS, feeling(1))
+    np.testing.assert_array_equal(frames.take().images[:, 0, ::2, 0], [[11, 21], [12, 0]])
+    push(frames, 2000, 14, None)
+    assert frames.take().stamp_ns == 2000 * MS
+
+
+def test_proprioception_is_interpolated_to_the_image():
+    angles = np.array([True, False])
+    frames = FrameAssembler(1, DT, TOLERANCE, joint_gap_ns=50 * MS, angles=angles)
+    frames.push_proprio(90 * MS, [3.1, 0])
+    frames.push_image(100 * MS, image(7))
+    frames.push_proprio(130 * MS, [-3.1, 4])
+    (felt,) = frames.take().proprio
+    np.testing.assert_allclose(felt, [3.1 + 0.25 * (2 * np.pi - 6.2), 1], rtol=1e-6)
+    frames.push_image(130 * MS, image(8))
+    np.testing.assert_array_equal(frames.take().proprio, np.float32([[-3.1, 4]]))
+    frames.push_image(150 * MS, image(9))  # its neighbours are too far from each other
+    frames.push_proprio(185 * MS, [0, 5])
+    np.testing.assert_array_equal(frames.take().proprio, np.float32([[-3.1, 4]]))
+
+
+def test_joints_of_one_robot_come_in_several_messages():
+    joints = JointCollector(("a/position", "b/velocity"), 50 * MS)
+    message = SimpleNamespace
+
+    def say(names, stamp_ms, position=(), velocity=()):
+        said = message(name=list(names), position=position, velocity=velocity, effort=())
+        return joints.add(said, stamp_ms * MS)
+
+    assert say(["finger"], 0, [1.0]) is None and len(joints.missing) == 2
+    assert say(["a"], 0, [1.0]) is None and joints.missing == ["b/velocity"]
+    np.testing.assert_array_equal(say(["b"], 10, [0.0], [2.0]), [1, 2])
+    np.testing.assert_array_equal(say(["a"], 20, [3.0]), [3, 2])
+    assert say(["a"], 70, [4.0]) is None, "b is too old"
+    assert say(["finger"], 71, [1.0]) is None and not joints.missing
+    whole = say(["b", "a"], 200, [0.0, 5.0], [6.0, 0.0])
+    np.testing.assert_array_equal(whole, [5, 6])
+    assert whole.dtype == np.float32

@@ -342,9 +342,12 @@ def test_the_commands(tmp_path, capsys):
     assert main([*words, "--steps", "2", "--frame-skip", "3", "--image-size", "32"]) == 0
     store = TrajectoryStore.open(tmp_path / "store")
     assert store.embodiment.frame_skip == 3 and store.embodiment.cameras[0].size == 32
-    assert [numbers(images) for images in store.images] == [[n, n + 3, n + 6] for n in (1, 10, 22)]
+    assert [numbers(images) for images in store.images] == [
+        [n, n + 3, n + 6]
+        for n in (1, 10, 13, 22)  # the third overlaps: no step is lost
+    ]
     np.testing.assert_array_equal(store.actions[1], made.actions[1][:6].reshape(2, 9))
-    np.testing.assert_array_equal(store.proprio[2], made.states[2][::3])
+    np.testing.assert_array_equal(store.proprio[3], made.states[2][::3])
 
 
 # Damage -------------------------------------------------------------------------------------

@@ -151,6 +151,18 @@ def test_forgotten_step_and_upper_case():
 
 
 @BOTH
+@pytest.mark.parametrize("encoding", ["rgb8", "rgba8"])
+def test_no_copy_is_made_where_none_is_needed(make, encoding):
+    data, step = left_red(encoding, padding=4)
+    message = picture(make, encoding, data, step)
+    if make is of_rosbags:
+        message.data = message.data.copy()  # writable
+    image = image_array(message)
+    message.data[0] = 7
+    assert image[0, 0, 0] == 7
+
+
+@BOTH
 @pytest.mark.parametrize(("kind", "exact"), [("jpeg", False), ("png", True)])
 def test_compressed_images(make, kind, exact):
     truth = np.zeros((HEIGHT, WIDTH, 3), np.uint8)

@@ -17,6 +17,7 @@ from wm_planner.models.predictor import PredictorConfig, ViTPredictor
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
 from wm_planner.planning import Planner, PlannerConfig
+from wm_planner.planning.bounds import Bounds, Rates
 from wm_planner.planning.captured import CapturedSolver
 from wm_planner.planning.engine import Engine
 from wm_planner.planning.gradient import Adam, GradientSolver
@@ -267,18 +268,21 @@ def again(work):
     return work
 
 
-CAPTURES = {
-    "plain": (GradientSolver(), 0),
-    "sgd, last iterate": (GradientSolver(0.05, "sgd", best_so_far=False), 0),
-    "two steps decided": (GradientSolver(), 2),
-    "without noise": (GradientSolver(action_noise_std=0.0), 0),
+# Solver, raw actions that are decided, and the greatest change.
+CAPTURES: dict[str, tuple[GradientSolver, int, float | None]] = {
+    "plain": (GradientSolver(), 0, None),
+    "sgd, last iterate": (GradientSolver(0.05, "sgd", best_so_far=False), 0, None),
+    "two steps decided": (GradientSolver(), 2, None),
+    "without noise": (GradientSolver(action_noise_std=0.0), 0, None),
+    "at rates": (GradientSolver(), 0, 0.1),
+    "two steps decided, at rates": (GradientSolver(), 2, 0.1),
 }
 
 
 @pytest.mark.parametrize("name", CAPTURES)
 def test_a_recorded_iteration_descends_as_the_solver_does(name: str) -> None:
     """Twice with one recording, and another problem the second time."""
-    solver, decided = CAPTURES[name]
+    solver, decided, rate = CAPTURES[name]
     engine = Engine(world_model("own width"), PlannerConfig())
     low = torch.full((ACTION,), -0.8)
     costs = lambda at, actions: at.costs(engine, actions)  # noqa: E731
@@ -293,11 +297,17 @@ def test_a_recorded_iteration_descends_as_the_solver_does(name: str) -> None:
     for at in (first, Problem(first.goal, first.now, None, 1.0, LAST)):
         init = torch.randn(BATCH, 3, HORIZON, ACTION).clamp(low, -low)
         draws = [torch.Generator().manual_seed(3) for _ in range(2)]
-        bounds = [sign * low.expand(init[:, :1].shape) for sign in (1, -1)]
-        for bound in bounds:
+        ends = [sign * low.expand(init[:, :1].shape) for sign in (1, -1)]
+        for bound in ends:
             bound[:, :, :decided] = init[:, :1, :decided]
-        result = captured.solve(at, init, *bounds, draws[0], 6)
-        expected = solver.solve(lambda a, at=at: costs(at, a), init, *bounds, draws[1], 6)
+        rates = None
+        if rate is not None:
+            step = torch.full((HORIZON * 5, 2), rate)
+            step[: 5 * decided] = torch.inf
+            rates = Rates(step, init[:, :1, 0, :2] / 2)
+        bounds = Bounds(*ends, rates)
+        result = captured.solve(at, init, bounds, draws[0], 6)
+        expected = solver.solve(lambda a, at=at: costs(at, a), init, bounds, draws[1], 6)
         for actual, wanted in zip(vars(result).values(), vars(expected).values(), strict=True):
             torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-6)
     assert len(recordings) == 1
@@ -310,14 +320,14 @@ def test_a_recording_stops_when_asked_or_stalled() -> None:
     at, generator = problem("one token"), torch.Generator()
     alone = Problem(at.now[:1], at.goal[:1], None, 1.0, ALL)
     init = torch.zeros(1, 1, HORIZON, ACTION)
-    bounds = -limit, limit
+    bounds = Bounds(-limit, limit)
     captured = CapturedSolver(GradientSolver(), costs, again)
-    result = captured.solve(alone, init, *bounds, generator, 50, should_stop=lambda: True)
+    result = captured.solve(alone, init, bounds, generator, 50, should_stop=lambda: True)
     assert len(result.trace) == 1
     stalling = GradientSolver(1e-9, stall_iterations=4, action_noise_std=0.0)
     captured = CapturedSolver(stalling, costs, again)
-    assert len(captured.solve(alone, init, *bounds, generator, 50).trace) == 5
-    assert captured.solve(at, init.expand(2, -1, -1, -1), *bounds, generator, 50) is None
+    assert len(captured.solve(alone, init, bounds, generator, 50).trace) == 5
+    assert captured.solve(at, init.expand(2, -1, -1, -1), bounds, generator, 50) is None
 
 
 def bundle() -> Bundle:

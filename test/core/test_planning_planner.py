@@ -18,8 +18,8 @@ DT_NS = 100_000_000
 START, TARGET = (10.0, 20.0), (50.0, 30.0)
 
 
-def make(goal_at=TARGET, **settings) -> Planner:
-    planner = Planner(dot_bundle(), PlannerConfig(objective="last", **settings))
+def make(goal_at=TARGET, action: dict | None = None, **settings) -> Planner:
+    planner = Planner(dot_bundle(action=action), PlannerConfig(objective="last", **settings))
     planner.set_goal(goal(goal_at))
     return planner
 
@@ -44,6 +44,121 @@ def test_out_of_reach_the_bounds_hold_exactly() -> None:
 def test_bounds_can_be_switched_off() -> None:
     plan = make((64.0, 20.0), horizon=1, bounded=False).plan(observation((0.0, 20.0)))
     assert plan.actions.max() > 2.0
+
+
+RATE = {"max_rate": (2.0, 0.0)}  # 0.2 per control period along x; no limit along y
+QUICK = {"num_iterations": 60, "num_samples": 200, "num_elites": 20, "temperature": 1e-4}
+
+
+def assert_rates(rows: np.ndarray, previous, step=(0.2, np.inf)) -> None:
+    """Exactly, also after rounding to float32."""
+    changes = np.abs(np.diff(np.vstack([[previous], rows]).astype(np.float64), axis=0))
+    assert (changes <= step).all(), changes.max(axis=0)
+    assert np.abs(rows).max() <= 1.0
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_keeps_the_rates_exactly_and_makes_the_best_of_them(solver: str) -> None:
+    """The goal is out of reach along x: the best plan speeds up from rest as fast as it may."""
+    planner = make((64.0, 26.0), RATE, solver=solver, horizon=1, **QUICK)
+    plan = planner.plan(observation((20.0, 20.0)))
+    assert_rates(plan.actions, (0.0, 0.0))
+    best = [0.2, 0.4, 0.6, 0.8, 1.0]
+    np.testing.assert_allclose(plan.actions[:, 0], best, atol=0.1 if solver == "cem" else 0.02)
+    assert 2 * plan.actions[:, 1].sum() == pytest.approx(6.0, abs=0.5)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_next_plan_goes_on_at_the_rate_from_the_row_that_was_executed(solver: str) -> None:
+    planner = make((64.0, 20.0), RATE, solver=solver, **{**QUICK, "num_iterations": 15})
+    first = planner.plan(observation((5.0, 20.0)))
+    planner._goal = planner.bundle.encode_goal(goal((0.0, 20.0)))  # back again
+    second = planner.plan(observation((6.0, 20.0), 3 * DT_NS))
+    assert_rates(first.actions, (0.0, 0.0))
+    assert_rates(second.actions, first.actions[2])
+    again = planner.plan(observation((6.0, 20.0), 3 * DT_NS))
+    assert_rates(again.actions, first.actions[2])
+    assert first.actions[2, 0] > 0.25 > second.actions[:, 0].min()
+
+
+def test_what_was_sent_counts_more_than_what_was_planned() -> None:
+    planner = make((0.0, 20.0), RATE, rollout="history")
+    one = observation((30.0, 20.0))
+    sent = np.full((1, 10), 0.9, np.float32)
+    seen = type(one)(np.repeat(one.images, 2, 0), np.repeat(one.proprio, 2, 0), 0, sent)
+    plan = planner.plan(seen)
+    assert_rates(plan.actions, sent[0, -2:])
+    np.testing.assert_allclose(plan.actions[:6, 0], [0.7, 0.5, 0.3, 0.1, -0.1, -0.3], atol=0.1)
+
+
+def test_rates_begin_at_the_last_row_that_is_committed() -> None:
+    planner = make((64.0, 20.0), RATE, num_iterations=60)
+    first = planner.plan(observation((5.0, 20.0)))
+    planner._goal = planner.bundle.encode_goal(goal((0.0, 20.0)))
+    second = planner.plan(observation((6.0, 20.0), 2 * DT_NS), num_committed=4)
+    np.testing.assert_allclose(second.actions[:4], first.actions[2:6], atol=1e-6)
+    assert_rates(second.actions[4:], second.actions[3])
+    assert second.actions[5, 0] < first.actions[7, 0] - 0.2
+
+
+def test_without_bounds_there_are_no_rates_either() -> None:
+    plan = make((64.0, 20.0), RATE, horizon=1, bounded=False).plan(observation((0.0, 20.0)))
+    assert plan.actions[:, 0].max() > 2.0
+
+
+@pytest.mark.parametrize("execution", ["auto", "plain"])
+def test_a_batch_keeps_each_problems_own_rates(execution: str) -> None:
+    planner = make(TARGET, RATE, execution=execution, num_iterations=20)
+    starts, before = [(10.0, 20.0), (60.0, 60.0)], np.array([[-1.0, 0.0], [0.5, 0.3]])
+    latents = [planner.bundle.encode_observation(observation(s)) for s in starts]
+    now = Latent(*(torch.cat([getattr(x, n) for x in latents]) for n in ("visual", "proprio")))
+    aim = planner.bundle.encode_goal(goal(TARGET))
+    both = Latent(aim.visual.repeat(2, 1, 1, 1), aim.proprio.repeat(2, 1, 1))
+    result = planner.plan_latents(now, both, None, 0, planner.generator(), previous=before)
+    rows = planner.raw_actions(result.actions, result.bounds).numpy()
+    for own, previous in zip(rows, before, strict=True):
+        assert_rates(own, previous)
+    assert rows[0, 0, 0] == pytest.approx(-0.8, abs=1e-3)
+
+
+POSITION = {
+    "kind": "position",
+    "names": ("slide_x", "slide_y"),
+    "low": (0.0, 0.0),
+    "high": (60.0, 60.0),
+    "max_rate": (20.0, 20.0),
+}
+
+
+def test_a_robot_that_takes_positions_rests_where_it_is() -> None:
+    planner = make(action=POSITION, init="zero")
+    rest = planner.rest.at(np.float32([[12.0, 70.0], [3.0, -1.0]]))
+    np.testing.assert_array_equal(rest, np.float32([[12.0, 60.0], [3.0, 0.0]]))
+    points = planner._starts.draw(planner._normalise(rest), None, False, planner.generator())
+    rows = planner.raw_actions(points[:, 0]).numpy()
+    np.testing.assert_allclose(rows, np.repeat(rest[:, None], 25, axis=1), atol=1e-4)
+    plan = planner.plan(observation((12.0, 20.0)), num_committed=3)
+    np.testing.assert_allclose(plan.actions[:3], [(12.0, 20.0)] * 3, atol=1e-4)
+    changes = np.abs(np.diff(plan.actions.astype(np.float64), axis=0)).max()
+    assert 1.0 < changes <= 2.0
+    # A plan that is over has brought the robot to its last position.
+    shifted = planner.raw_actions(planner.shift(planner.last.actions, 20))[0].numpy()
+    np.testing.assert_allclose(shifted[5:], plan.actions[[24] * 20], atol=1e-4)
+    with pytest.raises(ValueError, match="give rest"):
+        latent = planner.last.observation.now
+        planner.plan_latents(latent, latent, None, 0, planner.generator())
+
+
+@pytest.mark.parametrize("kind", ["velocity", "effort", "position_delta"])
+def test_zero_is_rest_or_the_bound_that_is_nearest(kind: str) -> None:
+    planner = make(action={"kind": kind, "low": (0.25, -1.0)}, init="zero", num_iterations=1)
+    plan = planner.plan(observation(START), num_committed=25)
+    np.testing.assert_allclose(plan.actions, [(0.25, 0.0)] * 25, atol=1e-6)
+
+
+def test_a_position_that_nobody_measures_is_named() -> None:
+    with pytest.raises(ConfigError, match="lacks 'lift/position'.*takes|rests where"):
+        make(action={**POSITION, "names": ("slide_x", "lift")})
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -175,7 +290,9 @@ def test_a_batch_plans_each_problem_as_alone() -> None:
 
 def test_starting_points_hold_their_action_for_a_model_step() -> None:
     planner = make(init="zero", num_restarts=4)
-    points = planner._starts.draw(2, None, False, planner.generator())
+    points = planner._starts.draw(
+        planner._normalise(np.zeros((2, 2))), None, False, planner.generator()
+    )
     assert points.shape == (2, 4, 5, 10)
     raw = planner.raw_actions(points[0]).unflatten(1, (5, 5))
     # Above rounding: the standardisation is undone in float32.

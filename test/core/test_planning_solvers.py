@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import LinearConstraint, minimize
 
 from wm_planner.errors import PlanningError
+from wm_planner.planning.bounds import Bounds, Rates
 from wm_planner.planning.cem import CEMSolver
 from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.gradient_cem import GradientCEMSolver
@@ -17,6 +19,7 @@ from wm_planner.planning.solver import Incumbent, SolverResult
 HORIZON, ACTION, STATE, BATCH = 4, 2, 3, 3
 EFFORT = 0.3
 FREE = torch.full((ACTION,), torch.inf)
+ANYWHERE = Bounds(-FREE, FREE)
 
 # (solver, budget, share of the possible improvement it may leave)
 CASES = {
@@ -32,6 +35,10 @@ CASES = {
     "gradient-cem": (GradientCEMSolver(num_samples=50, num_elites=10), 15, 1e-2),
     "lbfgs": (LBFGSSolver(), 15, 1e-4),
 }
+# The same where rates limit the plan: its cost has kinks, at which steps of a fixed size, or along
+# a line, come to an end.
+AT_RATES = {name: 3 * share for name, (_, _, share) in CASES.items()}
+AT_RATES.update(sgd=1.5e-2, lbfgs=5e-3)
 
 
 class Linear:
@@ -72,12 +79,38 @@ class Linear:
             plans.append(x.reshape(HORIZON, ACTION))
         return np.array(costs), np.array(plans)
 
-    def solve(
-        self, name: str, low=-FREE, high=FREE, budget=None, seed=0, **options
-    ) -> SolverResult:
+    def optimum_at_rates(self, low: float, high: float, rates: Rates) -> tuple[np.ndarray, ...]:
+        """The same where raw actions may not change faster than rates, by another method."""
+        costs, plans = [], []
+        size, count = rates.step.shape[1], HORIZON * ACTION
+        units = torch.eye(count).reshape(1, -1, HORIZON, ACTION)
+        zero = self.residuals(torch.zeros(len(self.goal), 1, HORIZON, ACTION))
+        slopes = self.residuals(units.expand(len(self.goal), -1, -1, -1)) - zero
+        change = np.eye(count) - np.eye(count, k=-size)
+        for index, slope in enumerate(slopes.double().numpy()):
+            offset = zero[index, 0].double().numpy()
+            first = np.concatenate(
+                [rates.previous[index, 0].double().numpy(), np.zeros(count - size)]
+            )
+            step = rates.step.flatten().double().numpy()
+            found = minimize(
+                lambda x, m=slope, b=offset: np.square(m.T @ x + b).sum(),
+                np.zeros(count),
+                jac=lambda x, m=slope, b=offset: 2 * m @ (m.T @ x + b),
+                method="SLSQP",
+                bounds=[(low, high)] * count,
+                constraints=LinearConstraint(change, first - step, first + step),
+                options={"ftol": 1e-12, "maxiter": 500},
+            )
+            assert found.success, found.message
+            costs.append(found.fun)
+            plans.append(found.x.reshape(-1, size))
+        return np.array(costs), np.array(plans)
+
+    def solve(self, name: str, bounds=ANYWHERE, budget=None, seed=0, **options) -> SolverResult:
         solver, usual, _ = CASES[name]
         generator = torch.Generator().manual_seed(seed)
-        return solver.solve(self.cost, self.init, low, high, generator, budget or usual, **options)
+        return solver.solve(self.cost, self.init, bounds, generator, budget or usual, **options)
 
 
 def assert_near_optimum(problem: Linear, result: SolverResult, best: np.ndarray, share: float):
@@ -104,10 +137,54 @@ def test_finds_the_best_plan_within_bounds(name: str) -> None:
     best, plans = problem.optimum(-bound, bound)
     assert (np.abs(np.abs(plans) - bound) < 1e-6).any(axis=(1, 2)).all(), "no bound is active"
     limit = torch.full((ACTION,), bound)
-    result = problem.solve(name, -limit, limit)
+    result = problem.solve(name, Bounds(-limit, limit))
     assert (result.actions.abs() <= limit).all()
     problem.init = problem.init.clamp(-limit, limit)
     assert_near_optimum(problem, result, best, 2 * CASES[name][2])
+
+
+def changes(actions: torch.Tensor, rates: Rates) -> torch.Tensor:
+    """(B, N, R, a) from each raw action to the next."""
+    rows = actions.unflatten(-1, (-1, rates.step.shape[1])).flatten(2, 3)
+    previous = rates.previous.expand(*rows.shape[:2], -1)[:, :, None]
+    return torch.cat([previous, rows], dim=2).diff(dim=2)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("name", CASES)
+def test_finds_the_best_plan_within_bounds_and_rates(name: str, size: int) -> None:
+    problem, bound, step = Linear(), 0.5, 0.25
+    count = HORIZON * ACTION // size
+    previous = torch.linspace(-0.2, 0.3, BATCH).reshape(-1, 1, 1).expand(-1, 1, size)
+    rates = Rates(torch.full((count, size), step), previous)
+    best, plans = problem.optimum_at_rates(-bound, bound, rates)
+    first = torch.tensor(plans, dtype=torch.float32).reshape(BATCH, 1, HORIZON, ACTION)
+    limited = changes(first, rates).abs() > step - 1e-5
+    assert limited.flatten(1).any(dim=1).all() and not limited.all(), "no rate is active"
+    limit = torch.full((ACTION,), bound)
+    bounds = Bounds(-limit, limit, rates)
+    inside = problem.cost
+
+    def guarded(actions: torch.Tensor) -> torch.Tensor:
+        assert (actions.abs() <= bound).all()
+        assert (changes(actions, rates).abs() <= step + 1e-6).all()
+        return inside(actions)
+
+    problem.cost = guarded
+    problem.init = bounds.project(problem.init)
+    result = problem.solve(name, bounds)
+    assert_near_optimum(problem, result, best, AT_RATES[name])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rates_without_effect_change_nothing(name: str) -> None:
+    limit = torch.full((ACTION,), 0.4)
+    far = torch.tensor([9.0, torch.inf]).expand(HORIZON, -1)
+    rates = Rates(far, torch.zeros(BATCH, 1, ACTION))
+    plain, limited = (
+        Linear().solve(name, Bounds(-limit, limit, chosen), budget=8) for chosen in (None, rates)
+    )
+    torch.testing.assert_close(limited.actions, plain.actions, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -121,7 +198,7 @@ def test_every_candidate_stays_within_uneven_bounds(name: str) -> None:
         return inside(actions)
 
     problem.cost = guarded
-    problem.solve(name, low, high, budget=5)
+    problem.solve(name, Bounds(low, high), budget=5)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -169,10 +246,10 @@ def test_a_nan_is_never_chosen_and_spoils_no_other_problem(name: str) -> None:
 
     solver = CASES[name][0]
     init = problem.init.expand(-1, 2, -1, -1).clone()
-    result = solver.solve(cost, init, -FREE, FREE, torch.Generator().manual_seed(0), 10)
+    result = solver.solve(cost, init, ANYWHERE, torch.Generator().manual_seed(0), 10)
     assert result.costs.isfinite().all() and result.actions.isfinite().all()
     torch.testing.assert_close(result.costs, cost(result.actions[:, None])[:, 0])
-    single = solver.solve(cost, problem.init, -FREE, FREE, torch.Generator().manual_seed(0), 10)
+    single = solver.solve(cost, problem.init, ANYWHERE, torch.Generator().manual_seed(0), 10)
     torch.testing.assert_close(single.actions[1:], clean.actions[1:])
 
 
@@ -221,7 +298,7 @@ def test_what_is_decided_stays_and_the_rest_is_planned_around_it(name: str) -> N
     low, high = ((sign * FREE).expand(problem.init.shape).clone()[:, :1] for sign in (-1, 1))
     low[:, 0, :2] = high[:, 0, :2] = head
     generator = torch.Generator().manual_seed(0)
-    result = solver.solve(problem.cost, problem.init, low, high, generator, budget)
+    result = solver.solve(problem.cost, problem.init, Bounds(low, high), generator, budget)
     assert torch.equal(result.actions[:, :2], head)
     # The best rest, with the head nailed down by bounds of no width.
     costs = []
@@ -245,8 +322,8 @@ def test_restarts_return_the_lowest_of_all_starting_points() -> None:
     bound = torch.full((1,), 3.0)
     for solver in (GradientSolver(0.05), LBFGSSolver()):
         draw = torch.Generator().manual_seed(0)
-        one = solver.solve(cost, init[:, :1], -bound, bound, draw, 60)
-        both = solver.solve(cost, init, -bound, bound, draw, 60)
+        one = solver.solve(cost, init[:, :1], Bounds(-bound, bound), draw, 60)
+        both = solver.solve(cost, init, Bounds(-bound, bound), draw, 60)
         assert one.actions.item() > 0.9 and both.actions.item() < -0.9
         assert both.costs < one.costs
 
@@ -269,7 +346,9 @@ def test_gradient_cem_refits_on_the_refined_samples() -> None:
     )
     cost = lambda actions: (actions - 3.0).square().sum(dim=(2, 3))  # noqa: E731
     init = torch.zeros(1, 1, 1, 1)
-    result = solver.solve(cost, init, -FREE[:1], FREE[:1], torch.Generator().manual_seed(0), 1)
+    result = solver.solve(
+        cost, init, Bounds(-FREE[:1], FREE[:1]), torch.Generator().manual_seed(0), 1
+    )
     torch.testing.assert_close(result.actions, torch.full((1, 1, 1), 3.0))
 
 
@@ -291,8 +370,7 @@ def test_no_weight_receives_a_gradient() -> None:
         solver.solve(
             lambda actions: weight * actions.square().sum(dim=(2, 3)),
             torch.ones(1, 1, 2, 1),
-            -FREE[:1],
-            FREE[:1],
+            Bounds(-FREE[:1], FREE[:1]),
             torch.Generator().manual_seed(0),
             2,
         )

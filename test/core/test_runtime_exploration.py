@@ -11,6 +11,7 @@ from wm_planner.embodiment import ActionSpace
 from wm_planner.errors import ConfigError
 from wm_planner.runtime.control import ControlLoop
 from wm_planner.runtime.exploration import GoHome, Motion, Stay, Wander
+from wm_planner.runtime.following import FollowWatch
 from wm_planner.runtime.motion import Box, allowed_box, motion_track
 from wm_planner.runtime.plan_stream import PlanStream
 from wm_planner.runtime.safety import Command, Limits, Reason, SafetyGate
@@ -186,6 +187,15 @@ def test_a_stopped_explorer_leaves_a_robot_at_rest(kind):
     assert Reason.LIMITED not in robot.reasons()
 
 
+def test_a_robot_outside_of_the_box_rests_there_and_is_led_back_by_motion():
+    robot = Robot("velocity", np.array([1.02, 0.0, 0.0]))
+    robot.run(Stay(), 2)
+    assert robot.stream.is_still(10**12 + robot.tick * DT_NS)
+    np.testing.assert_array_equal(robot.position, [1.02, 0.0, 0.0])
+    robot.run(Wander(seed=0), 10)
+    assert (robot.position < BOX.high).all()
+
+
 def test_late_plans_brake_and_go_on_without_a_jerk():
     robot = started("velocity")
     # A plan goes on for 0.5 s, and for 0.2 s it is not changed any more: the next one is late.
@@ -214,6 +224,20 @@ def test_stamps_of_another_clock_give_a_plan_of_bounded_length(age_ns):
     plan = robot.stream.next(Wander(0), now_ns, now_ns - age_ns, HOME)
     assert plan is not None and len(plan.actions) < 150
     assert now_ns - 10.2e9 <= plan.stamp_ns <= now_ns
+
+
+@pytest.mark.parametrize("kind", ["velocity", "position", "position_delta"])
+@pytest.mark.parametrize("lag", [0, 3, 8])  # control periods
+def test_a_robot_that_follows_late_is_told_from_one_that_does_not(kind, lag):
+    robot = ten_minutes(kind)
+    path = [robot.path[0]] * lag + robot.path
+    follows = FollowWatch(robot.action, DT_S, robot.box)
+    assert not any(follows.add(*pair) for pair in zip(robot.rows, path, strict=False))
+    blocked = np.array(robot.path)
+    blocked[:, 1] = blocked[0, 1]
+    follows = FollowWatch(robot.action, DT_S, robot.box)
+    said = [follows.add(*pair) for pair in zip(robot.rows, blocked, strict=True)]
+    assert "'elbow' was led" in next(filter(None, said))
 
 
 def test_there_is_no_plan_before_the_first_tick():

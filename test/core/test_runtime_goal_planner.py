@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from wm_planner.embodiment import Embodiment
+from wm_planner.errors import ConfigError
+from wm_planner.models.catalog import resolve_checkpoint
+from wm_planner.models.checkpoint import load_bundle, save_bundle
 from wm_planner.planning.config import SOLVERS
 from wm_planner.runtime.goal_planner import GoalPlanner, PlanResult
 from wm_planner.types import Goal, Observation
@@ -56,3 +61,26 @@ def test_a_robot_that_does_not_wait_gets_its_plan_in_time(solver) -> None:
 def test_when_nothing_is_left_to_plan_it_is_said() -> None:
     result = plan(make(), 0, 60.0)
     assert result.num_committed >= 25 and np.abs(result.plan.actions).max() < 1e-6
+
+
+def test_a_robot_that_takes_positions_is_committed_to_where_it_is(tmp_path) -> None:
+    bundle = load_bundle(resolve_checkpoint("wall-base"), "cpu")
+    body = bundle.embodiment
+    action = replace(body.action, kind="position", low=(0.0, 0.0), high=(64.0, 64.0))
+    bundle.embodiment = replace(body, action=action)
+    directory = str(save_bundle(bundle, tmp_path / "positions"))
+    planner = GoalPlanner(directory, None, "gbp", ["num_iterations=2"], imagine=False)
+    planner.warm_up(timed=True)
+    result = plan(planner, 0, 0.35)
+    assert result.num_committed >= 4
+    np.testing.assert_allclose(result.plan.actions[:4], 20.0, atol=1e-4)
+
+
+def test_a_measured_position_that_is_missing_is_named(tmp_path) -> None:
+    bundle = load_bundle(resolve_checkpoint("wall-base"), "cpu")
+    body = bundle.embodiment
+    names = ("slide_x", "lift")
+    bundle.embodiment = replace(body, action=replace(body.action, kind="position", names=names))
+    directory = str(save_bundle(bundle, tmp_path / "positions"))
+    with pytest.raises(ConfigError, match="proprio of 'wall' lacks 'lift/position'"):
+        GoalPlanner(directory, None, "gbp", imagine=False)

@@ -1,5 +1,7 @@
 """Image sources: a real video file, its end, and everything that can be missing."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -40,6 +42,38 @@ def test_a_file_gives_rgb_images_and_then_ends(clip, form):
 def test_a_file_can_loop(clip):
     with open_source(str(clip), loop=True) as source:
         assert [main_channel(source.read()) for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+
+
+@pytest.fixture(scope="module")
+def av1_clip(tmp_path_factory):
+    """A codec that OpenCV opens, and cannot decode where its FFmpeg has no decoder of it."""
+    av = pytest.importorskip("av")
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libsvtav1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for colour in COLOURS:
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), colour, np.uint8))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_what_opencv_cannot_decode_is_decoded_by_pyav(av1_clip):
+    with open_source(str(av1_clip), loop=True, size=(96, 64)) as source:
+        assert source.rate_hz == 10
+        assert [main_channel(source.read()) for _ in range(5)] == [0, 1, 2, 0, 1]
+    with open_source(str(av1_clip)) as source:
+        images = [source.read() for _ in range(4)]
+    assert images[3] is None and images[0].shape == (64, 96, 3)
+
+
+def test_without_pyav_the_codec_is_named(av1_clip, monkeypatch):
+    if cv2.VideoCapture(str(av1_clip)).read()[0]:
+        pytest.skip("OpenCV decodes AV1 here")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImageSourceError, match="cannot decode its codec '(av|AV)01'; install PyAV"):
+        open_source(str(av1_clip))
 
 
 def test_a_wrong_size_is_named(clip):

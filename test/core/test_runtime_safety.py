@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wm_planner.errors import ConfigError
-from wm_planner.runtime.safety import Limits, Reason, SafetyGate
+from wm_planner.runtime.safety import Limits, Measured, Reason, SafetyGate
 
 MS = 1_000_000
 NOW = 10_000 * MS
@@ -180,3 +180,52 @@ def test_the_caller_cannot_change_the_gate_through_a_command():
 def test_a_wrong_value_is_named(build, words):
     with pytest.raises(ConfigError, match=words):
         build()
+
+
+def held(gate, action, place, now=NOW, age_ms=0):
+    measured = Measured(np.array(place), now - age_ms * MS)
+    return gate.check(None if action is None else np.array(action), now, now, now, measured)
+
+
+def test_a_blocked_position_robot_holds_where_it_is_not_where_it_was_told_to_go():
+    gate = make_gate(enabled=False, hold=True)
+    gate.begin(np.array([0.0, 0.0]))
+    gate.enable()
+    for _ in range(4):
+        command = held(gate, (1.0, 0.0), (0.0, 0.0))
+    np.testing.assert_allclose(command.action, [1.0, 0.0])
+    np.testing.assert_allclose(held(gate, None, (0.01, 0.0)).action, [0.01, 0.0])
+    # While the refusal goes on, the place stays: the arm is not followed down.
+    np.testing.assert_allclose(held(gate, None, (-0.05, 0.0)).action, [0.01, 0.0])
+    np.testing.assert_allclose(held(gate, (1.0, 0.0), (0.01, 0.0)).action, [0.51, 0.0])
+    gate.stop()
+    np.testing.assert_allclose(held(gate, None, (0.2, 0.0)).action, [0.2, 0.0])
+
+
+def test_what_is_held_lies_within_the_limits():
+    gate = make_gate(hold=True)
+    held(gate, (0.9, 0.0), (0.9, 0.0))
+    np.testing.assert_allclose(held(gate, None, (1.3, 0.0)).action, [1.0, 0.0])
+
+
+def test_an_old_position_is_no_place_to_go_back_to():
+    gate = make_gate(enabled=False, hold=True)
+    gate.begin(np.array([0.5, 0.0]))
+    gate.enable()
+    held(gate, (0.6, 0.1), (0.5, 0.0))
+    np.testing.assert_allclose(held(gate, None, (0.1, 0.0), age_ms=501).action, [0.6, 0.1])
+
+
+def test_a_robot_outside_of_its_limits_does_not_begin():
+    gate = make_gate(enabled=False, hold=True)
+    with pytest.raises(ConfigError, match="outside the limits"):
+        gate.begin(np.array([1.5, 0.0]))
+
+
+def test_other_limits_hold_from_the_next_tick():
+    gate = make_gate(enabled=False)
+    gate.set_limits(Limits([-0.2, -0.2], [0.2, 0.2]), None)
+    gate.enable()
+    np.testing.assert_allclose(check(gate, (1.0, 1.0)).action, [0.2, 0.2])
+    with pytest.raises(ConfigError, match="outside the limits"):
+        gate.set_limits(Limits([0.1, 0.1], [0.2, 0.2]), None)

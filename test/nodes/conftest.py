@@ -30,7 +30,7 @@ class Graph:
         self._executor = SingleThreadedExecutor(context=context)
         self._nodes: list[Any] = []
 
-    def add(self, kind: type, **parameters: Any) -> Any:
+    def add(self, kind: type, /, **parameters: Any) -> Any:
         """Make a node with ROS parameters and serve it."""
         from rclpy.parameter import Parameter
 

@@ -7,12 +7,13 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
 from wm_planner.errors import ConfigError, ImageSourceError  # noqa: E402
 from wm_planner.nodes.camera_node import CameraNode  # noqa: E402
-from wm_planner.ros.conversions import image_array, image_message, to_ns  # noqa: E402
+from wm_planner.ros.conversions import image_array, image_message, to_ns, to_time  # noqa: E402
 
 
 @pytest.fixture
@@ -45,24 +46,68 @@ def test_topic_is_cropped_resized_and_keeps_its_stamp(graph, seen):
     assert (image == (200, 0, 0)).all()
 
 
+def compressed(picture: np.ndarray, stamp_ns: int) -> CompressedImage:
+    cv2 = pytest.importorskip("cv2")
+    message = CompressedImage(format="rgb8; png compressed bgr8")
+    message.header.stamp = to_time(stamp_ns)
+    message.data = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+    return message
+
+
 @pytest.mark.parametrize(
-    ("encoding", "shows", "shares"),
+    ("transport", "topic"),
     [
-        ("rgb8", (1, 2, 3), True),
-        ("rgba8", (1, 2, 3), True),
-        ("bgr8", (3, 2, 1), False),
-        ("bgra8", (3, 2, 1), False),
-        ("mono8", (1, 1, 1), False),
+        ("auto", "camera/image_raw"),
+        ("auto", "camera/image_raw/compressed"),
+        ("compressed", "camera/image_raw/compressed"),
     ],
 )
-def test_every_encoding_becomes_rgb_without_a_copy_where_it_can(encoding, shows, shares):
-    size = 1 if encoding == "mono8" else 4 if "a" in encoding else 3
-    row = [1, 2, 3, 9][:size] * 5 + [77] * 2  # five pixels and two bytes of padding
-    message = Image(height=2, width=5, encoding=encoding, step=len(row), data=row * 2)
-    image = image_array(message)
-    assert image.shape == (2, 5, 3) and (image == shows).all()
-    message.data[0] = 200
-    assert (image[0, 0] == 200).any() == shares
+def test_compressed_pictures_are_found_by_their_type(graph, seen, transport, topic):
+    driver = graph.peer("driver")
+    publisher = driver.create_publisher(CompressedImage, topic, QoSProfile(depth=5))
+    if transport == "compressed":  # beside it the raw ones, which must not be taken
+        raw = driver.create_publisher(Image, "camera/image_raw", QoSProfile(depth=5))
+    graph.add(CameraNode, size=32, transport=transport)
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[..., 0] = 200
+
+    def step():
+        publisher.publish(compressed(picture, 12_345_678_901))
+        if transport == "compressed" and not publisher.get_subscription_count():
+            raw.publish(image_message(picture, 1))
+        graph.spin(0.05)
+        return [frame for frame in seen if to_ns(frame.header.stamp) == 12_345_678_901]
+
+    (frame, *_) = graph.until(step, "a frame")
+    np.testing.assert_array_equal(image_array(frame), picture)
+
+
+def test_what_cannot_be_decoded_ends_nothing_and_is_no_good_sign(graph, seen):
+    """Frames come, and none goes out: the node stays, its diagnostics name the encoding."""
+    camera = graph.add(CameraNode, size=32, fail_after_s=0.5)
+    driver = graph.peer("driver")
+    told: list[DiagnosticStatus] = []
+    driver.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda message: told.extend(message.status), 10
+    )
+    publisher = driver.create_publisher(Image, "camera/image_raw", QoSProfile(depth=5))
+    message = image_message(np.zeros((32, 32, 3), np.uint8), 0)
+    message.encoding = "32FC1"
+
+    driver.create_timer(0.05, lambda: publisher.publish(message))
+
+    def levels():
+        return [status.level for status in told]
+
+    graph.until(lambda: DiagnosticStatus.ERROR in levels(), "the error")
+    assert "encoding '32FC1' is not supported" in told[-1].message
+    assert DiagnosticStatus.OK not in levels() and not seen
+    graph.until(lambda: len(told) > 6, "the node goes on when 'fail_after_s' is over")
+    message.encoding = "rgb8"
+    graph.until(lambda: seen and told[-1].level == DiagnosticStatus.OK, "a frame")
+    stamp_s = to_ns(seen[-1].header.stamp) * 1e-9
+    assert stamp_s > 1e9, "without a stamp of the driver it is that of the receipt"
+    assert camera.exit_code is None
 
 
 def test_video_file_is_played_and_ends_the_node(graph, seen, tmp_path):
@@ -94,5 +139,7 @@ def test_camera_that_never_sends_is_an_error_that_names_the_topic(graph):
 def test_wrong_parameters_are_refused(graph):
     with pytest.raises(ConfigError, match="crop needs"):
         graph.add(CameraNode, crop=[1, 2])
+    with pytest.raises(ConfigError, match="unknown transport 'jpeg'"):
+        graph.add(CameraNode, transport="jpeg")
     with pytest.raises(ConfigError, match="Did you mean 'size'"):
         graph.add(CameraNode, sizes=32)

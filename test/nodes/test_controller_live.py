@@ -12,10 +12,12 @@ pytest.importorskip("rclpy")
 
 from rclpy.qos import QoSProfile  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from wm_planner.errors import ConfigError  # noqa: E402
+from wm_planner.nodes.controller_config import ControllerConfig  # noqa: E402
 from wm_planner.nodes.controller_node import ControllerNode  # noqa: E402
 from wm_planner.ros.adapters import ADAPTERS  # noqa: E402
 from wm_planner.ros.conversions import (  # noqa: E402
@@ -24,6 +26,7 @@ from wm_planner.ros.conversions import (  # noqa: E402
     plan_message,
     to_ns,
 )
+from wm_planner.ros.qos import LATCHED  # noqa: E402
 from wm_planner.types import Plan  # noqa: E402
 
 DT_S = 0.05
@@ -31,16 +34,24 @@ STALE_S = 0.4
 STALE_NS = round(STALE_S * 1e9)
 NEVER_S = 60.0  # staleness cannot be why the robot stops
 POSITIONS = ("slide_x/position", "slide_y/position")
-HOLD = {"hold": True, "command_interface": "position", "max_rate": [2.0, 2.0]}
-NAMES = {"twist": ["linear.x", "linear.y"]}
+HOLD = {"kind": "position", "max_rate": [2.0, 2.0]}
+AXES = ["linear.x", "linear.y"]
+NAMES = {"twist": AXES, "twist_unstamped": AXES}
+URDF = """<robot name="slides">
+  <joint name="slide_x" type="prismatic">
+    <limit lower="-1" upper="0.31" velocity="0.4" effort="1"/>
+  </joint>
+  <joint name="slide_y" type="continuous"><limit velocity="0.2" effort="1"/></joint>
+</robot>"""
 
 
 def read(message: Any) -> list[float]:
     """The action in a command of any adapter."""
     if hasattr(message, "data"):
         return list(message.data)
-    if hasattr(message, "twist"):
-        return [message.twist.linear.x, message.twist.linear.y]
+    twist = getattr(message, "twist", message)
+    if hasattr(twist, "linear"):
+        return [twist.linear.x, twist.linear.y]
     return list(message.points[0].velocities or message.points[0].positions)
 
 
@@ -50,7 +61,10 @@ class Arm:
     def __init__(self, graph, adapter: str = "forward", **parameters: Any) -> None:
         self.graph = graph
         self.commands: list[list[float]] = []
+        self.messages: list[Any] = []
+        self.sent: list[list[float]] = []
         self.sent_ns: list[int] = []  # by the controller's clock, in the order of `commands`
+        self.place = (0.3, -0.2)
         self.last_plan_ns = self.last_image_ns = 0
         self.controller = graph.add(
             ControllerNode,
@@ -66,7 +80,7 @@ class Arm:
         self.node.create_subscription(
             JointTrajectory,
             "command_sent",
-            lambda message: self.sent_ns.append(to_ns(message.header.stamp)),
+            self._on_sent,
             depth,
         )
         self._plans = self.node.create_publisher(JointTrajectory, "plan", depth)
@@ -85,12 +99,27 @@ class Arm:
         )
 
     def _on_command(self, message: Any) -> None:
+        self.messages.append(message)
         self.commands.append(read(message))
+
+    def _on_sent(self, message: JointTrajectory) -> None:
+        self.sent.append(read(message))
+        self.sent_ns.append(to_ns(message.header.stamp))
+
+    def describe(self, text: str = URDF) -> None:
+        self._description = self.node.create_publisher(String, "robot_description", LATCHED)
+        self._description.publish(String(data=text))
+
+    def sense(self) -> None:
+        """Until the controller knows where the joints are."""
+        self.state()
+        self.graph.until(lambda: self.controller._measured is not None, "joint states")
 
     def now_ns(self) -> int:
         return self.node.get_clock().now().nanoseconds
 
-    def state(self, stamp_ns: int | None = None, names=POSITIONS, values=(0.3, -0.2)) -> None:
+    def state(self, stamp_ns: int | None = None, names=POSITIONS, values=None) -> None:
+        values = self.place if values is None else values
         stamp_ns = self.now_ns() if stamp_ns is None else stamp_ns
         self._states.publish(joint_state_message(np.array(values), names, stamp_ns))
 
@@ -237,8 +266,7 @@ def test_commands_are_clamped_and_rate_limited(graph):
 
 def test_position_robot_holds_where_it_is(graph):
     arm = Arm(graph, "joint_trajectory", **HOLD)
-    arm.state()
-    graph.until(lambda: arm.controller._measured is not None, "joint states")
+    arm.sense()
     arm.controller.trigger_activate()
     arm.live(lambda: arm.commands, "a command", plan=False)
     assert arm.commands[-1] == pytest.approx([0.3, -0.2])
@@ -246,20 +274,34 @@ def test_position_robot_holds_where_it_is(graph):
 
 def test_first_command_of_a_position_robot_starts_where_it_is(graph):
     arm = Arm(graph, "joint_trajectory", **HOLD)
-    arm.state()
-    graph.until(lambda: arm.controller._measured is not None, "joint states")
+    arm.sense()
     arm.controller.trigger_activate()
     arm.live(lambda: arm.commands and arm.commands[-1] == [0.5, 0.5], "the planned place")
     sent = np.array([[0.3, -0.2], *(action for action in arm.commands)])
     assert np.abs(np.diff(sent, axis=0)).max() <= 2.0 * DT_S + 1e-9
 
 
+def test_a_blocked_position_robot_is_held_where_it_is(graph):
+    arm = Arm(graph, "joint_trajectory", stale_after_s=NEVER_S, **HOLD)
+    arm.sense()
+    arm.controller.trigger_activate()
+    arm.live(lambda: arm.commands and arm.commands[-1] == [0.5, 0.5], "the planned place")
+    arm.place = (0.25, -0.25)  # blocked, and pushed back a little
+    arm.live(lambda: arm.controller._measured.positions[0] == 0.25, "the place", plan=False)
+    arm._plans.publish(JointTrajectory())
+    arm.live(lambda: arm.commands[-1] == [0.25, -0.25], "the hold", plan=False)
+    arm.place = (0.2, -0.3)  # it sags
+    count = len(arm.commands)
+    arm.live(lambda: len(arm.commands) > count + 5, "commands", plan=False)
+    assert arm.commands[-1] == [0.25, -0.25]
+
+
 @pytest.mark.parametrize(
     ("state", "text"),
     [
-        (None, "joint_states of slide_x, slide_y"),
+        (None, "joint_states with positions of slide_x, slide_y"),
         ({"stamp_ns": 10**9}, "of now"),
-        ({"values": (float("nan"), 0.0)}, "finite"),
+        ({"values": (float("nan"), 0.0)}, "none came"),
         ({"values": (0.3, 7.0)}, "outside the limits"),
     ],
 )
@@ -267,13 +309,81 @@ def test_hold_without_a_usable_place_does_not_activate(graph, state, text):
     from rclpy.lifecycle import TransitionCallbackReturn
 
     arm = Arm(graph, **HOLD)
+    heard = []
+    on_state = arm.controller._positions
+    arm.controller._positions = lambda message: heard.append(1) or on_state(message)
     if state is not None:
         arm.state(**state)
-        graph.until(lambda: arm.controller._measured is not None, "joint states")
+        graph.until(lambda: heard, "joint states")
     assert arm.controller.trigger_activate() == TransitionCallbackReturn.FAILURE
     assert text in str(arm.controller._failure)
     arm.live(lambda: True, "a round")
     assert arm.commands == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "step"),
+    [({"kind": "position_delta"}, 0.5), ({"kind": "velocity", "integrate": True}, 0.5 * DT_S)],
+)
+@pytest.mark.parametrize("adapter", ["forward", "joint_trajectory"])
+def test_positions_are_sent_and_actions_are_told(graph, adapter, parameters, step):
+    """The robot stands still, as if it were blocked: one tracking error ahead all ends."""
+    arm = Arm(graph, adapter, stale_after_s=NEVER_S, tracking_error=1.2, **parameters)
+    arm.sense()
+    arm.controller.trigger_activate()
+    place = np.array(arm.place)
+    arm.live(lambda: [0.5, 0.5] in arm.sent, "motion")
+    arm.live(lambda: arm.commands[-1] == pytest.approx(place + 1.2), "the end")
+    graph.until(lambda: len(arm.sent) == len(arm.commands), "what was executed")
+    moved = np.diff(np.vstack([place, arm.commands]), axis=0)
+    np.testing.assert_allclose(moved, step / 0.5 * np.array(arm.sent), atol=1e-9)
+    assert np.abs(moved).max() <= step + 1e-9
+    if adapter == "joint_trajectory":  # what a joint_trajectory_controller takes
+        message = arm.messages[-1]
+        assert to_ns(message.header.stamp) == 0 and not message.points[0].velocities
+        assert to_ns(message.points[0].time_from_start) == round(DT_S * 1e9)
+    arm._plans.publish(JointTrajectory())
+    arm.live(lambda: arm.commands[-1] == pytest.approx(place), "the hold", plan=False)
+    graph.until(lambda: len(arm.sent) == len(arm.commands), "what was executed")
+    assert arm.sent[-1] == [0.0, 0.0]
+
+
+def test_nothing_leads_beyond_the_position_limits(graph):
+    limits = {"position_low": [-1.0, -1.0], "position_high": [0.31, 1.0]}
+    arm = Arm(graph, stale_after_s=NEVER_S, **limits)
+    arm.controller.trigger_activate()
+    arm.live(lambda: arm.commands and arm.commands[-1][1] == 0.5, "motion")
+    assert 0 < arm.commands[-1][0] <= 0.01 / DT_S + 1e-9  # 0.01 m are left
+    arm.place = (0.4, 0.0)
+    arm.live(lambda: arm.commands[-1] == [0.0, 0.5], "the end of the motion")
+    assert arm.controller._reason == "limited"
+
+
+def test_activation_waits_for_the_robots_description(graph):
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    arm = Arm(graph, stale_after_s=NEVER_S, position_limits="robot_description")
+    for _ in range(2):
+        assert arm.controller.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert "nobody has published" in str(arm.controller._failure)
+    arm.describe(URDF.replace("slide_x", "slide"))
+    graph.until(lambda: arm.controller._description, "the description")
+    assert arm.controller.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert "no joint 'slide_x'" in str(arm.controller._failure)
+    arm.describe()
+    graph.until(lambda: arm.controller._description == URDF, "the description")
+    assert arm.controller.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    arm.live(lambda: arm.commands and arm.commands[-1][1] == 0.2, "motion at the joint's speed")
+    assert 0 < arm.commands[-1][0] <= 0.01 / DT_S + 1e-9
+
+
+def test_autostart_begins_once_everything_is_known(graph):
+    arm = Arm(graph, autostart=True, position_limits="robot_description", integrate=True)
+    arm.controller.trigger_cleanup()
+    arm.controller.start()
+    assert not arm.controller._active
+    arm.describe()
+    arm.live(lambda: arm.commands and arm.commands[-1][1] > -0.2, "motion")
 
 
 def test_joint_states_of_a_gripper_do_not_stand_for_the_arm(graph):
@@ -388,7 +498,8 @@ def test_lockstep_answers_a_repeated_tick_alike_and_waits_for_a_fresh_plan(graph
         ({"adapter": "forwards"}, "Did you mean 'forward'"),
         ({"stale_after": 1.0}, "Did you mean 'stale_after_s'"),
         ({"low": [-1.0]}, "low needs 2 entries"),
-        ({"command_interface": "torque"}, "torque"),
+        ({"kind": "torque"}, "unknown kind 'torque'"),
+        ({"command_interface": "velocity"}, "unknown key 'command_interface'"),
         ({"safe_action": [5.0, 0.0]}, "outside the limits"),
         ({"adapter": "twist", "frame_id": "map"}, "unknown twist axis"),
         ({"control_dt_s": "fast"}, "expected a number, got 'fast'"),
@@ -397,11 +508,41 @@ def test_lockstep_answers_a_repeated_tick_alike_and_waits_for_a_fresh_plan(graph
         ({"max_rate": [float("nan"), 1.0]}, "max_rate: expected 0 .. inf"),
         ({"low": [-float("inf"), 0.0]}, "low: expected a finite number"),
         ({"low": [1.0, -1.0]}, "must be below"),
-        ({"hold": True}, "the robot would go on moving"),
-        ({"command_interface": "position"}, "needs hold: true"),
-        ({"command_interface": "position", "hold": True}, "needs max_rate above 0"),
+        ({"kind": "position"}, "needs max_rate above 0"),
+        ({"kind": "effort", "integrate": True}, "integrate turns velocities into positions"),
+        ({"kind": "position_delta", "safe_action": [0.1, 0.0]}, "it must be zero"),
+        ({"position_low": [-1.0]}, "position_low needs 2 entries"),
+        ({"position_limits": "urdf"}, "expected 'robot_description' or ''"),
+        (
+            {
+                "position_limits": "robot_description",
+                "position_low": [-1.0, -1.0],
+                "position_high": [1.0, 1.0],
+            },
+            "not both",
+        ),
+        ({"position_low": [1.0, 1.0], "position_high": [1.0, 1.0]}, "must be below"),
+        (
+            {"action_names": AXES, "adapter": "twist", "frame_id": "a", "integrate": True},
+            "the axes of a twist",
+        ),
     ],
 )
 def test_bad_parameters_name_the_key_and_the_choices(graph, parameters, text):
     with pytest.raises(ConfigError, match=text.replace("(", r"\(")):
         graph.add(ControllerNode, **parameters)
+
+
+@pytest.mark.parametrize("parameters", [{"kind": "position_delta"}, {"integrate": True}, HOLD])
+def test_a_joint_trajectory_controller_takes_what_is_sent(parameters):
+    """By the rules of ros2_controllers, also where its clock is a second ahead."""
+    controllers = pytest.importorskip("sim_bridge.controllers")
+    names = controllers.JOINTS
+    six = {key: [1.0] * 6 for key in ("high", "max_rate")}
+    six |= {"low": [-1.0] * 6, "safe_action": [0.0] * 6}
+    config = ControllerConfig(action_names=names, **{**parameters, **six})
+    places, now_ns = np.linspace(-0.5, 0.5, 6), 5 * 10**9
+    message = config.command_adapter().message(places, now_ns)
+    taken, why = controllers.trajectory_of(message, np.zeros(6), 100.0, now_ns + 10**9)
+    assert taken is not None, why
+    np.testing.assert_allclose(taken.at(100.0 + config.control_dt_s), places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from wm_planner.errors import ConfigError  # noqa: E402
 from wm_planner.models.catalog import shipped_checkpoints  # noqa: E402
 from wm_planner.nodes.camera_node import CameraConfig, CameraNode  # noqa: E402
 from wm_planner.nodes.controller_node import ControllerConfig  # noqa: E402
+from wm_planner.nodes.explore_node import ExploreConfig  # noqa: E402
 from wm_planner.nodes.finetune_node import FinetuneConfig  # noqa: E402
 from wm_planner.nodes.planner_node import PlannerNodeConfig  # noqa: E402
-from wm_planner.robot import read_robot  # noqa: E402
+from wm_planner.robot import CommandSink, PositionLimits, read_robot  # noqa: E402
 from wm_planner.ros.adapters import CommandAdapter  # noqa: E402
 from wm_planner.tasks import task_names  # noqa: E402
 
@@ -30,6 +32,7 @@ CONFIGS = {
     "planner_node": PlannerNodeConfig,
     "controller_node": ControllerConfig,
     "finetune_node": FinetuneConfig,
+    "explore_node": ExploreConfig,
     "bridge_node": BridgeConfig,
     "arm_driver": ArmDriverConfig,
 }
@@ -56,6 +59,49 @@ def test_robot_file_gives_nodes_that_accept_their_parameters(file):
             CommandAdapter(
                 built.adapter, built.action_names, built.command_interface, 1, built.frame_id
             )
+
+
+def controller_of(**changes) -> ControllerConfig:
+    robot = replace(read_robot(ROOT / "config" / "robots" / "example_forward.yaml"), **changes)
+    spec = next(s for s in bring_up(robot, RunOptions()) if s.name == "controller_node")
+    return from_dict(ControllerConfig, spec.parameters, spec.name)
+
+
+def test_what_the_robot_file_says_of_limits_reaches_the_controller():
+    robot = read_robot(ROOT / "config" / "robots" / "example_forward.yaml")
+    built = controller_of()
+    assert (built.kind, built.integrate) == ("velocity", False)
+    assert built.position_limits == "robot_description" and not built.has_lists
+    assert built.max_rate == robot.action.max_rate
+    lists = PositionLimits((-1.0,) * 6, (2.0,) * 6)
+    built = controller_of(position_limits=lists)
+    assert (built.position_low, built.position_high) == (lists.low, lists.high)
+    built = controller_of(position_limits=None)
+    assert not built.needs_positions
+    command = CommandSink("/commands", "forward", integrate=True, tracking_error=0.1)
+    built = controller_of(command=command)
+    assert built.integrates and built.tracking_error == 0.1
+    positions = replace(robot.action, kind="position")
+    assert controller_of(action=positions).holds
+    above = replace(robot.action, low=(0.1,) * 6)
+    assert controller_of(action=above).safe_action == (0.1,) * 6
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config" / "robots").glob("*.yaml")), ids=str)
+def test_every_robot_can_explore(file):
+    robot = read_robot(file)
+    specs = bring_up(robot, RunOptions(explore={"episodes": 2, "seconds": 5.0}))
+    (spec,) = [spec for spec in specs if spec.name == "explore_node"]
+    config = from_dict(ExploreConfig, spec.parameters, spec.name)
+    assert spec.ends_run and spec.required
+    assert config.use_description == (robot.position_limits == "robot_description")
+    endless = "".join(f'<joint name="{n}" type="continuous"/>' for n in robot.action.names)
+    box = config.box(f"<robot>{endless}</robot>" if config.use_description else None)
+    assert (box.low < box.high).all()
+    if config.has_limits:  # a person wrote them: all of them, less the margin
+        assert box.half.max() > 1.0
+    else:  # the joints could go anywhere, and nobody knows what stands there
+        assert box.half.max() <= 0.5 + 1e-9
 
 
 @pytest.mark.parametrize("task", [t for t in task_names() if f"{t}-base" in shipped_checkpoints()])

@@ -29,6 +29,7 @@ from wm_planner.ros.conversions import (  # noqa: E402
     joint_state_message,
     to_ns,
 )
+from wm_planner.ros.diagnostics import values_of  # noqa: E402
 from wm_planner.ros.qos import COMMAND, LATCHED, RELIABLE  # noqa: E402
 from wm_planner.runtime.goal_planner import GoalPlanner  # noqa: E402
 from wm_planner.tasks import get_task, resized  # noqa: E402
@@ -100,6 +101,12 @@ class Peer:
         self._state.publish(joint_state_message(np.array([20.0, 30.0]), NAMES, stamp_ns))
         self._image.publish(image_message(picture, stamp_ns))
 
+    def observe_goal(self, stamp_ns: int) -> None:
+        """The robot is where the goal is."""
+        picture = np.full((SIZE, SIZE, 3), 200, np.uint8)
+        self._state.publish(joint_state_message(np.array([40.0, 40.0]), NAMES, stamp_ns))
+        self._image.publish(image_message(picture, stamp_ns))
+
     def plan_for(self, stamp_ns: int) -> JointTrajectory:
         before = self.whole()
         self.observe(stamp_ns)
@@ -134,6 +141,30 @@ def test_plan_is_stamped_bounded_repeatable_and_drawn(graph, checkpoint):
     graph.until(lambda: 200 in peer.accepted, "the second goal")
     again = peer.plan_for(10**9)
     assert np.array_equal(rows(again), actions)
+
+
+@pytest.mark.usefixtures("encoding")
+def test_diagnostics_tell_the_distance_to_the_goal(graph, checkpoint):
+    peer = Peer(graph, checkpoint)
+    told: list[dict[str, str]] = []
+    node = graph.peer("watcher")
+    node.create_subscription(
+        DiagnosticArray,
+        "/diagnostics",
+        lambda m: told.extend(values_of(s) for s in m.status if s.name == "planner_node: plan"),
+        RELIABLE,
+    )
+    graph.until(lambda: node.count_publishers("/diagnostics"), "discovery")
+    peer.goal(100)
+    graph.until(lambda: 100 in peer.accepted, "the goal")
+    peer.plan_for(10**9)
+    graph.until(lambda: told, "the diagnostic")
+    assert float(told[0]["proprio_distance"]) == 20.0  # (20, 30) to (40, 40): the worst entry
+    assert float(told[0]["picture_distance"]) > 0
+    peer.observe_goal(2 * 10**9)
+    graph.until(lambda: len(told) > 1, "the second diagnostic")
+    assert float(told[-1]["picture_distance"]) < 1e-6 * float(told[0]["picture_distance"])
+    assert float(told[-1]["proprio_distance"]) == 0.0
 
 
 @pytest.mark.usefixtures("encoding")
@@ -362,3 +393,88 @@ def test_a_moving_robot_is_planned_for_from_when_it_has_the_plan(graph, checkpoi
     plan = peer.plan_for(time.time_ns() - 350_000_000)  # 3.5 control periods old
     assert np.abs(rows(plan)[10:]).max() > 1e-3
     assert (np.abs(rows(plan)[:4]).max() < 1e-6) == (not lockstep)  # it rested meanwhile
+
+
+def test_several_cameras_are_joined_as_the_reader_joins_them():
+    from dataclasses import replace
+
+    from wm_planner.embodiment import Camera
+    from wm_planner.nodes.planner_config import frame_assembler, joint_collector
+
+    body = get_task("point_maze").embodiment
+    cameras = (Camera("front", 64, optional=True), Camera("wrist", 64))
+    frames = frame_assembler(replace(body, cameras=cameras, angles=body.proprio[:1]), 3)
+    assert (frames.optional, frames.reference) == ((True, False), 1)
+    assert frames.tolerance_ns == body.dt_ns and frames.joint_gap_ns == max(2 * body.dt_ns, 10**8)
+    assert frames.angles.tolist() == [True, False, False, False]
+    every_tick = frame_assembler(replace(body, frame_skip=1), 2)
+    assert every_tick.tolerance_ns < body.dt_ns / 2
+    assert joint_collector(body).entries == body.proprio
+
+
+def stamps_of(plans: list[JointTrajectory]) -> list[int]:
+    return [to_ns(plan.header.stamp) for plan in plans]
+
+
+def show(peer: Peer, stamp_ns: int) -> None:
+    """Until the planner has looked at the picture, and is done with what it made of it."""
+    peer.observe(stamp_ns)
+    node = peer.planner
+    peer.graph.until(lambda: node._assembler._taken_ns == stamp_ns, "the picture")
+    peer.graph.until(lambda: not any(worker.busy for worker in node._workers), "the end of work")
+
+
+@pytest.mark.parametrize(("steps", "period_ms"), [(1, 500), (2, 1000)])
+def test_a_camera_of_30_hz_gives_a_plan_for_every_so_many_model_steps(
+    graph, checkpoint, steps, period_ms
+):
+    peer = Peer(graph, checkpoint, lockstep=False, settings=[f"replan_steps={steps}"])
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the goal")
+    begin_ns = time.time_ns() - 3 * 10**9
+    stamps = [begin_ns + round(i * 1e9 / 30) for i in range(76)]  # 2.5 s
+    for stamp_ns in stamps:
+        show(peer, stamp_ns)
+    count = 1 + 2500 // period_ms
+    graph.until(lambda: len(peer.whole()) >= count, "the plans")
+    planned = (np.array(stamps_of(peer.whole())) - begin_ns) / 1e6
+    assert len(planned) == count, planned
+    due = period_ms * np.arange(count)
+    assert ((planned >= due - 50) & (planned <= due + 34)).all(), planned
+    # The first picture towards another goal is planned from at once.
+    peer.goal(200)
+    graph.until(lambda: 200 in peer.accepted, "the second goal")
+    show(peer, stamps[-1] + 33_333_333)
+    graph.until(lambda: len(peer.whole()) == count + 1, "its plan")
+    assert stamps_of(peer.whole())[-1] == stamps[-1] + 33_333_333
+
+
+def test_after_a_slow_plan_the_newest_picture_is_planned_from_at_once(
+    graph, checkpoint, monkeypatch
+):
+    peer = Peer(graph, checkpoint, lockstep=False)
+    peer.goal(100)
+    graph.until(lambda: peer.accepted, "the goal")
+    planning, released, call = threading.Event(), threading.Event(), GoalPlanner.__call__
+
+    def slow_plan(self, *args):
+        planning.set()
+        assert released.wait(20)
+        return call(self, *args)
+
+    monkeypatch.setattr(GoalPlanner, "__call__", slow_plan)
+    begin_ns = time.time_ns() - 3 * 10**9
+    stamps = [begin_ns + round(i * 1e9 / 30) for i in range(22)]  # 0.7 s
+    peer.observe(stamps[0])
+    graph.until(planning.is_set, "the first plan's beginning")
+    for stamp_ns in stamps[1:]:
+        peer.observe(stamp_ns)
+        graph.until(lambda s=stamp_ns: peer.planner._assembler._taken_ns == s, "the picture")
+    released.set()
+    graph.until(lambda: len(peer.whole()) == 2, "both plans")
+    assert stamps_of(peer.whole()) == [stamps[0], stamps[-1]]
+    # The next one is due where it always was: a second after the first.
+    for milliseconds in (800, 900, 960):
+        show(peer, begin_ns + milliseconds * 10**6)
+    graph.until(lambda: len(peer.whole()) == 3, "the third plan")
+    assert stamps_of(peer.whole())[-1] == begin_ns + 960 * 10**6

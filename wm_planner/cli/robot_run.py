@@ -15,17 +15,15 @@ from wm_planner.cli.checks import check_writable
 from wm_planner.cli.keys import asked_for_yes, check_person
 from wm_planner.cli.preflight import check_planning
 from wm_planner.cli.robot_recorder import RecorderClient
-from wm_planner.cli.robot_session import START_S, Session
+from wm_planner.cli.robot_session import CONTROLLER, START_S, Session
 from wm_planner.cli.robot_watch import Watch
 from wm_planner.cli.run_film import RunFilm
 from wm_planner.data.goal_file import load_goal
-from wm_planner.errors import ConfigError, WmPlannerError
+from wm_planner.errors import ConfigError
 from wm_planner.robot import RobotFile, read_robot
 from wm_planner.runtime.arrival import Arrival
 
 TIME_LIMIT_S, DRY_RUN_S = 60.0, 10.0
-CONTROLLER = "controller_node"
-ARM_S = 5.0  # until the controller must have heard where the joints are
 REST_S = 2.0  # until the controller has heard that there is no plan any more
 ARRIVED, TIMED_OUT, STOPPED = "arrived", "time limit", "stopped"
 
@@ -44,6 +42,10 @@ def run(args: argparse.Namespace) -> int:
     card = check_planning(
         robot.checkpoint, robot.name, robot.planner, robot.settings, f"{args.file}: settings"
     )
+    if args.episodes is not None:
+        from wm_planner.cli.robot_trials import run_trials
+
+        return run_trials(args, robot, card)
     picture, proprio = load_goal(args.goal, robot.embodiment)
     if not args.dry_run:
         check_person(args.yes)
@@ -80,6 +82,11 @@ def planning_robot(args: argparse.Namespace) -> RobotFile:
         raise ConfigError(
             f"{args.file}: names no checkpoint; give --checkpoint, for example the --output of "
             "'wm-planner train'"
+        )
+    if (args.goal is None) == (args.episodes is None):
+        raise ConfigError(
+            "give --goal, for example a directory of 'wm-planner robot goal'; or, of a simulated "
+            "robot, --episodes"
         )
     if args.time_limit is not None and not args.time_limit > 0:
         raise ConfigError(f"--time-limit must be positive, got {args.time_limit:g}")
@@ -185,38 +192,22 @@ class Way:
         print(f"dry run, nothing was sent: {self.watch.cuts.line()}")
         return 0
 
-    def configure(self) -> None:
-        """Connect the controller, which still is silent.
-
-        Raises:
-            WmPlannerError: it refuses.
-        """
-        if not self.session.transition(CONTROLLER, "configure"):
-            raise self._refused()
-
     def arm(self) -> None:
         """Activate the controller: from here on the robot may move.
 
         Raises:
             WmPlannerError: it refuses.
         """
-        deadline_s = time.monotonic() + ARM_S
-        while not self.session.transition(CONTROLLER, "activate"):
-            if time.monotonic() > deadline_s:
-                raise self._refused()
-            self.session.wait(0.5)  # it may not have heard yet where the joints are
+        self.session.arm_controller()
         self.session.until(
             lambda: self.watch.controller_active, "the controller does not report", START_S
         )
 
-    def _refused(self) -> WmPlannerError:
-        return WmPlannerError(f"the controller refuses: {self.session.last_words(CONTROLLER)}")
-
-    def go(self, time_limit_s: float) -> str:
+    def go(self, time_limit_s: float, telling: bool = True) -> str:
         """Until arrived, the time is up, or the controller is stopped; says which."""
         watch = self.watch
         watch.set_goal()
-        watch.telling = True
+        watch.telling = telling
         while True:
             self.session.step()
             if self.arrival.arrived:
@@ -240,7 +231,7 @@ def _drive(
     args: argparse.Namespace, way: Way, recorder: RecorderClient | None, film: RunFilm | None
 ) -> int:
     limit_s = args.time_limit or TIME_LIMIT_S
-    way.configure()
+    way.session.configure_controller()
     way.plan()
     if recorder is not None:
         recorder.wait_ready()
@@ -250,6 +241,7 @@ def _drive(
     if not args.yes and not asked_for_yes(question, way.session.step):
         print("nothing was moved")
         return 1
+    way.watch.clear_goal()  # the robot must not move before everything watches
     way.arm()
     if recorder is not None:
         recorder.start()

@@ -28,6 +28,8 @@ from wm_planner.robot import RobotFile
 NAME = "wm_planner_robot"
 START_S = 60.0  # time to start: loading torch and a checkpoint takes seconds on a small machine
 ANSWER_S = 10.0
+CONTROLLER = "controller_node"
+ARM_S = 5.0  # until the controller must have heard where the joints are
 TRANSITIONS = {"configure": 1, "cleanup": 2, "activate": 3, "deactivate": 4}
 
 
@@ -193,6 +195,30 @@ class Session:
         request = ChangeState.Request()
         request.transition.id = TRANSITIONS[name]
         return bool(self.call(ChangeState, f"{node}/change_state", request).success)
+
+    def configure_controller(self) -> None:
+        """Connect the controller, which still is silent.
+
+        Raises:
+            WmPlannerError: it refuses.
+        """
+        if not self.transition(CONTROLLER, "configure"):
+            raise self._controller_refused()
+
+    def arm_controller(self) -> None:
+        """Activate the controller: from here on the robot may move.
+
+        Raises:
+            WmPlannerError: it refuses.
+        """
+        deadline_s = time.monotonic() + ARM_S
+        while not self.transition(CONTROLLER, "activate"):
+            if time.monotonic() > deadline_s:
+                raise self._controller_refused()
+            self.wait(0.5)  # it may not have heard yet where the joints are
+
+    def _controller_refused(self) -> WmPlannerError:
+        return WmPlannerError(f"the controller refuses: {self.last_words(CONTROLLER)}")
 
     def last_words(self, name: str) -> str:
         """Last line that a process has written."""

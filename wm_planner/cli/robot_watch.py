@@ -12,14 +12,14 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.cli.robot_view import PICTURES, View
 from wm_planner.cli.run_film import RunFilm
 from wm_planner.data.prepare import prepare
-from wm_planner.errors import PlanningError
-from wm_planner.robot import INTERFACE, CameraSource, RobotFile
+from wm_planner.errors import ConfigError, PlanningError
+from wm_planner.robot import DESCRIPTION, INTERFACE, CameraSource, PositionLimits, RobotFile
 from wm_planner.ros.command_topics import type_on_graph
 from wm_planner.ros.conversions import (
     image_array,
@@ -31,12 +31,13 @@ from wm_planner.ros.conversions import (
 from wm_planner.ros.diagnostics import ERROR, values_of
 from wm_planner.ros.qos import LATCHED, RECORD, SENSOR
 from wm_planner.runtime.arrival import Arrival, proprio_distance
-from wm_planner.runtime.cuts import cuts
-from wm_planner.runtime.safety import Limits
+from wm_planner.runtime.cuts import ANY, BOUND, POSITION, RATE, count_cuts
+from wm_planner.runtime.robot_description import joint_limits
+from wm_planner.runtime.safety import NO_LIMIT, Limits
+from wm_planner.types import Plan
 
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears a goal
 PLANNER, CONTROLLER = "planner_node: plan", "controller_node: command"
-NO_LIMIT = 1e12  # units per second
 REFUSALS = ("stale", "no_plan", "non_finite", "bad_shape", "stopped", "disabled")
 
 
@@ -45,36 +46,46 @@ class Cuts:
     """How often limits would change what is planned.
 
     Attributes:
+        limits: bounds and rates.
+        dt_s: control period, seconds.
+        kind: of the action.
+        position_limits: (A,) lower and upper ones; None: there are none, or they are not known.
         actions: looked at: of each plan those that are taken before the next one.
-        beyond_bounds, too_fast: of them; an action that is both counts as beyond bounds.
         plans: looked at.
+        counts: see `runtime.cuts.count_cuts`.
     """
 
     limits: Limits
     dt_s: float
+    kind: str = "velocity"
+    position_limits: tuple[np.ndarray, np.ndarray] | None = None
     actions: int = 0
-    beyond_bounds: int = 0
-    too_fast: int = 0
     plans: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((BOUND, RATE, ANY), 0))
 
-    def add(self, rows: np.ndarray, last_sent: np.ndarray) -> None:
-        """The first (N, A) actions of a plan, and (A,) what the robot was told before."""
-        bounds = Limits(self.limits.low, self.limits.high)
-        beyond = cuts(rows, last_sent, bounds, self.dt_s)
-        both = cuts(rows, last_sent, self.limits, self.dt_s)
+    def add(
+        self, rows: np.ndarray, last_sent: np.ndarray, positions: np.ndarray | None = None
+    ) -> None:
+        """The first (N, A) actions of a plan, (A,) what the robot was told before, and where its
+        joints are, if that is known."""
+        counts = count_cuts(
+            rows, last_sent, self.limits, self.dt_s, self.kind, positions, self.position_limits
+        )
         self.plans += 1
         self.actions += len(rows)
-        self.beyond_bounds += int(beyond.sum())
-        self.too_fast += int((both & ~beyond).sum())
+        for name, count in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
 
     def line(self) -> str:
         """For people."""
-        cut = self.beyond_bounds + self.too_fast
+        cut = self.counts[ANY]
         share = 100 * cut / max(1, self.actions)
+        reasons = f"{self.counts[BOUND]} beyond bounds, {self.counts[RATE]} faster than max_rate"
+        if self.position_limits is not None:
+            reasons += f", {self.counts.get(POSITION, 0)} beyond position limits"
         return (
             f"{self.plans} plans; of {self.actions} actions limits would have cut {cut} "
-            f"({share:.1f} %): {self.beyond_bounds} beyond bounds, {self.too_fast} faster than "
-            "max_rate"
+            f"({share:.1f} %): {reasons}"
         )
 
 
@@ -119,9 +130,10 @@ class Watch:
         newest: distances and cost.
         cuts: what limits would change.
         accepted: the planner knows the goal.
-        telling: each replan is reported.
+        telling: the robot is on its way: each replan is reported, and the film runs.
         controller: why its newest command is what it is.
         controller_active: it may move the robot.
+        judged: somebody else tells the film the distance.
     """
 
     def __init__(
@@ -137,9 +149,15 @@ class Watch:
         self._node, self._robot, self._body = node, robot, robot.embodiment
         self._picture, self._proprio = picture, proprio
         self._arrival, self._film, self._report = arrival, film, report
-        self.cuts = Cuts(limits_of(robot), robot.control_dt_s)
+        self.cuts = Cuts(limits_of(robot), robot.control_dt_s, robot.action.kind)
+        if isinstance(robot.position_limits, PositionLimits):
+            lists = robot.position_limits
+            self.cuts.position_limits = np.array(lists.low), np.array(lists.high)
+        elif robot.position_limits == DESCRIPTION:
+            node.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
+        self._last_plan: Plan | None = None
         self.newest = Newest()
-        self.accepted = self.telling = False
+        self.accepted = self.telling = self.judged = False
         self.controller = ""
         self.controller_active = False
         self._goal_ns: int | None = None
@@ -165,11 +183,18 @@ class Watch:
         """Whether there was a plan for the goal as it is set now."""
         return bool(self.newest.plan_seconds)
 
+    def aim(self, picture: np.ndarray, proprio: np.ndarray | None) -> None:
+        """Another goal; `set_goal` sends it."""
+        self._picture, self._proprio = picture, proprio
+        if self._film is not None:
+            self._film.add_goal(picture[:, : picture.shape[0]])
+
     def set_goal(self) -> None:
         """Send the goal, as a new one: what belongs to an older one is forgotten."""
         stamp_ns = self._node.get_clock().now().nanoseconds
         self._arrival.clear()
         self.newest, self.accepted, self._goal_ns = Newest(), False, stamp_ns
+        self._last_plan = None
         self._begin_s = time.monotonic()
         if self._proprio is not None:
             state = joint_state_message(self._proprio, self._body.proprio, stamp_ns)
@@ -190,11 +215,11 @@ class Watch:
             return
         self.newest.proprio = proprio_distance(proprio, self._proprio, self._body)
         self._arrival.add("proprio", stamp_ns, self.newest.proprio)
-        if self._film is not None:
+        if self._film is not None and not self.judged:
             self._film.note(stamp_ns, distance=self.newest.proprio)
 
     def _on_picture(self, stamp_ns: int, picture: np.ndarray) -> None:
-        if self._film is None or self._goal_ns is None:
+        if self._film is None or not self.telling:
             return
         self._look_for_driver()
         if not self._sharper:
@@ -214,7 +239,7 @@ class Watch:
     def _on_driver_picture(self, source: CameraSource, message: Image | CompressedImage) -> None:
         picture = image_array(message)
         side = min(picture.shape[:2] if source.crop is None else source.crop[2:])
-        if self._film is not None and self._goal_ns is not None:
+        if self._film is not None and self.telling:
             picture = prepare(picture, source.crop, side)
             self._film.add_picture(to_ns(message.header.stamp), picture)
 
@@ -274,9 +299,33 @@ class Watch:
             plan = plan_from_message(message, action.names, INTERFACE[action.kind], body.dt_ns)
         except ValueError as error:
             raise PlanningError(f"plan of another robot: {error}") from error
-        rest = np.zeros(action.size)
-        if not action.rests_at_zero:
-            felt = () if self.view.proprio is None else self.view.proprio.tolist()
-            where = dict(zip(body.proprio, felt, strict=False))
-            rest = np.array([where.get(f"{name}/position", 0.0) for name in action.names])
-        self.cuts.add(plan.actions[: body.frame_skip], rest)
+        where = self._positions()
+        rest = np.clip(np.zeros(action.size), action.low, action.high)
+        if not action.rests_at_zero and where is not None:
+            rest = where
+        # Nothing is sent in a dry run: a plan goes on from the one before, as if it had been.
+        before, self._last_plan = self._last_plan, plan
+        if before is not None:
+            passed = round((plan.stamp_ns - before.stamp_ns) / plan.dt_ns)
+            if 0 < passed <= len(before.actions):
+                rest = before.actions[passed - 1]
+        self.cuts.add(plan.actions[: body.frame_skip], rest, where)
+
+    def _positions(self) -> np.ndarray | None:
+        """(A,) positions of the action's joints, if the proprioception tells them."""
+        if self.view.proprio is None:
+            return None
+        felt = dict(zip(self._body.proprio, self.view.proprio.tolist(), strict=False))
+        names = [f"{name}/position" for name in self._robot.action.names]
+        if not felt.keys() >= set(names):
+            return None
+        return np.array([felt[name] for name in names])
+
+    def _on_description(self, message: String) -> None:
+        try:
+            limits = joint_limits(message.data, self._robot.action.names)
+        except ConfigError as error:
+            self._report(f"position limits are not known: {error}")
+            return
+        low, high = np.array(limits).T
+        self.cuts.position_limits = low, high

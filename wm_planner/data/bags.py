@@ -1,40 +1,43 @@
-"""Read recorded rosbag2 bags, complete or cut off by a crash, without ROS."""
+"""The messages of rosbag2 recordings, complete or damaged, without ROS.
+
+MCAP and SQLite files, compressed or not, split or not, with metadata.yaml or without. What is
+whole is read; what is not is said in `Bag.damage`.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import sqlite3
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+from urllib.parse import quote
 
-import numpy as np
+import yaml
+import zstandard
+from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
-from mcap.records import Channel, Message, Schema
-from mcap.stream_reader import StreamReader
+from mcap.reader import SeekingReader
+from mcap.records import Channel, Chunk, McapRecord, Message, Schema
+from mcap.stream_reader import StreamReader, breakup_chunk
+from mcap.summary import Summary
 from mcap.writer import MCAP0_MAGIC
-from rosbags.rosbag2 import Reader
-from rosbags.rosbag2.errors import ReaderError
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from wm_planner.data.frames import Stream
-from wm_planner.embodiment import Embodiment
+from wm_planner.data.layouts import DROPPED
 from wm_planner.errors import DatasetError
-from wm_planner.types import Episode
 
-IMAGE_TOPIC = "observation/image"
-JOINT_TOPIC = "joint_states"
-COMMAND_TOPIC = "command_sent"
-EPISODE_TOPIC = "episode"
-TYPES = {
-    IMAGE_TOPIC: "sensor_msgs/msg/Image",
-    JOINT_TOPIC: "sensor_msgs/msg/JointState",
-    COMMAND_TOPIC: "trajectory_msgs/msg/JointTrajectory",
-    EPISODE_TOPIC: "diagnostic_msgs/msg/DiagnosticStatus",
-}
+METADATA = "metadata.yaml"
+SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_RECORD_HEAD = 9  # bytes of opcode and length before the content of an MCAP record
 
 
 @lru_cache(maxsize=1)
@@ -52,230 +55,337 @@ class BagMessage:
         msgtype: 'package/msg/Name'.
         stamp_ns: time of recording.
         data: CDR bytes.
+        definition: of the type, as the bag holds it; empty: it holds none.
     """
 
     topic: str
     msgtype: str
     stamp_ns: int
     data: bytes
+    definition: str = ""
 
     def decode(self) -> Any:
-        """The message as a rosbags dataclass with the fields of the ROS message."""
-        return typestore().deserialize_cdr(self.data, self.msgtype)
+        """The message as a rosbags dataclass with the fields of the ROS message.
 
-
-def is_complete(bag_dir: Path | str) -> bool:
-    """False when the recorder was killed, or a copy cut off: metadata or the index is missing."""
-    bag_dir = Path(bag_dir)
-    files = bag_dir.glob("*.mcap")
-    return (bag_dir / "metadata.yaml").is_file() and all(_ends_well(file) for file in files)
-
-
-def read_messages(bag_dir: Path | str) -> Iterator[BagMessage]:
-    """All messages of a bag, in the order of time (in a cut-off bag: of recording).
-
-    Raises:
-        DatasetError: no bag there, or it cannot be read.
-    """
-    bag_dir = Path(bag_dir)
-    if is_complete(bag_dir):
+        Raises:
+            DatasetError: the type is not known, or the bytes are no such message.
+        """
         try:
-            with Reader(bag_dir) as reader:
-                for connection, stamp_ns, data in reader.messages():
-                    yield BagMessage(connection.topic, connection.msgtype, stamp_ns, bytes(data))
-        except (ReaderError, OSError) as error:
-            raise DatasetError(f"{bag_dir}: the bag cannot be read: {error}") from error
-        return
-    files = sorted(bag_dir.glob("*.mcap"))
-    if not files:
-        raise DatasetError(f"{bag_dir}: no bag here (neither metadata.yaml nor an .mcap file)")
-    for file in files:
-        yield from _stream(file)
+            store = typestore()
+            if self.msgtype not in store.types:
+                store = _extended(self.msgtype, self.definition)
+            return store.deserialize_cdr(self.data, self.msgtype)
+        except Exception as error:  # rosbags lets out whatever damaged bytes bring about
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise DatasetError(
+                f"topic {self.topic}: a message of type {self.msgtype} cannot be decoded ({reason})"
+            ) from error
 
 
-def read_episode(bag_dir: Path | str, embodiment: Embodiment) -> Episode:
-    """One recorded episode, aligned by header stamps to one row per control period.
+@lru_cache(maxsize=16)
+def _extended(msgtype: str, definition: str) -> Typestore:
+    """The known types and one that a bag defines."""
+    if not definition:
+        raise KeyError(f"the bag holds no definition of {msgtype}")
+    store = get_typestore(Stores.ROS2_JAZZY)
+    idl = definition.lstrip().startswith(("=", "module")) and "module " in definition
+    kinds = get_types_from_idl(definition) if idl else get_types_from_msg(definition, msgtype)
+    store.register({name: kind for name, kind in kinds.items() if name not in store.types})
+    return store
 
-    Row i lies at stamp_0 + i * dt, where stamp_0 is the first command; its action is the command
-    sent nearest to it. Images may be rarer than rows: `images` then has one entry per recorded
-    image and `info["image_rows"]` (an int array) says to which rows they belong; with an image in
-    every row it is 0 .. T.
 
-    `info` also holds source, task, stamp_ns (row 0), truncated, and `episode`: the values of the
-    last episode event (seed, success, ...), as text.
+@dataclass
+class Bag:
+    """One recording.
 
-    Raises:
-        DatasetError: a topic, joint or control period is missing; names bag and topic.
+    Attributes:
+        path: its directory, or its only file.
+        damage: what could not be read, in words. It grows while messages are read.
     """
-    bag_dir = Path(bag_dir)
-    images: Stream[np.ndarray] = Stream()
-    proprio: Stream[np.ndarray] = Stream()
-    commands: Stream[np.ndarray] = Stream()
-    events: dict[str, str] = {}
-    names: dict[str, str] = {}
-    for message in read_messages(bag_dir):
-        topic = _known(message.topic)
-        if topic is None:
-            continue
-        where = f"{bag_dir}: topic {message.topic}"
-        if names.setdefault(topic, message.topic) != message.topic:
-            raise DatasetError(f"{where}: and {names[topic]}: an episode has one robot")
-        if message.msgtype != TYPES[topic]:
-            raise DatasetError(f"{where}: holds {message.msgtype}, expected {TYPES[topic]}")
-        decoded = message.decode()
-        if topic == IMAGE_TOPIC:
-            images.insert(stamp_ns(decoded), image_array(decoded, where))
-        elif topic == JOINT_TOPIC:
-            proprio.insert(stamp_ns(decoded), _proprio(decoded, embodiment, where))
-        elif topic == COMMAND_TOPIC:
-            commands.insert(stamp_ns(decoded), _command(decoded, embodiment, where))
-        else:
-            events.update({item.key: item.value for item in decoded.values})
-    for topic, stream in (
-        (IMAGE_TOPIC, images),
-        (JOINT_TOPIC, proprio),
-        (COMMAND_TOPIC, commands),
-    ):
-        if not len(stream):
-            raise DatasetError(f"{bag_dir}: topic {topic} has no messages; was it recorded?")
-    return _align(bag_dir, embodiment, images, proprio, commands, events)
 
+    path: Path
+    damage: list[str] = field(default_factory=list)
 
-def _align(
-    bag_dir: Path,
-    embodiment: Embodiment,
-    images: Stream[np.ndarray],
-    proprio: Stream[np.ndarray],
-    commands: Stream[np.ndarray],
-    events: dict[str, str],
-) -> Episode:
-    dt_ns = round(embodiment.control_dt_s * 1e9)
-    start_ns = commands.stamps_ns[0]
-    num_actions = round((commands.stamps_ns[-1] - start_ns) / dt_ns) + 1
-    # The state after the last action may be missing where a recording was cut off.
-    while num_actions and proprio.nearest(start_ns + num_actions * dt_ns, dt_ns // 2) is None:
-        num_actions -= 1
-    if not num_actions:
-        raise DatasetError(
-            f"{bag_dir}: topic {JOINT_TOPIC} holds no sample after any of the commands"
+    def __post_init__(self) -> None:
+        self.path = Path(self.path)
+        self._unpacked: TemporaryDirectory[str] | None = None  # removed with this object
+        self._plain: dict[Path, Path] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the directory or file."""
+        return self.path.name
+
+    def files(self) -> list[Path]:
+        """Its files in the order of recording.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        if self.path.is_file():
+            return [self.path]
+        found = {file.name: file for file in _bag_files(self.path)}
+        named = self._named_files()
+        for name in named:
+            if name not in found:
+                self._note(f"{name}: named in {METADATA}, but missing")
+        if not found:
+            raise DatasetError(f"{self.path}: no bag here (no file of {', '.join(SUFFIXES)} in it)")
+        order = {name: number for number, name in enumerate(named)}
+        return sorted(
+            found.values(), key=lambda file: (order.get(file.name, len(order)), _natural(file.name))
         )
-    rows_ns = [start_ns + i * dt_ns for i in range(num_actions + 1)]
-    # A whole period: joint states and ticks may lie anywhere between the rows, one may be lost.
-    felt = _rows(bag_dir, JOINT_TOPIC, proprio, rows_ns, dt_ns)
-    sent = _rows(bag_dir, COMMAND_TOPIC, commands, rows_ns[:-1], dt_ns)
-    seen = [(row, images.nearest(stamp, dt_ns // 2)) for row, stamp in enumerate(rows_ns)]
-    pairs = [(row, index) for row, index in seen if index is not None]
-    if not pairs:
-        raise DatasetError(f"{bag_dir}: topic {IMAGE_TOPIC} has no image while commands were sent")
-    if len({images.values[index].shape for _, index in pairs}) > 1:
-        raise DatasetError(f"{bag_dir}: topic {IMAGE_TOPIC}: the image size changes")
-    return Episode(
-        images=np.stack([images.values[index] for _, index in pairs]),
-        proprio=felt,
-        actions=sent,
-        info={
-            "source": str(bag_dir),
-            "task": embodiment.name,
-            "stamp_ns": start_ns,
-            "truncated": not is_complete(bag_dir),
-            "image_rows": np.array([row for row, _ in pairs]),
-            "episode": events,
-        },
-    )
 
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
+        """All messages, or those of some topics, in the order of time; where a file has no index,
+        in that of recording.
 
-def _rows(
-    bag_dir: Path, topic: str, stream: Stream[np.ndarray], rows_ns: list[int], tolerance_ns: int
-) -> np.ndarray:
-    values = []
-    for row_ns in rows_ns:
-        index = stream.nearest(row_ns, tolerance_ns)
-        if index is None:
-            raise DatasetError(
-                f"{bag_dir}: topic {topic} has a gap at stamp {row_ns} ns "
-                f"({(row_ns - rows_ns[0]) * 1e-9:.2f} s after the first command)"
-            )
-        values.append(stream.values[index])
-    return np.stack(values)
+        Raises:
+            DatasetError: there is no bag.
+        """
+        for file in self.files():
+            plain = self._decompressed(file)
+            kind = plain.suffix
+            try:
+                if kind == ".mcap":
+                    yield from self._mcap(plain, file.name, topics)
+                else:
+                    yield from self._sqlite(plain, file.name, topics)
+            except OSError as error:
+                self._note(f"{file.name}: cannot be read ({error})")
 
-
-def stamp_ns(message: Any) -> int:
-    """Header stamp of a decoded message, nanoseconds."""
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
-
-
-def image_array(message: Any, where: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a decoded sensor_msgs/Image; `where` names it in errors."""
-    if message.encoding not in ("rgb8", "bgr8"):
-        raise DatasetError(f"{where}: encoding '{message.encoding}', expected rgb8 or bgr8")
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    if step < 3 * width or len(message.data) < height * step:
-        raise DatasetError(
-            f"{where}: {len(message.data)} bytes for {width}x{height} with step {step}"
-        )
-    rows = np.frombuffer(message.data, np.uint8, height * step).reshape(height, step)
-    image = rows[:, : 3 * width].reshape(height, width, 3)
-    return np.ascontiguousarray(image[..., ::-1] if message.encoding == "bgr8" else image)
-
-
-def _proprio(message: Any, embodiment: Embodiment, where: str) -> np.ndarray:
-    values = []
-    for name in embodiment.proprio:
-        joint, _, quantity = name.partition("/")
-        samples = getattr(message, quantity)
-        index = message.name.index(joint) if joint in message.name else None
-        if index is None or index >= len(samples):
-            raise DatasetError(
-                f"{where}: no {quantity} of joint '{joint}'; joints: {', '.join(message.name)}"
-            )
-        values.append(samples[index])
-    return np.array(values, dtype=np.float32)
-
-
-def _command(message: Any, embodiment: Embodiment, where: str) -> np.ndarray:
-    if len(message.points) != 1:
-        raise DatasetError(f"{where}: expected one point per command, got {len(message.points)}")
-    point = message.points[0]
-    values = next((v for v in (point.velocities, point.positions, point.effort) if len(v)), ())
-    names = list(message.joint_names) or list(embodiment.action.names)
-    if sorted(names) != sorted(embodiment.action.names) or len(values) != len(names):
-        raise DatasetError(
-            f"{where}: {len(values)} values for joints {', '.join(names)}; {embodiment.name} "
-            f"takes {', '.join(embodiment.action.names)}"
-        )
-    return np.array(
-        [values[names.index(name)] for name in embodiment.action.names], dtype=np.float32
-    )
-
-
-def _known(topic: str) -> str | None:
-    """The name in `TYPES` of a topic recorded in any namespace, or None."""
-    if topic.endswith("goal/joint_states"):
-        return None
-    return next((n for n in TYPES if topic.strip("/") == n or topic.endswith("/" + n)), None)
-
-
-def _ends_well(file: Path) -> bool:
-    """True when an MCAP file has its closing magic, hence its index."""
-    with file.open("rb") as stream:
-        stream.seek(-min(8, file.stat().st_size), os.SEEK_END)
-        return stream.read() == MCAP0_MAGIC
-
-
-def _stream(file: Path) -> Iterator[BagMessage]:
-    """Messages of an MCAP file without index, up to where it was cut off."""
-    schemas: dict[int, Schema] = {}
-    channels: dict[int, Channel] = {}
-    with file.open("rb") as stream:
+    def _named_files(self) -> list[str]:
+        """Names that metadata.yaml gives; nothing where it is missing or damaged."""
+        file = self.path / METADATA
+        if not file.is_file():
+            self._note(f"{METADATA} is missing: the recorder was killed, or the copy is not whole")
+            return []
         try:
-            for record in StreamReader(stream).records:
+            content = yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            paths = content["rosbag2_bagfile_information"]["relative_file_paths"]
+            return [PurePath(path).name for path in paths]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+            self._note(f"{METADATA} cannot be used ({type(error).__name__})")
+            return []
+
+    def _note(self, text: str) -> None:
+        if text not in self.damage:
+            self.damage.append(text)
+
+    def _decompressed(self, file: Path) -> Path:
+        """The file, or a plain copy of one that is compressed as a whole."""
+        if not file.name.endswith(".zstd"):
+            return file
+        if file not in self._plain:
+            if self._unpacked is None:
+                self._unpacked = TemporaryDirectory(prefix="wm_planner_bag_")
+            target = Path(self._unpacked.name) / file.stem
+            with file.open("rb") as packed, target.open("wb") as out:
+                reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+                try:
+                    shutil.copyfileobj(reader, out)
+                except zstandard.ZstdError as error:
+                    self._note(f"{file.name}: damaged ({error})")
+            self._plain[file] = target
+        return self._plain[file]
+
+    def _mcap(self, file: Path, name: str, topics: Collection[str] | None) -> Iterator[BagMessage]:
+        schemas: dict[int, Schema] = {}
+        channels: dict[int, Channel] = {}
+        with file.open("rb") as stream:
+            for record in self._mcap_records(stream, name):
                 if isinstance(record, Schema):
                     schemas[record.id] = record
                 elif isinstance(record, Channel):
                     channels[record.id] = record
                 elif isinstance(record, Message):
-                    channel = channels[record.channel_id]
-                    msgtype = schemas[channel.schema_id].name
-                    yield BagMessage(channel.topic, msgtype, record.log_time, record.data)
-        except (McapError, struct.error, EOFError, ValueError, KeyError):
-            return  # The cut-off end; all that was flushed has been given.
+                    channel = channels.get(record.channel_id)
+                    schema = None if channel is None else schemas.get(channel.schema_id)
+                    if channel is None or schema is None or record.log_time >= 2**63:
+                        self._note(f"{name}: a message of an unknown channel or time was left out")
+                    elif channel.message_encoding != "cdr":
+                        self._note(
+                            f"{name}: topic {channel.topic} has the encoding "
+                            f"'{channel.message_encoding}', not cdr"
+                        )
+                    elif topics is None or channel.topic in topics:
+                        yield BagMessage(
+                            channel.topic,
+                            schema.name,
+                            record.log_time,
+                            _unzipped(record.data),
+                            schema.data.decode(errors="replace"),
+                        )
+
+    def _mcap_records(self, stream: BinaryIO, name: str) -> Iterator[McapRecord]:
+        """By the index where the file has one, so that damage costs no more than its chunk."""
+        size = stream.seek(0, os.SEEK_END)
+        summary = self._summary(stream, name, size)
+        count = 0
+        for record in self._mcap_chunks(stream, name, size, summary):
+            if not isinstance(record, Chunk):
+                yield record
+                continue
+            count += 1
+            try:
+                records = breakup_chunk(record, validate_crc=True)
+            except Exception as error:  # each decompressor has errors of its own
+                self._note(f"{name}: chunk {count} is damaged ({error or type(error).__name__})")
+                continue
+            if summary is not None:  # a message of a damaged file has no better time than its place
+                records.sort(key=lambda r: r.log_time if isinstance(r, Message) else -1)
+            yield from records
+
+    def _summary(self, stream: BinaryIO, name: str, size: int) -> Summary | None:
+        """The index of a file; None where it has none, or is damaged."""
+        if not _ends_well(stream, size):
+            self._note(f"{name}: cut off at {size} bytes")
+            return None
+        stream.seek(0)
+        try:
+            summary = SeekingReader(stream, record_size_limit=size).get_summary()
+        except _DAMAGE:  # the file is read from its beginning
+            self._note(f"{name}: its index is damaged")
+            return None
+        return summary if summary is not None and summary.chunk_indexes else None
+
+    def _mcap_chunks(
+        self, stream: BinaryIO, name: str, size: int, summary: Summary | None
+    ) -> Iterator[McapRecord]:
+        if summary is not None:
+            yield from summary.schemas.values()
+            yield from summary.channels.values()
+            for index in sorted(summary.chunk_indexes, key=lambda index: index.message_start_time):
+                try:
+                    stream.seek(index.chunk_start_offset + _RECORD_HEAD)
+                    yield Chunk.read(ReadDataStream(stream))
+                except _DAMAGE:
+                    self._note(f"{name}: the chunk at byte {index.chunk_start_offset} is damaged")
+            return
+        stream.seek(0)
+        try:
+            yield from StreamReader(stream, emit_chunks=True, record_size_limit=size).records
+        except _DAMAGE as error:
+            if _ends_well(stream, size):  # a file that was cut off is named already
+                self._note(f"{name}: damaged from byte {stream.tell()} on ({error})")
+
+    def _sqlite(
+        self, file: Path, name: str, topics: Collection[str] | None
+    ) -> Iterator[BagMessage]:
+        log = file.with_name(file.name + "-wal")
+        with TemporaryDirectory(prefix="wm_planner_bag_") as folder:
+            if log.is_file() and log.stat().st_size:
+                # The recorder was killed: its last messages lie in the log. SQLite joins them,
+                # but writes when it does.
+                self._note(f"{name}: the recorder was killed")
+                file = Path(shutil.copy(file, folder))
+                shutil.copy(log, folder)
+                address = f"file:{quote(str(file))}"
+            else:
+                address = f"file:{quote(str(file.absolute()))}?mode=ro&immutable=1"
+            try:
+                connection = sqlite3.connect(address, uri=True)
+            except sqlite3.Error as error:
+                self._note(f"{name}: cannot be opened ({error})")
+                return
+            try:
+                yield from _rows(connection, topics)
+            except (sqlite3.Error, TypeError, ValueError) as error:
+                self._note(f"{name}: damaged, read up to there ({error})")
+            finally:
+                connection.close()
+
+
+_DAMAGE = (McapError, struct.error, EOFError, ValueError, KeyError, MemoryError, OverflowError)
+
+
+def _rows(connection: sqlite3.Connection, topics: Collection[str] | None) -> Iterator[BagMessage]:
+    kinds = dict(connection.execute("SELECT id, name FROM topics"))
+    types = dict(connection.execute("SELECT id, type FROM topics"))
+    definitions = {}
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if "message_definitions" in tables:
+        definitions = dict(
+            connection.execute(
+                "SELECT topic_type, encoded_message_definition FROM message_definitions"
+            )
+        )
+    wanted = [number for number, name in kinds.items() if topics is None or name in topics]
+    marks = ",".join("?" * len(wanted))
+    query = f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks})"
+    for number, stamp, data in connection.execute(f"{query} ORDER BY timestamp, id", wanted):
+        kind = types[number]
+        yield BagMessage(
+            kinds[number], kind, int(stamp), _unzipped(data), definitions.get(kind, "")
+        )
+
+
+def read_messages(path: Path | str) -> Iterator[BagMessage]:
+    """All messages of a bag; see `Bag.messages`.
+
+    Raises:
+        DatasetError: no bag there.
+    """
+    return Bag(Path(path)).messages()
+
+
+def is_complete(path: Path | str) -> bool:
+    """False when the recorder was killed, or a copy cut off: metadata or the index is missing."""
+    bag = Bag(Path(path))
+    if not (bag.path / METADATA).is_file():
+        return False
+    for file in bag.path.glob("*.mcap"):
+        with file.open("rb") as stream:
+            if not _ends_well(stream, stream.seek(0, os.SEEK_END)):
+                return False
+    return not bag.damage
+
+
+def is_bag(path: Path) -> bool:
+    """True for a rosbag2 directory, a damaged one too, and for a single file of one."""
+    if path.is_file():
+        return path.name.endswith(SUFFIXES)
+    return path.is_dir() and ((path / METADATA).is_file() or bool(_bag_files(path)))
+
+
+def bags_in(path: Path) -> list[Path]:
+    """The bags at a path, by name: itself, those in it, or files that are a recording each."""
+    if path.is_file() or (path / METADATA).is_file():
+        return [path]
+    files = _bag_files(path)
+    names = {re.sub(r"_\d+$", "", file.name.partition(".")[0]) for file in files}
+    if len(names) == 1:  # the parts of one recording
+        return [path]
+    inside = [p for p in path.iterdir() if p.is_dir() and p.name != DROPPED and is_bag(p)]
+    return sorted([*files, *inside], key=lambda p: _natural(p.name))
+
+
+def _bag_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    files = [f for f in folder.iterdir() if f.name.endswith(SUFFIXES) and f.is_file()]
+    names = {file.name for file in files}
+    return [f for f in files if not (f.name.endswith(".zstd") and f.stem in names)]
+
+
+def _natural(name: str) -> list[Any]:
+    """Sorts part_10 behind part_9."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
+    ]
+
+
+def _unzipped(data: bytes) -> bytes:
+    """A message that was compressed alone; CDR never begins with these bytes."""
+    if not data.startswith(_ZSTD_MAGIC):
+        return data
+    try:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    except zstandard.ZstdError:
+        return b""  # its decoding fails, and is named
+
+
+def _ends_well(stream: BinaryIO, size: int) -> bool:
+    """True when an MCAP file has its closing magic, hence its index."""
+    stream.seek(max(0, size - len(MCAP0_MAGIC)))
+    return stream.read() == MCAP0_MAGIC

@@ -11,6 +11,7 @@ import numpy as np
 from wm_planner.data.dataset import Dataset, Window, Windows
 from wm_planner.data.prepare import prepare_views
 from wm_planner.data.store import Trajectory, TrajectoryStore, write_store
+from wm_planner.errors import DatasetError
 from wm_planner.tasks.registry import resized
 
 
@@ -22,53 +23,104 @@ def build_store(
     meta: dict[str, Any],
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     image_size: int | None = None,
+    only: str | None = None,
 ) -> TrajectoryStore:
-    """Cut every trajectory into pieces of `steps` model steps, end to end; a shorter rest is left.
+    """Cut every trajectory into pieces of `steps` model steps.
+
+    The pieces of a trajectory lie end to end. Where a rest remains, the last piece overlaps the
+    one before it, so that no step of a trajectory is lost unless it is shorter than one piece.
 
     Args:
         dataset: where from.
         output: directory to write; must not exist.
         steps: model steps per piece.
         frame_skip: raw actions per model step, a multiple of the data set's.
-        meta: said in the store, beside embodiment, source and how much was used.
+        meta: said in the store, beside embodiment, source, how much was used, and, of recordings,
+            `rows`: 'bag', 'start_s' and 'outcome' of each trajectory.
         progress: wraps the iteration over pieces.
         image_size: side of the images, made as the camera node makes them; None for as they are.
+        only: outcome of the trajectories that are taken, for example 'success'; None: of any.
 
     Raises:
-        DatasetError: no trajectory is long enough, a value is not finite, images differ in size,
-            or the directory exists.
+        DatasetError: no trajectory is long enough or has that outcome, a value is not finite,
+            images differ in size, or the directory exists.
     """
+    chosen = _with_outcome(dataset, only)
     windows = dataset.windows(1, steps, frame_skip)
-    if image_size is None:  # that of the pictures, which are square where they come from a robot
-        image_size_kept = int(min(dataset.frames(0, range(1)).shape[1:3]))
-    else:
-        image_size_kept = image_size
-    numbers = _end_to_end(windows, steps)
+    # That of the pictures, which are square where they come from a robot.
+    size = image_size or int(min(dataset.frames(0, range(1)).shape[1:3]))
+    body = resized(dataset.embodiment, size, frame_skip)
+    pieces = {t: _pieces_of(windows, t, steps) for t in chosen}
+    numbers = [n for piece in pieces.values() for n in piece]
+    used = sum((p[-1] - p[0]) // windows.stride + steps for p in pieces.values() if p)
+    if not numbers:
+        raise DatasetError(
+            f"{dataset.path}: none of the {len(chosen)} trajectories with outcome '{only}' is "
+            f"{steps} model steps long"
+        )
+    there = (dataset.lengths - 1) // windows.stride
     meta = {
-        "embodiment": resized(dataset.embodiment, image_size_kept, frame_skip).to_json(),
+        "embodiment": body.to_json(),
         "source": str(dataset.path),
-        "model_steps_used": len(numbers) * steps,
-        "model_steps_there": int(((dataset.lengths - 1) // windows.stride).sum()),
+        "model_steps_used": int(used),
+        "model_steps_there": int(there[chosen].sum()),
         **meta,
     }
-    return write_store(output, len(numbers), _pieces(windows, progress(numbers), image_size), meta)
+    rows = [_origin(dataset, *windows.locate(n), windows.stride) for n in numbers]
+    if any(rows):
+        meta["rows"] = rows
+    cut = _cut(windows, progress(numbers), len(body.cameras), image_size)
+    return write_store(output, len(numbers), cut, meta)
 
 
-def _end_to_end(windows: Windows, steps: int) -> list[int]:
-    """Numbers of the windows that begin where the one before ends, or at a trajectory's start."""
+def _with_outcome(dataset: Dataset, only: str | None) -> list[int]:
+    """Numbers of the trajectories."""
+    if only is None:
+        return list(range(len(dataset)))
+    outcomes = [dataset.info(i).get("outcome") for i in range(len(dataset))]
+    chosen = [i for i, outcome in enumerate(outcomes) if outcome == only]
+    if not chosen:
+        there = {o: outcomes.count(o) for o in sorted({o for o in outcomes if o})}
+        told = ", ".join(f"{count} with '{o}'" for o, count in there.items())
+        raise DatasetError(
+            f"{dataset.path}: no trajectory has the outcome '{only}'; of {len(outcomes)} there "
+            f"are {told or 'none that say anything'}"
+        )
+    return chosen
+
+
+def _pieces_of(windows: Windows, trajectory: int, steps: int) -> list[int]:
+    """Numbers of the windows that cover a trajectory."""
     span = steps * windows.stride
-    return [n for n in range(len(windows)) if windows.locate(n)[1] % span == 0]
+    first, count = windows.of(trajectory)
+    starts = list(range(0, count, span))
+    if starts and starts[-1] + windows.stride <= count - 1:  # a whole model step is left
+        starts.append((count - 1) // windows.stride * windows.stride)
+    return [first + start for start in starts]
 
 
-def _pieces(
-    windows: Windows, numbers: Iterable[int], image_size: int | None
+def _origin(dataset: Dataset, trajectory: int, row: int, stride: int) -> dict[str, Any]:
+    """Where a piece came from, where the data set knows."""
+    info = dataset.info(trajectory)
+    if "bag" not in info:
+        return {}
+    step_s = dataset.embodiment.control_dt_s * dataset.frame_skip
+    start_s = float(info.get("start_s", 0.0)) + row * step_s
+    return {
+        "bag": info["bag"],
+        "start_s": round(start_s, 3),
+        "outcome": info.get("outcome", ""),
+    }
+
+
+def _cut(
+    windows: Windows, numbers: Iterable[int], num_cameras: int, image_size: int | None
 ) -> Iterator[Trajectory]:
     for number in numbers:
         window = windows[number]
         images = window.images
         if image_size is not None:
-            count = len(windows.dataset.embodiment.cameras)
-            images = np.stack([prepare_views(image, count, image_size) for image in images])
+            images = np.stack([prepare_views(image, num_cameras, image_size) for image in images])
         yield {
             "images": images,
             "proprio": window.proprio,

@@ -202,6 +202,11 @@ class Windows:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    def of(self, trajectory: int) -> tuple[int, int]:
+        """(number of the first, how many) of the windows of one trajectory."""
+        first = int(self._ends[trajectory - 1]) if trajectory else 0
+        return first, int(self._ends[trajectory]) - first
+
     def locate(self, number: int) -> tuple[int, int]:
         """(trajectory, row of the first frame) of a window.
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from wm_planner.data.alignment import interpolate
+from wm_planner.data.messages import joint_values
 from wm_planner.errors import ConfigError
 from wm_planner.types import Observation
 
@@ -71,15 +73,26 @@ class FrameAssembler:
     order, nothing nearer can still come. An image older than the newest stamp of any topic by
     more than `tolerance_ns` no longer waits.
 
+    Of several cameras the first that is not optional gives the stamps. An image of it is ready
+    when the others have delivered one at or after its stamp; each gives its nearest within
+    `tolerance_ns`, side by side in one picture. Without one of a camera that is not optional there
+    is no observation; an optional one is black then, and is not waited for once it is silent.
+
     Frame k of the history is the image nearest to stamp - k * model_dt_ns; history ends at the
     first frame that is missing within `tolerance_ns`. Stamps that jump backwards by more than the
     history and a second (simulator reset) clear everything. Call `clear` between episodes.
+
+    Proprioception is interpolated between the samples around an image, where those are at most
+    `joint_gap_ns` apart; else the nearest within `tolerance_ns` is taken.
 
     Args:
         history_len: greatest T.
         model_dt_ns: time between frames.
         tolerance_ns: greatest distance of a sample from where it belongs; below model_dt_ns / 2.
         frame_skip: raw actions per model step; None: the model needs no past actions.
+        optional: for each camera, whether an observation may lack it.
+        joint_gap_ns: see above.
+        angles: (P,) which entries are angles that wrap, radians; None: none.
 
     Raises:
         ConfigError: a value cannot be used.
@@ -91,6 +104,9 @@ class FrameAssembler:
         model_dt_ns: int,
         tolerance_ns: int,
         frame_skip: int | None = None,
+        optional: Sequence[bool] = (False,),
+        joint_gap_ns: int = 0,
+        angles: np.ndarray | None = None,
     ) -> None:
         if history_len < 1:
             raise ConfigError(f"history_len must be at least 1, got {history_len}")
@@ -103,24 +119,31 @@ class FrameAssembler:
             )
         if frame_skip is not None and frame_skip < 1:
             raise ConfigError(f"frame_skip must be at least 1, got {frame_skip}")
+        if all(optional):
+            raise ConfigError("at least one camera must not be optional")
         self.history_len = history_len
         self.model_dt_ns = model_dt_ns
         self.tolerance_ns = tolerance_ns
         self.frame_skip = frame_skip
+        self.optional = tuple(optional)
+        self.reference = self.optional.index(False)
+        self.joint_gap_ns = joint_gap_ns
+        self.angles = False if angles is None else angles
         self.clear()
 
     def clear(self) -> None:
         """Forget all samples; the next Observation has T = 1."""
-        self._images: Stream[np.ndarray] = Stream()
+        self._cameras: list[Stream[np.ndarray]] = [Stream() for _ in self.optional]
+        self._images = self._cameras[self.reference]
         self._proprio: Stream[np.ndarray] = Stream()
         self._actions: Stream[np.ndarray] = Stream()
         self._newest_ns: int | None = None
         self._taken_ns: int | None = None
 
-    def push_image(self, stamp_ns: int, image: np.ndarray) -> None:
-        """Add one (H, W, 3) uint8 RGB image."""
+    def push_image(self, stamp_ns: int, image: np.ndarray, camera: int = 0) -> None:
+        """Add one (H, W, 3) uint8 RGB image of a camera, by its number."""
         self._advance(stamp_ns)
-        self._images.insert(stamp_ns, image)
+        self._cameras[camera].insert(stamp_ns, image)
 
     def push_proprio(self, stamp_ns: int, proprio: np.ndarray) -> None:
         """Add one (P,) sample, physical units."""
@@ -138,17 +161,16 @@ class FrameAssembler:
         Args:
             settled: nothing more will arrive for the images pushed so far (reading a recording).
         """
-        for index in reversed(range(len(self._images))):
-            stamp_ns = self._images.stamps_ns[index]
+        for stamp_ns in reversed(self._images.stamps_ns):
             if self._taken_ns is not None and stamp_ns <= self._taken_ns:
                 return None
             if not (settled or self._ready(stamp_ns)):
                 continue
-            proprio = self._proprio.nearest(stamp_ns, self.tolerance_ns)
-            if proprio is None:
+            frame = self._frame(stamp_ns)
+            if frame is None:
                 continue
             self._taken_ns = stamp_ns
-            return self._build(index, proprio)
+            return self._build(stamp_ns, frame)
         return None
 
     def _ready(self, stamp_ns: int) -> bool:
@@ -157,6 +179,11 @@ class FrameAssembler:
             return True
         if self._proprio.newest_ns is None or self._proprio.newest_ns < stamp_ns:
             return False
+        for stream, optional in zip(self._cameras, self.optional, strict=True):
+            newest_ns = stream.newest_ns
+            silent = newest_ns is None or newest_ns < stamp_ns - LATENCY_NS
+            if (newest_ns is None or newest_ns < stamp_ns) and not (optional and silent):
+                return False
         if self.frame_skip is None or self.history_len == 1:
             return True
         if self._images.nearest(stamp_ns - self.model_dt_ns, self.tolerance_ns) is None:
@@ -164,26 +191,52 @@ class FrameAssembler:
         last_slot_ns = stamp_ns - self.model_dt_ns // self.frame_skip
         return self._actions.newest_ns is not None and self._actions.newest_ns >= last_slot_ns
 
-    def _build(self, image: int, proprio: int) -> Observation:
-        stamp_ns = self._images.stamps_ns[image]
-        frames = [(image, proprio)]
+    def _frame(self, stamp_ns: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Picture and (P,) proprioception at an image of the first camera; None: not known."""
+        felt = self._felt(stamp_ns)
+        pictures: list[np.ndarray | None] = []
+        for stream, optional in zip(self._cameras, self.optional, strict=True):
+            index = stream.nearest(stamp_ns, self.tolerance_ns)
+            if index is None and not optional:
+                return None
+            pictures.append(None if index is None else stream.values[index])
+        if felt is None:
+            return None
+        size = next(picture for picture in pictures if picture is not None).shape[0]
+        return mosaic(pictures, size), felt
+
+    def _felt(self, stamp_ns: int) -> np.ndarray | None:
+        right = bisect_left(self._proprio.stamps_ns, stamp_ns)
+        around = slice(max(0, right - 1), right + 1)
+        own = np.array(self._proprio.stamps_ns[around], np.int64)
+        if self.joint_gap_ns and len(own) == 2:
+            values = np.array(self._proprio.values[around], np.float64)
+            at = np.array([stamp_ns])
+            (felt,) = interpolate(own, values, at, self.joint_gap_ns, 0, self.angles)
+            if np.isfinite(felt).all():
+                return felt.astype(np.float32)
+        index = self._proprio.nearest(stamp_ns, self.tolerance_ns)
+        return None if index is None else self._proprio.values[index]
+
+    def _build(self, stamp_ns: int, newest: tuple[np.ndarray, np.ndarray]) -> Observation:
+        frames = [newest]
         actions: list[np.ndarray] = []
         for k in range(1, self.history_len):
             earlier = self._images.nearest(stamp_ns - k * self.model_dt_ns, self.tolerance_ns)
             if earlier is None:
                 break
-            felt = self._proprio.nearest(self._images.stamps_ns[earlier], self.tolerance_ns)
-            if felt is None:
+            frame = self._frame(self._images.stamps_ns[earlier])
+            if frame is None:
                 break
             if self.frame_skip is not None:
                 action = self._model_action(stamp_ns - k * self.model_dt_ns)
                 if action is None:
                     break
                 actions.insert(0, action)
-            frames.insert(0, (earlier, felt))
+            frames.insert(0, frame)
         return Observation(
-            images=np.stack([self._images.values[i] for i, _ in frames]),
-            proprio=np.stack([self._proprio.values[j] for _, j in frames]),
+            images=np.stack([picture for picture, _ in frames]),
+            proprio=np.stack([felt for _, felt in frames]),
             stamp_ns=stamp_ns,
             actions=np.stack(actions) if actions else None,
         )
@@ -206,8 +259,57 @@ class FrameAssembler:
             self.clear()
         if self._newest_ns is None or stamp_ns > self._newest_ns:
             self._newest_ns = stamp_ns
-            for stream in (self._images, self._proprio, self._actions):
+            for stream in (*self._cameras, self._proprio, self._actions):
                 stream.drop_before(stamp_ns - span_ns)
+
+
+class JointCollector:
+    """Proprioception of a robot whose joints may come in several messages on one topic.
+
+    Args:
+        entries: '<joint>/<position|velocity|effort>', P of them.
+        gap_ns: greatest age of a value when the last one comes.
+    """
+
+    def __init__(self, entries: Sequence[str], gap_ns: int) -> None:
+        self.entries, self.gap_ns = tuple(entries), gap_ns
+        self._values = np.full(len(self.entries), np.nan)
+        self._stamps_ns = np.zeros(len(self.entries), np.int64)
+
+    @property
+    def missing(self) -> list[str]:
+        """Entries of which no message has said anything so far."""
+        return [e for e, value in zip(self.entries, self._values, strict=True) if np.isnan(value)]
+
+    def add(self, message: Any, stamp_ns: int) -> np.ndarray | None:
+        """(P,) float32 once all entries are known; None until then, and of another device.
+
+        Args:
+            message: sensor_msgs/JointState.
+            stamp_ns: of the message.
+        """
+        values = joint_values(message, self.entries)
+        known = np.isfinite(values)
+        if not known.any():
+            return None
+        self._values = np.where(known, values, self._values)
+        self._stamps_ns = np.where(known, stamp_ns, self._stamps_ns)
+        if np.isnan(self._values).any() or np.any(stamp_ns - self._stamps_ns > self.gap_ns):
+            return None
+        return self._values.astype(np.float32)
+
+
+def mosaic(pictures: Sequence[np.ndarray | None], size: int) -> np.ndarray:
+    """(S, C * S, 3) uint8: the pictures of C cameras side by side; black where there is none.
+
+    Args:
+        pictures: (S, S, 3) uint8 RGB each, left to right.
+        size: S.
+    """
+    if len(pictures) == 1 and pictures[0] is not None:
+        return pictures[0]
+    black = np.zeros((size, size, 3), np.uint8)
+    return np.concatenate([black if p is None else p for p in pictures], axis=1)
 
 
 def replay(
@@ -223,7 +325,8 @@ def replay(
     felt = deque(sorted(proprio, key=lambda sample: sample[0]))
     sent = deque(sorted(actions, key=lambda sample: sample[0]))
     for stamp_ns, image in sorted(images, key=lambda sample: sample[0]):
-        while felt and felt[0][0] <= stamp_ns + assembler.tolerance_ns:
+        reach_ns = max(assembler.tolerance_ns, assembler.joint_gap_ns)
+        while felt and felt[0][0] <= stamp_ns + reach_ns:
             assembler.push_proprio(*felt.popleft())
         while sent and sent[0][0] <= stamp_ns:
             assembler.push_action(*sent.popleft())

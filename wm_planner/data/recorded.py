@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
-from wm_planner.data.bags import EPISODE_TOPIC, TYPES, read_episode, read_messages
+from wm_planner.data.bags import bags_in
 from wm_planner.data.dataset import Dataset, finite
+from wm_planner.data.layouts import DROPPED
+from wm_planner.data.recording import Piece, Recording, read_recording, recorded_embodiment
 from wm_planner.data.store import TrajectoryStore
+from wm_planner.embodiment import Embodiment
 from wm_planner.errors import DatasetError
-from wm_planner.tasks import get_task
-from wm_planner.types import Episode
+from wm_planner.robot import RobotFile
 
-EPISODE_TYPE = TYPES[EPISODE_TOPIC]
+SHOWN = 5  # bags that an error names
 
 
 class StoreDataset(Dataset):
@@ -42,6 +47,11 @@ class StoreDataset(Dataset):
     def states(self, index: int) -> np.ndarray | None:
         return self._finite("states", index) if self.store.states.shape[-1] else None
 
+    def info(self, index: int) -> dict[str, Any]:
+        """Where a row came from: 'bag', 'start_s' and 'outcome', where its maker said so."""
+        rows = self.store.meta.get("rows") or []
+        return dict(rows[index]) if index < len(rows) else {}
+
     def _finite(self, name: str, index: int) -> np.ndarray:
         values = np.array(getattr(self.store, name)[index])
         return finite(values, f"{self.path / name}.npy: trajectory {index}")
@@ -51,113 +61,185 @@ class StoreDataset(Dataset):
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Part of an episode with an image every `frame_skip` rows, without a gap."""
+class _Part:
+    """A piece of a recording, its pictures on disk."""
 
-    bag: Path
-    first_image: int
-    proprio: np.ndarray
-    actions: np.ndarray
-    event: dict[str, str]
+    recording: Recording
+    piece: Piece
+    first_frame: int
 
 
 class BagDataset(Dataset):
-    """Bags of one task, one per episode: a bag, or a directory of them.
+    """The recordings of one robot: a bag, or a directory of them; those in `dropped/` are not read.
 
-    A frame is a control period with an image. Where images are lost a trajectory ends and the
-    next begins, so that every trajectory has its frames equally far apart: `frame_skip` control
-    periods, the commonest distance. States are unknown.
+    A trajectory is a piece of a recording without a hole, a frame per model step (see
+    `recording.read_recording`). States are unknown. A bag that cannot be used is left out and
+    stands in `left_out`, and so does one of another robot than most. Opening reads every bag; its
+    pictures are kept in a temporary file.
 
-    Opening reads each bag once and keeps proprioception and actions; images are read again,
-    a whole bag at a time, and the last bag's are kept.
+    Args:
+        path: of the bag or the directory.
+        robot: of recordings that do not explain themselves; those of another robot are left out.
+        strict: nothing may be left out or damaged.
+        frame_skip: raw actions per model step; None: the robot's.
+
+    Attributes:
+        recordings: those that are read.
+        left_out: (path, reason) of those that are not.
+        num_dropped: bags that a person has dropped.
 
     Raises:
-        DatasetError: a bag cannot be read, names no known task, or another than the others.
+        DatasetError: no bag can be used, or as many are of another robot; `strict`: any cannot.
     """
 
     layout = "bags"
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        robot: RobotFile | None = None,
+        strict: bool = False,
+        frame_skip: int | None = None,
+    ) -> None:
         path = Path(path)
-        bags = [path] if is_bag(path) else sorted(p for p in path.iterdir() if is_bag(p))
-        names = {bag: _task_of(bag) for bag in bags}
-        task, *others = sorted(set(names.values()))
-        if others:
-            raise DatasetError(
-                f"{path}: holds bags of the tasks {', '.join([task, *others])}; keep each task's "
-                "bags in a directory of their own"
-            )
-        self._spec = get_task(task).embodiment
-        self._last: tuple[Path, np.ndarray] | None = None
-        episodes = {bag: self._read_without_images(bag) for bag in bags}
-        gaps = np.concatenate([np.diff(e.info["image_rows"]) for e in episodes.values()])
-        if not len(gaps):
-            raise DatasetError(f"{path}: no episode has two images; was the camera running?")
-        frame_skip = int(np.bincount(gaps).argmax())
-        self._pieces = [p for bag, e in episodes.items() for p in _pieces(bag, e, frame_skip)]
-        lengths = np.array([len(piece.proprio) for piece in self._pieces])
-        super().__init__(path, self._spec, lengths, frame_skip)
+        self.recordings: list[Recording] = []
+        self.left_out: list[tuple[Path, str]] = []
+        dropped = path / DROPPED
+        self.num_dropped = len(bags_in(dropped)) if dropped.is_dir() else 0
+        self._parts: list[_Part] = []
+        self._pictures = _Pictures()
+        bags = bags_in(path)
+        for bag in self._of_one_robot(bags) if robot is None and len(bags) > 1 else bags:
+            try:
+                recording = read_recording(bag, robot=robot, frame_skip=frame_skip)
+                for first in self.recordings[:1]:
+                    _check_same(recording.embodiment, first.embodiment, first.path)
+            except DatasetError as error:
+                self._leave_out(bag, error)
+            else:
+                self._keep(recording)
+        if strict:
+            self._refuse_damage()
+        if not self.recordings:
+            reasons = [f"{bag.name}: {reason}" for bag, reason in self.left_out[:SHOWN]]
+            more = len(self.left_out) - len(reasons)
+            reasons += [f"and {more} more"] if more else []
+            raise DatasetError(f"{path}: no bag can be used. {'; '.join(reasons)}")
+        body = self.recordings[0].embodiment
+        lengths = np.array([len(part.piece.proprio) for part in self._parts])
+        super().__init__(path, body, lengths, body.frame_skip)
 
     def proprio(self, index: int) -> np.ndarray:
-        return self._pieces[index].proprio
+        return self._parts[index].piece.proprio
 
     def actions(self, index: int) -> np.ndarray:
-        return self._pieces[index].actions
+        return self._parts[index].piece.actions
 
     def states(self, index: int) -> None:
         return None
 
     def info(self, index: int) -> dict[str, Any]:
-        """'bag' and what the episode's events said (seed, success, ...), as text."""
-        piece = self._pieces[index]
-        return {"bag": str(piece.bag), **piece.event}
+        """'bag', 'start_s' (seconds from the bag's first sample), 'outcome', and what the events
+        said (seed, ...), as text.
+        """
+        part = self._parts[index]
+        recording = part.recording
+        start_s = int(part.piece.stamps_ns[0] - recording.start_ns) * 1e-9
+        return {
+            **recording.events,
+            "bag": str(recording.path),
+            "start_s": round(start_s, 3),
+            "outcome": recording.outcome,
+        }
 
-    def _read_without_images(self, bag: Path) -> Episode:
-        episode = read_episode(bag, self._spec)
-        return replace(episode, images=np.zeros((0, *episode.images.shape[1:]), np.uint8))
+    def _refuse_damage(self) -> None:
+        problems = [f"{bag}: {reason}" for bag, reason in self.left_out]
+        for recording in self.recordings:
+            damage = recording.account.damage
+            problems += [f"{recording.path}: {'; '.join(damage)}"] if damage else []
+        if problems:
+            more = f" (and {len(problems) - 1} more bags)" if len(problems) > 1 else ""
+            raise DatasetError(f"{problems[0]}{more}")
+
+    def _leave_out(self, bag: Path, error: DatasetError) -> None:
+        self.left_out.append((bag, str(error).removeprefix(f"{bag}: ")))
+
+    def _of_one_robot(self, bags: Sequence[Path]) -> list[Path]:
+        """The bags of the robot that most are of; the others are left out.
+
+        Raises:
+            DatasetError: there are as many of another robot.
+        """
+        groups: list[tuple[Embodiment, list[Path]]] = []
+        for bag in bags:
+            try:
+                body = recorded_embodiment(bag)
+            except DatasetError as error:
+                self._leave_out(bag, error)
+                continue
+            fitting = [group for robot, group in groups if robot.difference(body) is None]
+            if fitting:
+                fitting[0].append(bag)
+            else:
+                groups.append((body, [bag]))
+        groups.sort(key=lambda group: -len(group[1]))
+        for body, others in groups[1:]:
+            for bag in others:
+                try:
+                    _check_same(body, groups[0][0], groups[0][1][0])
+                except DatasetError as error:
+                    if len(others) == len(groups[0][1]):
+                        raise DatasetError(
+                            f"{bag}: {error}. Keep the bags of each robot in a directory of their "
+                            "own, or name the robot by --robot"
+                        ) from error
+                    self._leave_out(bag, error)
+        return groups[0][1] if groups else []
+
+    def _keep(self, recording: Recording) -> None:
+        """Move the pictures out of the memory."""
+        first = [self._pictures.append(piece.images) for piece in recording.pieces]
+        pieces = tuple(replace(piece, images=piece.images[:0].copy()) for piece in recording.pieces)
+        recording = replace(recording, pieces=pieces)
+        self._parts += [_Part(recording, *pair) for pair in zip(pieces, first, strict=True)]
+        self.recordings.append(recording)
 
     def _read_frames(self, index: int, rows: range) -> np.ndarray:
-        piece = self._pieces[index]
-        if self._last is None or self._last[0] != piece.bag:
-            self._last = piece.bag, read_episode(piece.bag, self._spec).images
-        images = self._last[1][piece.first_image :]
-        return images[rows.start : rows.stop : rows.step].copy()
+        part = self._parts[index]
+        shape = part.piece.images.shape[1:]
+        return self._pictures.read([part.first_frame + row for row in rows], shape)
 
 
-def is_bag(path: Path) -> bool:
-    """True for a rosbag2 directory, a cut-off one too."""
-    return path.is_dir() and ((path / "metadata.yaml").is_file() or any(path.glob("*.mcap")))
-
-
-def _pieces(bag: Path, episode: Episode, frame_skip: int) -> list[_Piece]:
-    """The runs of images `frame_skip` rows apart."""
-    rows = episode.info["image_rows"]
-    breaks = np.flatnonzero(np.diff(rows) != frame_skip) + 1
-    pieces = []
-    for run in np.split(np.arange(len(rows)), breaks):
-        if len(run) < 2:
-            continue
-        actions = episode.actions[rows[run[0]] : rows[run[-1]]].reshape(len(run) - 1, -1)
-        pieces.append(
-            _Piece(
-                bag=bag,
-                first_image=int(run[0]),
-                proprio=finite(episode.proprio[rows[run]], f"{bag}: proprioception"),
-                actions=finite(actions, f"{bag}: commands"),
-                event=episode.info["episode"],
-            )
+def _check_same(body: Embodiment, other: Embodiment, of: Path) -> None:
+    difference = other.difference(body)
+    if difference is not None:
+        raise DatasetError(
+            f"is of another robot ('{body.name}') than {of} ('{other.name}'): {difference}"
         )
-    return pieces
 
 
-def _task_of(bag: Path) -> str:
-    """The task that the bag's episode events name."""
-    for message in read_messages(bag):
-        if message.topic.rpartition("/")[2] == EPISODE_TOPIC and message.msgtype == EPISODE_TYPE:
-            for item in message.decode().values:
-                if item.key == "task":
-                    return item.value
-    raise DatasetError(
-        f"{bag}: no event on topic '{EPISODE_TOPIC}' names the task; record that topic, or read "
-        "the bag with wm_planner.data.bags.read_episode, which takes the task"
-    )
+class _Pictures:
+    """Pictures of one size in a file that is gone when nobody needs it any more."""
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile(prefix="wm_planner_pictures_")
+        self._count = 0
+
+    def append(self, images: np.ndarray) -> int:
+        """Add (N, H, W, 3) uint8; returns the number of the first."""
+        first, self._count = self._count, self._count + len(images)
+        try:
+            self._file.write(np.ascontiguousarray(images).data)
+            self._file.flush()
+        except OSError as error:
+            raise DatasetError(
+                f"pictures cannot be kept in a temporary file ({error}); set TMPDIR to a folder "
+                "with more room"
+            ) from error
+        return first
+
+    def read(self, numbers: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+        """(len(numbers), *shape) uint8."""
+        size = int(np.prod(shape))
+        rows = [os.pread(self._file.fileno(), size, number * size) for number in numbers]
+        return np.frombuffer(b"".join(rows), np.uint8).reshape(len(numbers), *shape).copy()

@@ -109,11 +109,9 @@ class _Rows:
     actions: np.ndarray
 
     def due(self, period: int, rest: np.ndarray) -> np.ndarray:
-        """(n, a) for a control period, `rest` past the last row."""
+        """(n, a) for a control period, `rest` (n, a) past the last row."""
         row = period - self.start
-        if row < self.actions.shape[1]:
-            return self.actions[:, row]
-        return np.broadcast_to(rest, (len(self.actions), len(rest)))
+        return self.actions[:, row] if row < self.actions.shape[1] else rest
 
     def __getitem__(self, keep: list[int]) -> _Rows:
         return _Rows(self.start, self.actions[keep])
@@ -136,8 +134,6 @@ class _Batch:
         self._actions: list[list[np.ndarray]] = [[] for _ in self._robots]
         self._results: dict[int, EpisodeResult] = {}
         self._before = [self._distance(row) for row in range(len(self._robots))]
-        bounds = (np.array(x) for x in (self._body.action.low, self._body.action.high))
-        self._rest = np.clip(0.0, *bounds)
 
     def warm_up(self) -> None:
         """Plan briefly, for nothing: torch's preparations in its first call are not planning.
@@ -148,7 +144,8 @@ class _Batch:
         planner = Planner(self._planner.bundle, brief)
         seen, _, length = self._observe([0], 0)
         now, goal = encode(planner.bundle, seen, length), self._goal[[0]]
-        planner.plan_latents(now, goal, None, 0, planner.generator())
+        rest = planner.rest.at(seen.proprio[length - 1 :: length])
+        planner.plan_latents(now, goal, None, 0, planner.generator(), rest=rest)
         if self._loop.latency != MEASURED:
             return
         generator, expected = planner.generator(), self._arena.expected
@@ -158,7 +155,7 @@ class _Batch:
             for is_warm in (False, True):
                 begin_s = self._arena.clock()
                 plan = self._planner.plan_latents(
-                    now, goal, warm, 0, generator, should_stop=self._time_limit()
+                    now, goal, warm, 0, generator, should_stop=self._time_limit(), rest=rest
                 )
                 warm = plan.actions
                 expected.add(is_warm, self._arena.clock() - begin_s)
@@ -187,16 +184,22 @@ class _Batch:
                 alpha=self._alpha,
                 should_stop=should_stop,
                 num_committed=self._num_committed(warm is not None),
+                rest=planner.rest.at(seen.proprio[length - 1 :: length]),
+                previous=self._executed(running),
             )
             seconds = self._arena.clock() - begin_s
             self._arena.expected.add(warm is not None, seconds)
             evaluation.plan_seconds += [seconds / len(running)] * len(running)
             evaluation.plan_evaluations += [plan.num_evaluations] * len(running)
             wait = self._loop.wait(seconds, self._body.control_dt_s)
-            old, rows = rows, _Rows(now, planner.raw_actions(plan.actions).cpu().numpy())
+            old, rows = (
+                rows,
+                _Rows(now, planner.raw_actions(plan.actions, plan.bounds).cpu().numpy()),
+            )
             then = min(last, now + max(chunk, wait))
             for period in range(now, then):
-                self._act(running, (rows if period - now >= wait else old).due(period, self._rest))
+                followed = rows if period - now >= wait else old
+                self._act(running, followed.due(period, self._rest(running)))
                 used_up = period + 1 == then
                 if used_up or (self._loop.latency is not None and (period + 1) % skip == 0):
                     self._look(running, period + 1, last)
@@ -246,6 +249,19 @@ class _Batch:
         past = past.reshape(len(running), length - 1, -1)
         normalised = planner.bundle.preprocess.normalise_actions(past)
         return seen, normalised.to(planner.bundle.device), length
+
+    def _rest(self, running: list[int]) -> np.ndarray:
+        """(n, a) what leaves the robots where they are now."""
+        camera, rest = self._arena.camera, self._planner.rest
+        if rest.fixed is not None:
+            return np.broadcast_to(rest.fixed, (len(running), len(rest.fixed)))
+        return rest.at(np.stack([camera.proprio_of(self._states[row][-1]) for row in running]))
+
+    def _executed(self, running: list[int]) -> np.ndarray | None:
+        """(n, a) the last raw actions; None when there was none yet."""
+        if not self._actions[running[0]]:
+            return None
+        return np.array([self._actions[row][-1] for row in running])
 
     def _act(self, running: list[int], actions: np.ndarray) -> None:
         for row, action in zip(running, actions, strict=True):

@@ -35,7 +35,9 @@ def landscape(
     """
     expert = runs.actions[0]
     seen = {n: encode_runs(p.bundle, env, runs.states[:1]) for n, p in planners.items()}
-    along = [plan_between(planners[name], seen[name])[0] - expert for name in axes]
+    along = [
+        plan_between(planners[name], env, seen[name], runs.states[:1])[0] - expert for name in axes
+    ]
     points = np.linspace(-EDGE, EDGE, size)
     x, y = (grid.reshape(-1, 1, 1) for grid in np.meshgrid(points, points))
     actions = (expert + x * along[0] + y * along[1]).astype(np.float32)

@@ -38,7 +38,7 @@ def model_error(planner: Planner, env: Any, runs: ExpertRuns) -> dict[str, Any]:
         states, actions = (x[first : first + BATCH] for x in (runs.states, runs.actions))
         real = encode_runs(planner.bundle, env, states)
         expert.append(_errors(planner, real, actions))
-        plans = plan_between(planner, real)
+        plans = plan_between(planner, env, real, states)
         passed = np.array([execute(env, s[0], a) for s, a in zip(states, plans, strict=True)])
         planned.append(_errors(planner, encode_runs(planner.bundle, env, passed), plans))
     errors = {"expert": np.concatenate(expert), "planned": np.concatenate(planned)}
@@ -66,11 +66,19 @@ def less_first(first: list[float], other: list[float]) -> dict[str, float]:
     return dict(zip(names, mean_interval(gaps), strict=True))
 
 
-def plan_between(planner: Planner, ends: Latent) -> np.ndarray:
-    """Raw actions (N, H * frame_skip, a) planned from the first to the last frame of each run."""
+def plan_between(planner: Planner, env: Any, ends: Latent, states: np.ndarray) -> np.ndarray:
+    """Raw actions (N, H * frame_skip, a) planned from the first to the last frame of each run.
+
+    Args:
+        planner: plans from rest.
+        env: of the robot.
+        ends: (N, T, ...) latents of the runs.
+        states: (N, T, S) their states.
+    """
     now, goal = ends.frames(slice(0, 1)), ends.frames(slice(-1, None))
-    result = planner.plan_latents(now, goal, None, 0, planner.generator())
-    return planner.raw_actions(result.actions).cpu().numpy()
+    rest = planner.rest.at(np.stack([env.proprio_of(state) for state in states[:, 0]]))
+    result = planner.plan_latents(now, goal, None, 0, planner.generator(), rest=rest)
+    return planner.raw_actions(result.actions, result.bounds).cpu().numpy()
 
 
 def model_actions(bundle: Bundle, raw: np.ndarray) -> Tensor:

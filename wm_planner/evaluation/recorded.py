@@ -59,14 +59,21 @@ class Recordings:
         Returns:
             Latents (M, length + 1, ...) and standardised actions (M, length, A).
         """
-        starts = self.steps - length + 1
-        count = len(self.actions) * starts
-        numbers = torch.linspace(0, count - 1, min(most, count)).round().long()
-        rows, times = numbers // starts, numbers % starts
+        rows, times = self._begins(length, most)
         frames = times[:, None] + torch.arange(length + 1)
         rows = rows[:, None]
         latent = Latent(self.latent.visual[rows, frames], self.latent.proprio[rows, frames])
         return latent, self.actions[rows, frames[:, :-1]]
+
+    def places(self, length: int, most: int) -> Tensor:
+        """(M, P) standardised proprioception at the beginnings of the same windows."""
+        return self.proprio[self._begins(length, most)]
+
+    def _begins(self, length: int, most: int) -> tuple[Tensor, Tensor]:
+        starts = self.steps - length + 1
+        count = len(self.actions) * starts
+        numbers = torch.linspace(0, count - 1, min(most, count)).round().long()
+        return numbers // starts, numbers % starts
 
 
 def held_out(bundle: Bundle, store: TrajectoryStore) -> tuple[np.ndarray, bool]:
@@ -196,9 +203,13 @@ def goal_measures(
     horizon = planner.config.horizon
     check_length(recordings, horizon)
     latent, actions = recordings.windows(horizon, goals)
+    proprio = planner.bundle.preprocess.denormalise_proprio(recordings.places(horizon, goals))
+    rest = planner.rest.at(proprio.numpy())
     columns: dict[str, list[Tensor]] = {}
     for rows in progress(torch.arange(len(actions)).split(_BATCH)):
-        values = _of_goals(planner, _to(planner.bundle, latent[rows]), actions[rows])
+        values = _of_goals(
+            planner, _to(planner.bundle, latent[rows]), actions[rows], rest[rows.numpy()]
+        )
         for name, value in values.items():
             columns.setdefault(name, []).append(value.cpu())
     mean = {name: torch.cat(values).double().mean(dim=0) for name, values in columns.items()}
@@ -210,11 +221,11 @@ def goal_measures(
 
 
 @torch.no_grad()
-def _of_goals(planner: Planner, real: Latent, taken: Tensor) -> dict[str, Tensor]:
+def _of_goals(planner: Planner, real: Latent, taken: Tensor, rest: np.ndarray) -> dict[str, Tensor]:
     config, bundle = planner.config, planner.bundle
     now, goal = real.frames(slice(0, 1)), real.frames(slice(-1, None))
     taken = taken.to(bundle.device)
-    plan = planner.plan_latents(now, goal, None, 0, planner.generator()).actions
+    plan = planner.plan_latents(now, goal, None, 0, planner.generator(), rest=rest).actions
     weights = frame_weights(config.objective, config.objective_base, config.horizon)
     weights = weights.to(bundle.device)
 

@@ -97,6 +97,12 @@ class Preprocess:
         std = torch.tensor(self.proprio_std, dtype=torch.float32)
         return (torch.as_tensor(proprio, dtype=torch.float32) - mean) / std
 
+    def denormalise_proprio(self, proprio: Tensor) -> Tensor:
+        """Standardised proprioception (..., p) -> physical units."""
+        mean = torch.tensor(self.proprio_mean, dtype=torch.float32)
+        std = torch.tensor(self.proprio_std, dtype=torch.float32)
+        return proprio * std.to(proprio) + mean.to(proprio)
+
     def action_bounds(
         self, low: tuple[float, ...], high: tuple[float, ...]
     ) -> tuple[Tensor, Tensor]:

@@ -7,18 +7,28 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from sensor_msgs.msg import Image
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
 
+from wm_planner.config import suggest
+from wm_planner.data.messages import image_array, stamp_ns
 from wm_planner.data.prepare import prepare
-from wm_planner.errors import ConfigError, ImageSourceError
+from wm_planner.errors import ImageSourceError
 from wm_planner.ros import diagnostics
-from wm_planner.ros.conversions import image_array, image_message, to_ns
+from wm_planner.ros.conversions import image_message
 from wm_planner.ros.parameters import param, read_parameters
 from wm_planner.ros.qos import RELIABLE, sensor
 from wm_planner.ros.run import run_node
 from wm_planner.runtime.image_source import open_source
+
+TOPIC = "camera/image_raw"
+TRANSPORTS = ("auto", "raw", "compressed")
+RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+LATE_S = 1.0  # without a picture going out, the node says that something is wrong
+LOOK_S = 0.25  # between two looks at the graph, until the first message comes
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class CameraConfig:
     """Parameters of the camera node."""
 
     source: str = param("topic", "'topic' (camera/image_raw), 'device:0', a file, or an rtsp URL")
+    transport: str = param("auto", "of a topic: raw, compressed, or auto: as its driver publishes")
     size: int = param(224, "side of the square output image, pixels", low=16)
     crop: tuple[int, ...] = param(
         (0, 0, 0, 0), "x, y, width, height, pixels; all 0: no crop", low=0
@@ -43,10 +54,17 @@ class CameraConfig:
     def __post_init__(self) -> None:
         if len(self.crop) != 4:
             raise ValueError(f"crop needs x, y, width, height, got {list(self.crop)}")
+        if self.transport not in TRANSPORTS:
+            choices = suggest(self.transport, TRANSPORTS)
+            raise ValueError(f"unknown transport '{self.transport}'.{choices}")
 
 
 class CameraNode(Node):
-    """Publishes ``observation/image``, stamped with the capture time."""
+    """Publishes ``observation/image``, stamped with the capture time.
+
+    A picture that cannot be decoded is passed over: the node goes on, and its diagnostics are not
+    OK while nothing goes out.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -57,11 +75,17 @@ class CameraNode(Node):
         x, y, width, height = self.config.crop
         self._crop = (x, y, width, height) if any(self.config.crop) else None
         self._publisher = self.create_publisher(Image, "observation/image", RELIABLE)
-        self._newest_s = time.monotonic()
+        self._started_s = time.monotonic()
+        self._heard_s: float | None = None  # when the last message came
+        self._sent_s: float | None = None  # when the last picture went out
+        self._problem, self._passed_over = "", 0
         self._source = None
+        self._subscription: Subscription | None = None
+        self._subscribed: tuple[str, type] | None = None
         if self.config.source == "topic":
-            profile = sensor(self.config.lockstep)
-            self.create_subscription(Image, "camera/image_raw", self._on_image, profile)
+            self._look()
+            if self.config.transport != "raw":
+                self._looking = self.create_timer(LOOK_S, self._look)
         else:
             self._source = open_source(self.config.source, loop=self.config.loop)
             self.create_timer(1.0 / self.config.rate_hz, self._capture)
@@ -73,41 +97,87 @@ class CameraNode(Node):
         if self._source is not None:
             self._source.close()
 
-    def _on_image(self, message: Image) -> None:
-        self._newest_s = time.monotonic()
+    def _look(self) -> None:
+        """Subscribe to what the driver publishes, until the first message comes."""
+        if self._heard_s is not None:
+            self.destroy_timer(self._looking)
+            return
+        found = self._found()
+        if found is None or found == self._subscribed:
+            return
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+        topic, kind = self._subscribed = found
+        if kind is CompressedImage:
+            self.get_logger().info(f"compressed pictures: {self.resolve_topic_name(topic)}")
+        profile = sensor(self.config.lockstep)
+        self._subscription = self.create_subscription(kind, topic, self._on_image, profile)
+
+    def _found(self) -> tuple[str, type] | None:
+        """Topic and type of the driver's pictures; None: compressed ones are not there yet.
+
+        Compressed ones are on the topic itself or beside it. Raw ones come first, and are expected
+        where there is no publisher yet: a simulator that waits is not kept waiting.
+        """
+        transport = self.config.transport
+        if transport == "raw" or (transport == "auto" and RAW in self._types(TOPIC)):
+            return TOPIC, Image
+        for topic in (TOPIC, f"{TOPIC}/compressed"):
+            if COMPRESSED in self._types(topic):
+                return topic, CompressedImage
+        return (TOPIC, Image) if transport == "auto" else None
+
+    def _types(self, topic: str) -> set[str]:
+        return {info.topic_type for info in self.get_publishers_info_by_topic(topic)}
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._heard_s = time.monotonic()
         try:
             image = prepare(image_array(message), self._crop, self.config.size)
-        except (ImageSourceError, ConfigError) as error:
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+        except ImageSourceError as error:
+            self._problem = str(error)
+            self._passed_over += 1
+            self.get_logger().error(self._problem, throttle_duration_sec=5.0)
             return
-        out = image_message(image, to_ns(message.header.stamp), message.header.frame_id)
-        self._publisher.publish(out)
+        captured_ns = stamp_ns(message)
+        if captured_ns is None:  # the driver fills in none: the time of receipt
+            captured_ns = self.get_clock().now().nanoseconds
+        self._send(image, captured_ns, message.header.frame_id)
 
     def _capture(self) -> None:
         assert self._source is not None
-        stamp_ns = self.get_clock().now().nanoseconds
+        captured_ns = self.get_clock().now().nanoseconds
         image = self._source.read()
         if image is None:
             self.get_logger().info(f"{self.config.source} has ended")
             self.exit_code = 0
             return
-        self._newest_s = time.monotonic()
+        self._heard_s = time.monotonic()
         image = prepare(image, self._crop, self.config.size)
-        self._publisher.publish(image_message(image, stamp_ns, self.config.frame_id))
+        self._send(image, captured_ns, self.config.frame_id)
+
+    def _send(self, image: np.ndarray, captured_ns: int, frame_id: str) -> None:
+        self._publisher.publish(image_message(image, captured_ns, frame_id))
+        self._sent_s, self._problem = time.monotonic(), ""
 
     def _check_alive(self) -> None:
-        silent_s = time.monotonic() - self._newest_s
-        level = diagnostics.OK if silent_s < 1.0 else diagnostics.WARN
-        status = diagnostics.status(
-            "camera_node: images", level, "newest image", {"silent_seconds": round(silent_s, 3)}
-        )
+        now_s = time.monotonic()
+        silent_s = now_s - (self._started_s if self._sent_s is None else self._sent_s)
+        level, text = diagnostics.OK, "newest image"
+        if self._sent_s is None or silent_s >= LATE_S:
+            level, text = diagnostics.WARN, "no image"
+            if self._problem:  # they come, and cannot be used
+                level, text = diagnostics.ERROR, self._problem
+        told = {"silent_seconds": round(silent_s, 3), "passed_over": self._passed_over}
+        status = diagnostics.status(f"{self.get_name()}: images", level, text, told)
         self._status.publish(diagnostics.array(self.get_clock().now().nanoseconds, status))
-        if 0 < self.config.fail_after_s < silent_s:
+        unheard_s = now_s - (self._started_s if self._heard_s is None else self._heard_s)
+        if 0 < self.config.fail_after_s < unheard_s:
             where = self.config.source
             if where == "topic":
-                where = self.resolve_topic_name("camera/image_raw")
+                where = self.resolve_topic_name(TOPIC)
             raise ImageSourceError(
-                f"no image from '{where}' for {silent_s:.1f} s; is the camera running? "
+                f"no image from '{where}' for {unheard_s:.1f} s; is the camera running? "
                 "Set 'source' to a topic, device, file or URL that sends"
             )
 

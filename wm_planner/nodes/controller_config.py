@@ -6,12 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_planner.ros.adapters import TWIST_AXES, CommandAdapter
+from wm_planner.config import suggest
+from wm_planner.embodiment import KINDS, TWIST_AXES
+from wm_planner.robot import DESCRIPTION, INTERFACE
+from wm_planner.ros.adapters import CommandAdapter
 from wm_planner.ros.parameters import param
 from wm_planner.runtime.control import ControlLoop
-from wm_planner.runtime.safety import Limits, SafetyGate
+from wm_planner.runtime.integrator import Integrator
+from wm_planner.runtime.position_limits import PositionGuard, tightened, within_positions
+from wm_planner.runtime.robot_description import described_limits
+from wm_planner.runtime.safety import NO_LIMIT, Guard, Limits, SafetyGate
 
-NO_LIMIT = 1e12  # units per second
+NONE = (0.0,)  # ROS has no empty list of numbers
 
 
 @dataclass(frozen=True)
@@ -19,49 +25,106 @@ class ControllerConfig:
     """Parameters of the controller node."""
 
     action_names: tuple[str, ...] = param(("slide_x", "slide_y"), "joints, or axes as linear.x")
+    kind: str = param("velocity", "of the actions: velocity, position, position_delta or effort")
     low: tuple[float, ...] = param((-1.0, -1.0), "lower bounds, physical units")
     high: tuple[float, ...] = param((1.0, 1.0), "upper bounds, physical units")
     max_rate: tuple[float, ...] = param(
         (0.0, 0.0), "largest change, units per second; 0: no limit", low=0
     )
-    safe_action: tuple[float, ...] = param((0.0, 0.0), "sent whenever a plan must not be followed")
-    hold: bool = param(False, "position robots: the safe action is where the robot is")
+    safe_action: tuple[float, ...] = param(
+        (0.0, 0.0), "sent whenever a plan must not be followed; positions hold instead"
+    )
+    position_limits: str = param(
+        "", "robot_description: those of the URDF on that topic; empty: those below"
+    )
+    position_low: tuple[float, ...] = param(
+        NONE, "lower position limits, rad or m; a single 0 here and below: none"
+    )
+    position_high: tuple[float, ...] = param(NONE, "upper position limits, rad or m")
+    integrate: bool = param(False, "send the positions that velocities lead to")
+    tracking_error: float = param(
+        0.2,
+        "positions that deltas or velocities lead to keep so near to the measured ones, rad or m",
+        low=1e-6,
+        high=1e3,
+    )
     control_dt_s: float = param(0.1, "control period, seconds", low=1e-3, high=10)
     stale_after_s: float = param(
         1.5, "greatest age of plan and observation, seconds", low=1e-3, high=60
     )
-    adapter: str = param("joint_trajectory", "forward, joint_trajectory or twist")
-    command_interface: str = param("velocity", "position, velocity or effort")
+    adapter: str = param("joint_trajectory", "forward, joint_trajectory, twist or twist_unstamped")
     frame_id: str = param("", "frame in which a twist is expressed")
     lockstep: bool = param(False, "answer each joint state once its plan is there; no timer")
     rows_per_plan: int = param(5, "control periods per plan in lock-step", low=1)
-    autostart: bool = param(False, "activate at once; leave it false on hardware")
+    autostart: bool = param(False, "activate as soon as possible; leave it false on hardware")
 
     def __post_init__(self) -> None:
-        size = len(self.action_names)
-        for name in ("low", "high", "max_rate", "safe_action"):
-            if len(getattr(self, name)) != size:
-                raise ValueError(f"{name} needs {size} entries, one per action name")
-        self._check_hold()
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown kind '{self.kind}'.{suggest(self.kind, KINDS)}")
+        sized = ["low", "high", "max_rate", "safe_action"]
+        if self.has_lists:
+            sized += ["position_low", "position_high"]
+        for name in sized:
+            if len(getattr(self, name)) != len(self.action_names):
+                raise ValueError(
+                    f"{name} needs {len(self.action_names)} entries, one per action name"
+                )
+        if self.position_limits not in ("", DESCRIPTION):
+            raise ValueError(
+                f"position_limits: expected '{DESCRIPTION}' or '', got '{self.position_limits}'"
+            )
+        if self.position_limits and self.has_lists:
+            raise ValueError("position_limits: give robot_description or the lists, not both")
+        self._check_kind()
 
-    def _check_hold(self) -> None:
-        """The two ways in which a wrong safe action would itself be the danger."""
-        if self.hold and self.command_interface != "position":
+    def _check_kind(self) -> None:
+        """What would make a wrong command itself the danger."""
+        if self.integrate and self.kind != "velocity":
+            raise ValueError(f"integrate turns velocities into positions; kind is '{self.kind}'")
+        if self.kind == "position" and not all(rate > 0 for rate in self.max_rate):
             raise ValueError(
-                f"hold repeats the last action sent: with command_interface "
-                f"'{self.command_interface}' the robot would go on moving. Use hold: false and "
-                "a safe_action of zeros, or command_interface: position"
+                f"kind 'position' needs max_rate above 0, got {list(self.max_rate)}: without it "
+                "the first plan may begin with a jump"
             )
-        if self.command_interface == "position" and not self.hold:
+        if self.integrates and any(self.safe_action):
             raise ValueError(
-                "command_interface 'position' needs hold: true: a fixed safe_action is a place, "
-                "and the robot would go there at once"
+                f"safe_action: positions hold, so it must be zero, got {list(self.safe_action)}"
             )
-        if self.hold and not all(rate > 0 for rate in self.max_rate):
+        if self.needs_positions and not self.joints:
             raise ValueError(
-                f"command_interface 'position' needs max_rate above 0, got {list(self.max_rate)}: "
-                "without it the first plan may begin with a jump"
+                "position limits, and positions, are those of joints; action_names are the axes "
+                "of a twist"
             )
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether position limits are given as lists."""
+        return (self.position_low, self.position_high) != (NONE, NONE)
+
+    @property
+    def integrates(self) -> bool:
+        """Whether actions are added up to positions."""
+        return self.integrate or self.kind == "position_delta"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the safe action is a place: where the robot is."""
+        return self.kind == "position"
+
+    @property
+    def begins_somewhere(self) -> bool:
+        """Whether activation needs to know where the joints are."""
+        return self.holds or self.integrates
+
+    @property
+    def needs_positions(self) -> bool:
+        """Whether the controller must know where the joints are."""
+        return self.begins_somewhere or self.has_lists or bool(self.position_limits)
+
+    @property
+    def command_interface(self) -> str:
+        """Field of a trajectory's points that carries an action."""
+        return INTERFACE[self.kind]
 
     @property
     def dt_ns(self) -> int:
@@ -79,26 +142,67 @@ class ControllerConfig:
         return frozenset(self.action_names) - set(TWIST_AXES)
 
     def control_loop(self) -> ControlLoop:
-        """Plan buffer, ages and safety gate.
+        """Plan buffer, ages and safety gate, with the limits that are known before activation.
 
         Raises:
             ConfigError: limits or safe action cannot be used.
         """
-        rate = np.array([rate if rate > 0 else NO_LIMIT for rate in self.max_rate])
-        limits = Limits(np.array(self.low), np.array(self.high), rate)
-        gate = SafetyGate(
-            limits, np.array(self.safe_action), self.stale_after_ns, self.dt_ns, self.hold
-        )
+        limits, guard = self._bounds(), None
+        if not self.position_limits:
+            limits, guard = self.limits_and_guard()
+        safe = np.array(self.safe_action)
+        if self.holds:  # `begin` says where
+            safe = np.clip(safe, limits.low, limits.high)
+        gate = SafetyGate(limits, safe, self.stale_after_ns, self.dt_ns, self.holds, guard)
         if self.lockstep:
             return ControlLoop(gate, ("joint_states",), self.rows_per_plan)
         return ControlLoop(gate, ("joint_states", "observation/image"))
 
-    def command_adapter(self) -> CommandAdapter:
-        """From actions to the robot's messages.
+    def limits_and_guard(self, description: str = "") -> tuple[Limits, Guard | None]:
+        """Bounds and rates, and what depends on where the joints are.
+
+        Args:
+            description: the robot's URDF, where `position_limits` asks for it.
 
         Raises:
-            ConfigError: unknown adapter, interface or axis.
+            ConfigError: limits, or the description, cannot be used.
         """
+        limits = self._bounds()
+        low, high = (np.full(len(limits.low), sign * np.inf) for sign in (-1, 1))
+        if self.has_lists:
+            low, high = np.array(self.position_low), np.array(self.position_high)
+        elif self.position_limits:
+            joints = described_limits(description, self.action_names)
+            low = np.array([joint.low for joint in joints])
+            high = np.array([joint.high for joint in joints])
+            limits = tightened(limits, self.kind, self.control_dt_s, joints)
+        if self.integrates:
+            args = self.kind, low, high, self.control_dt_s, self.tracking_error
+            return limits, Integrator(*args)
+        if self.kind == "position":
+            return within_positions(limits, low, high), None
+        if self.needs_positions:
+            return limits, PositionGuard(self.kind, low, high, self.control_dt_s)
+        return limits, None
+
+    def _bounds(self) -> Limits:
+        rate = np.array([rate if rate > 0 else NO_LIMIT for rate in self.max_rate])
+        return Limits(np.array(self.low), np.array(self.high), rate)
+
+    def command_adapter(self) -> CommandAdapter:
+        """From actions, or the positions that they lead to, to the robot's messages.
+
+        Raises:
+            ConfigError: unknown adapter or axis.
+        """
+        sends_positions = self.begins_somewhere
         return CommandAdapter(
-            self.adapter, self.action_names, self.command_interface, self.dt_ns, self.frame_id
+            self.adapter,
+            self.action_names,
+            "position" if sends_positions else self.command_interface,
+            self.dt_ns,
+            self.frame_id,
+            # A joint_trajectory_controller refuses what ends in the past by its own clock; a stamp
+            # of zero means now. A simulator that waits knows by the stamp what it is answered.
+            stamped=self.lockstep or not sends_positions,
         )

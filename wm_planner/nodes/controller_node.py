@@ -7,21 +7,30 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
+from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.errors import ConfigError, NonFiniteActionError
 from wm_planner.nodes.controller_config import ControllerConfig
+from wm_planner.robot import DESCRIPTION
 from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import command_message, plan_from_message, to_ns
 from wm_planner.ros.lifecycle import ManagedNode
-from wm_planner.ros.qos import COMMAND, RECORD, sensor
+from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, sensor
 from wm_planner.ros.run import run_node
-from wm_planner.runtime.safety import Command
+from wm_planner.runtime.safety import Command, Measured, Reason
 
 LAST_WORD_S = 0.2  # how long the last safe command may take to reach the robot
+RETRY_S = 0.2  # autostart: until what is missing is asked for again
+
+
+class NotYetError(ConfigError):
+    """Something that activation needs has not come yet."""
 
 
 class ControllerNode(ManagedNode):
@@ -33,7 +42,11 @@ class ControllerNode(ManagedNode):
         self._adapter = self.config.command_adapter()
         self._active = False
         self._reason: str | None = None
-        self._measured: JointState | None = None
+        self._measured: Measured | None = None
+        self._description: str | None = None
+        self._waiting: Any = None
+        self.exit_code: int | None = None
+        self._counts = {"commands": 0, "limited": 0, "refused": 0}  # since the activation
         self._pending_ns: int | None = None  # lock-step tick that still waits for its plan
 
     def configure(self) -> None:
@@ -48,23 +61,29 @@ class ControllerNode(ManagedNode):
             image_profile = sensor(lockstep)
             self.create_subscription(Image, "observation/image", self._on_image, image_profile)
             self.create_timer(self.config.control_dt_s, self._on_timer)
+        if self.config.position_limits:
+            self.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_timer(1.0, self._report)
 
     def activate(self) -> None:
         """Arm; clears a latched stop."""
+        gate = self._loop.gate
+        if self.config.position_limits:
+            gate.set_limits(*self.config.limits_and_guard(self._described()))
+        if self.config.begins_somewhere:
+            gate.begin(self._measured_position())
         self._loop.clear()
         self._pending_ns = None
-        if self.config.hold:
-            self._loop.gate.set_safe_action(self._measured_position())
-        self._loop.gate.enable()
+        self._counts = dict.fromkeys(self._counts, 0)
+        gate.enable()
         self._active = True
 
     def deactivate(self) -> None:
         """Accept no more plans, send the safe command, then be silent."""
         self._loop.gate.disable()
-        self._loop.clear()
         self._fall_silent()
+        self._loop.clear()
 
     def close(self) -> None:
         """The safe command is the last one on the wire."""
@@ -75,7 +94,8 @@ class ControllerNode(ManagedNode):
         if not self._active:
             return
         self._active, self._pending_ns = False, None
-        self._publish(self._loop.safe_command(), self._now_ns())
+        now_ns = self._now_ns()
+        self._publish(self._loop.safe_command(now_ns), now_ns)
         # The publisher may be destroyed next, and with it what is still on its way.
         self._command.wait_for_all_acked(Duration(seconds=LAST_WORD_S))
 
@@ -99,8 +119,13 @@ class ControllerNode(ManagedNode):
     def _on_state(self, message: JointState) -> None:
         if not self.config.joints <= set(message.name):
             return  # another device, say a gripper: it says nothing about this robot
-        self._measured = message
         stamp_ns = to_ns(message.header.stamp)
+        if self.config.needs_positions:
+            positions = self._positions(message)
+            if positions is None:
+                return  # as if nobody had measured anything
+            self._measured = Measured(positions, stamp_ns)
+            self._loop.measured(positions, stamp_ns)
         self._loop.sensed("joint_states", stamp_ns)
         if self.config.lockstep and self._active:
             self._answer(stamp_ns)
@@ -130,11 +155,15 @@ class ControllerNode(ManagedNode):
 
     def _publish(self, command: Command, stamp_ns: int) -> None:
         config = self.config
-        self._command.publish(self._adapter.message(command.action, stamp_ns))
+        towards = command.action if command.target is None else command.target
+        self._command.publish(self._adapter.message(towards, stamp_ns))
         sent = command_message(
             command.action, config.action_names, config.command_interface, stamp_ns, config.dt_ns
         )
         self._sent.publish(sent)
+        self._counts["commands"] += 1
+        self._counts["limited"] += command.reason is Reason.LIMITED
+        self._counts["refused"] += command.reason.refused
         if command.reason != self._reason:
             self._reason = command.reason
             if command.reason.refused:
@@ -147,31 +176,89 @@ class ControllerNode(ManagedNode):
         reason = "inactive" if self._reason is None else str(self._reason)
         level = diagnostics.OK if reason in ("ok", "limited", "inactive") else diagnostics.WARN
         plan = self._loop.plan
-        values = {"active": self._active, "plan_stamp_ns": "" if plan is None else plan.stamp_ns}
+        values: dict[str, Any] = {
+            "active": self._active,
+            "plan_stamp_ns": "" if plan is None else plan.stamp_ns,
+            **self._counts,
+        }
+        for source, age_s in self._loop.ages_s(self._now_ns()).items():
+            values[f"age {source}"] = f"{age_s:.3f}"
         status = diagnostics.status("controller_node: command", level, reason, values)
         self._status.publish(diagnostics.array(self._now_ns(), status))
+
+    def _positions(self, message: JointState) -> np.ndarray | None:
+        """(A,) positions of the action's joints; None, and a warning, where they are not known."""
+        place = dict(zip(message.name, message.position, strict=False))
+        values = np.array([place.get(name, np.nan) for name in self.config.action_names])
+        if np.isfinite(values).all():
+            return values
+        unknown = [
+            f"{name} ({place.get(name, 'none')})"
+            for name, value in zip(self.config.action_names, values, strict=True)
+            if not np.isfinite(value)
+        ]
+        self.get_logger().warning(
+            f"joint_states has no finite position of {', '.join(unknown)}",
+            throttle_duration_sec=5.0,
+        )
+        return None
 
     def _measured_position(self) -> np.ndarray:
         """(A,) where the robot is now: an old answer may be far from it.
 
         Raises:
-            ConfigError: not known.
+            NotYetError: not known.
         """
-        message = self._measured
-        if message is None:
+        if self._measured is None:
             names = ", ".join(self.config.action_names)
-            raise ConfigError(f"hold needs joint_states of {names} before activation: none came")
-        age_ns = self._now_ns() - to_ns(message.header.stamp)
-        if abs(age_ns) > self.config.stale_after_ns:
-            raise ConfigError(
-                f"hold needs joint_states of now: the newest is {age_ns * 1e-9:.2f} s old, "
+            raise NotYetError(f"activation needs joint_states with positions of {names}: none came")
+        age_ns = self._now_ns() - self._measured.stamp_ns
+        if abs(age_ns) > self.config.stale_after_ns and not self.config.lockstep:
+            raise NotYetError(
+                f"activation needs joint_states of now: the newest is {age_ns * 1e-9:.2f} s old, "
                 f"stale_after_s is {self.config.stale_after_s:g}"
             )
-        place = dict(zip(message.name, message.position, strict=False))
-        missing = [name for name in self.config.action_names if name not in place]
-        if missing:
-            raise ConfigError(f"hold: joint_states has no position of {', '.join(missing)}")
-        return np.array([place[name] for name in self.config.action_names])
+        return self._measured.positions
+
+    def _on_description(self, message: String) -> None:
+        if self._active and message.data != self._description:
+            self.get_logger().warning(
+                "another robot_description came: its limits hold from the next activation on"
+            )
+        self._description = message.data
+
+    def _described(self) -> str:
+        if self._description is None:
+            topic = self.resolve_topic_name(DESCRIPTION)
+            raise NotYetError(
+                f"position_limits: nobody has published the robot's description on {topic} yet: "
+                "start robot_state_publisher, or write position_limits as lists low and high"
+            )
+        return self._description
+
+    def start(self) -> None:
+        """At autostart: configure at once, and activate as soon as what that needs has come.
+
+        Raises:
+            Exception: what made a transition fail, other than waiting.
+        """
+        try:
+            super().start()
+        except NotYetError as error:
+            self._starting = False
+            self.get_logger().info(f"waiting: {error}")
+            steady = Clock(clock_type=ClockType.STEADY_TIME)  # the simulator's may stand still
+            self._waiting = self.create_timer(RETRY_S, self._try_again, clock=steady)
+
+    def _try_again(self) -> None:
+        self._starting = True  # the reason has been told
+        done = self._active or self.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        self._starting = False
+        if done or not isinstance(self._failure, NotYetError):
+            self.destroy_timer(self._waiting)
+        if not done and not isinstance(self._failure, NotYetError):
+            self.get_logger().error(str(self._failure))
+            self.exit_code = 2
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

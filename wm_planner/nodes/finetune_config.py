@@ -30,6 +30,9 @@ class FinetuneConfig:
     planner_settings: str = param("", "of the planner, as JSON; written into every bag")
     commands: str = param("", "topic on which others command the robot; empty: not recorded")
     commands_type: str = param("", "message type of it; empty: as found on the graph")
+    commands_carry: str = param(
+        "", "what its numbers are: position, velocity or effort; empty: as the embodiment's action"
+    )
     commands_names: tuple[str, ...] = param(
         ("",), "joints of its Float64MultiArray, in order; empty: those of the embodiment"
     )
@@ -82,7 +85,11 @@ class FinetuneConfig:
         """
         body = self.body
         checkpoint = {"name": self.checkpoint, "sha256": self.checkpoint_sha256}
-        commands = {"topic": self.commands, "names": list(filter(None, self.commands_names))}
+        commands = {
+            "topic": self.commands,
+            "names": list(filter(None, self.commands_names)),
+            "carries": self.commands_carry,
+        }
         return {
             "schema": SCHEMA,
             "embodiment": None if body is None else body.to_json(),

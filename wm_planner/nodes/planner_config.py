@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_planner.data.frames import FrameAssembler
+from wm_planner.data.alignment import tolerances
+from wm_planner.data.frames import FrameAssembler, JointCollector
 from wm_planner.data.goal_file import load_goal
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
@@ -86,13 +87,21 @@ def embodiment_parameter(text: str) -> Embodiment | None:
     return Embodiment.from_json(values, "embodiment")
 
 
-def check_size(image: np.ndarray, name: str, embodiment: Embodiment) -> None:
+def check_size(
+    image: np.ndarray, name: str, embodiment: Embodiment, num_cameras: int | None = None
+) -> None:
     """Goal and observation are compared pixel for pixel: same crop, same size.
 
+    Args:
+        image: (H, W, 3).
+        name: of the image, for the message.
+        embodiment: of the robot.
+        num_cameras: whose pictures it shows side by side; None: all.
+
     Raises:
-        ConfigError: (H, W, 3) `image`, called `name`, is not what the planner sees.
+        ConfigError: it is not what the planner sees.
     """
-    size, count = embodiment.image_size, len(embodiment.cameras)
+    size, count = embodiment.image_size, num_cameras or len(embodiment.cameras)
     height, width = image.shape[:2]
     if (height, width) != (size, count * size):
         raise ConfigError(
@@ -101,11 +110,20 @@ def check_size(image: np.ndarray, name: str, embodiment: Embodiment) -> None:
         )
 
 
+def joint_collector(embodiment: Embodiment) -> JointCollector:
+    """Of the robot's proprioception."""
+    return JointCollector(embodiment.proprio, tolerances(embodiment).joint_gap_ns)
+
+
 def frame_assembler(embodiment: Embodiment, history: int) -> FrameAssembler:
-    """For a model that sees `history` frames."""
+    """For a model that sees `history` frames; joins samples as the reader of recordings does."""
+    limits = tolerances(embodiment)
     return FrameAssembler(
         history,
         embodiment.model_dt_ns,
-        embodiment.dt_ns,
+        min(limits.image_ns, (embodiment.model_dt_ns - 1) // 2),
         embodiment.frame_skip if history > 1 else None,
+        [camera.optional for camera in embodiment.cameras],
+        limits.joint_gap_ns,
+        np.array([entry in embodiment.angles for entry in embodiment.proprio]),
     )

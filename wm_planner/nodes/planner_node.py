@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -10,9 +11,15 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
+from wm_planner.data.messages import stamp_ns as stamp_of
 from wm_planner.errors import ConfigError, WmPlannerError
-from wm_planner.nodes.planner_config import PlannerNodeConfig, check_size, frame_assembler
-from wm_planner.robot import INTERFACE
+from wm_planner.nodes.planner_config import (
+    PlannerNodeConfig,
+    check_size,
+    frame_assembler,
+    joint_collector,
+)
+from wm_planner.robot import INTERFACE, observation_topic
 from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import (
     action_array,
@@ -28,6 +35,7 @@ from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, RELIABLE, sensor
 from wm_planner.ros.run import run_node
 from wm_planner.runtime.goal_planner import PlanResult
 from wm_planner.runtime.goal_tracker import GoalTracker
+from wm_planner.runtime.pace import Pace
 from wm_planner.runtime.worker import LatestWorker
 from wm_planner.types import Goal, Observation
 
@@ -55,13 +63,18 @@ class PlannerNode(ManagedNode):
         given = config.given_goal(self._body)
         planner.warm_up(timed=not config.lockstep)
         history = planner.history
+        # In lock-step the simulator waits for a plan from every picture.
+        self._pace = Pace(0 if config.lockstep else planner.replan_ns, self._body.dt_ns // 2)
         self._assembler = frame_assembler(self._body, history)
+        self._joints = joint_collector(self._body)
         self._plan = self.create_publisher(JointTrajectory, "plan", RECORD)
         self._imagined = self.create_publisher(Image, "plan/imagined", RELIABLE)
         self._accepted = self.create_publisher(Header, "goal/accepted", LATCHED)
         self._status = self.create_publisher(DiagnosticArray, "/diagnostics", RECORD)
         profile = sensor(config.lockstep)
-        self.create_subscription(Image, "observation/image", self._on_image, profile)
+        for number, camera in enumerate(self._body.cameras):
+            topic = observation_topic(self._body, camera.name)
+            self.create_subscription(Image, topic, partial(self._on_image, number, topic), profile)
         self.create_subscription(JointState, "joint_states", self._on_state, profile)
         if history > 1:
             self.create_subscription(JointTrajectory, "command_sent", self._on_sent, COMMAND)
@@ -70,8 +83,12 @@ class PlannerNode(ManagedNode):
 
         def work(
             item: tuple[Goal, Observation | EncodedObservation], should_stop: Any
-        ) -> PlanResult:
+        ) -> PlanResult | None:
             stamp_ns, age_s = item[1].stamp_ns, None
+            if not self._pace.begin(
+                stamp_ns, item[0]
+            ):  # one that came just before has been planned from
+                return None
             if not self.config.lockstep:
                 age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
             return planner(*item, should_stop, age_s)
@@ -128,26 +145,37 @@ class PlannerNode(ManagedNode):
         """
         for worker in self._workers:
             worker.reset()
+        self._pace.clear()
 
-    def _on_image(self, message: Image) -> None:
-        stamp_ns = to_ns(message.header.stamp)
-        if self._planned is not None and self._planned[0] is self._goals.goal:
-            if to_ns(self._planned[1].header.stamp) == stamp_ns:
-                self._plan.publish(self._planned[1])  # asked again: the same answer
+    def _on_image(self, camera: int, topic: str, message: Image) -> None:
+        stamp_ns = self._stamp_ns(message)
+        planned = self._planned
+        if planned is not None and planned[0] is self._goals.goal:
+            asked_again = to_ns(planned[1].header.stamp) == stamp_ns
+            if asked_again and camera == self._assembler.reference:
+                self._plan.publish(planned[1])  # the same answer
                 return
         image = image_array(message)
-        check_size(image, "observation/image", self._body)
-        self._assembler.push_image(stamp_ns, image)
+        check_size(image, topic, self._body, num_cameras=1)
+        self._assembler.push_image(stamp_ns, image, camera)
         self._try_plan()
 
     def _on_state(self, message: JointState) -> None:
-        try:
-            values = proprio_array(message, self._body.proprio)
-        except ConfigError as error:  # another device, say a gripper, on the same topic
-            self.get_logger().warning(str(error), throttle_duration_sec=5.0)
-            return
-        self._assembler.push_proprio(to_ns(message.header.stamp), values)
-        self._try_plan()
+        stamp_ns = self._stamp_ns(message)
+        values = self._joints.add(message, stamp_ns)
+        if values is not None:
+            self._assembler.push_proprio(stamp_ns, values)
+            self._try_plan()
+        elif self._joints.missing:  # else another device, say a gripper, on the same topic
+            self.get_logger().warning(
+                f"joint_states: nothing of {', '.join(self._joints.missing)} so far",
+                throttle_duration_sec=5.0,
+            )
+
+    def _stamp_ns(self, message: Image | JointState) -> int:
+        """Of the message, or of its receipt where its driver fills in none."""
+        stamp_ns = stamp_of(message)
+        return self.get_clock().now().nanoseconds if stamp_ns is None else stamp_ns
 
     def _on_sent(self, message: JointTrajectory) -> None:
         action = action_array(message, self._interface, self._body.action.size)
@@ -200,10 +228,12 @@ class PlannerNode(ManagedNode):
         if not self._active or goal is None or not self._workers:
             return
         observation = self._assembler.take()
-        if observation is not None:
+        if observation is not None and self._pace.is_due(observation.stamp_ns, goal):
             self._workers[0].submit((goal, observation))
 
-    def _on_plan(self, result: PlanResult) -> None:
+    def _on_plan(self, result: PlanResult | None) -> None:
+        if result is None:
+            return
         plan = result.plan
         message = plan_message(plan, self._body.action.names, self._interface)
         late = result.num_committed >= len(plan.actions)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from wm_planner.models.world_model import Latent
+from wm_planner.planning.bounds import Bounds
 from wm_planner.planning.gradient import GradientSolver, Stall, torch_optimizer
 from wm_planner.planning.problem import Problem
 from wm_planner.planning.solver import Incumbent, SolverResult, StopFn
@@ -73,8 +74,7 @@ class CapturedSolver:
         self,
         problem: Problem,
         init: Tensor,
-        low: Tensor,
-        high: Tensor,
+        bounds: Bounds,
         generator: torch.Generator,
         num_iterations: int,
         should_stop: StopFn | None = None,
@@ -83,10 +83,10 @@ class CapturedSolver:
         patience = self._solver.stall_iterations
         if self.failed or (patience and len(init) > 1):  # each of a batch stalls by itself
             return None
-        iteration = self._iteration(problem, init)
+        iteration = self._iteration(problem, init, bounds)
         if iteration is None:
             return None
-        iteration.begin(problem, init, low, high)
+        iteration.begin(problem, init, bounds)
         stall, stalled, trace = Stall(patience), False, []
         initial_costs = torch.empty(0)
         for index in range(num_iterations):
@@ -107,14 +107,16 @@ class CapturedSolver:
         evaluations = (len(trace) + 1) * init.shape[1]
         return SolverResult(actions, costs, initial_costs, evaluations, torch.stack(trace))
 
-    def _iteration(self, problem: Problem, init: Tensor) -> _Iteration | None:
+    def _iteration(self, problem: Problem, init: Tensor, bounds: Bounds) -> _Iteration | None:
         shapes = tuple(x.shape for x in _tensors(problem))
-        key = (shapes, init.shape, problem.alpha)
+        key = (shapes, init.shape, problem.alpha, bounds.rates is None)
         if key not in self._kept:
             if len(self._kept) == _KEPT:
                 self.forget()
             try:
-                self._kept[key] = _Iteration(self._solver, self._costs, problem, init, self._record)
+                self._kept[key] = _Iteration(
+                    self._solver, self._costs, problem, init, bounds, self._record
+                )
             except RuntimeError as error:
                 warnings.warn(
                     f"an iteration could not be recorded ({error}); planning goes on without, "
@@ -135,12 +137,17 @@ class _Iteration:
         costs: CostsOf,
         problem: Problem,
         init: Tensor,
+        bounds: Bounds,
         record: Recorder,
     ) -> None:
         self._solver, self._costs = solver, costs
         self._problem = _copy(problem)
         self.before = init.clone()
-        self._low, self._high = (torch.full_like(init[:, :1], x) for x in (-math.inf, math.inf))
+        low, high = (torch.full_like(init[:, :1], x) for x in (-math.inf, math.inf))
+        rates = bounds.rates
+        if rates is not None:
+            rates = replace(rates, step=rates.step.clone(), previous=rates.previous.clone())
+        self._bounds = Bounds(low, high, rates)
         self._actions = init.clone().requires_grad_(True)
         self._noise = torch.zeros_like(init[0])
         self._optimizer = torch_optimizer(
@@ -150,14 +157,17 @@ class _Iteration:
         self.costs, self.lowest = init.new_zeros(init.shape[:2]), init.new_zeros(len(init))
         self._repeat = record(self._work)
 
-    def begin(self, problem: Problem, init: Tensor, low: Tensor, high: Tensor) -> None:
+    def begin(self, problem: Problem, init: Tensor, bounds: Bounds) -> None:
         """Take another problem, starting points and bounds."""
         for own, new in zip(_tensors(self._problem), _tensors(problem), strict=True):
             own.copy_(new)
         with torch.no_grad():
-            self._low.copy_(low)
-            self._high.copy_(high)
-            self._actions.copy_(init.clamp(low, high))
+            self._bounds.low.copy_(bounds.low)
+            self._bounds.high.copy_(bounds.high)
+            if self._bounds.rates is not None and bounds.rates is not None:
+                self._bounds.rates.step.copy_(bounds.rates.step)
+                self._bounds.rates.previous.copy_(bounds.rates.previous)
+            self._actions.copy_(bounds.project(init))
             for state in self._optimizer.state[self._actions].values():
                 if isinstance(state, Tensor):
                     state.zero_()
@@ -173,7 +183,9 @@ class _Iteration:
     def _work(self) -> None:
         with torch.enable_grad():
             costs = self._costs(self._problem, self._actions)
-            (self._actions.grad,) = torch.autograd.grad(costs.sum(), self._actions)
+            (gradient,) = torch.autograd.grad(costs.sum(), self._actions)
+        with torch.no_grad():
+            self._actions.grad = self._bounds.descent(self._actions, gradient)
         self.costs.copy_(costs.detach())
         self.before.copy_(self._actions.detach())
         found = self.best.actions, self.best.costs
@@ -183,7 +195,7 @@ class _Iteration:
         self.best.actions, self.best.costs = found
         self._optimizer.step()
         with torch.no_grad():
-            self._actions.add_(self._noise).clamp_(self._low, self._high)
+            self._bounds.project_(self._actions.add_(self._noise))
 
 
 def _tensors(problem: Problem) -> list[Tensor]:

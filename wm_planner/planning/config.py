@@ -73,8 +73,9 @@ class PlannerConfig:
         learning_rate: step size in standardised action units (gbp, gradient-cem, first lbfgs step).
         optimizer: 'sgd', 'momentum' (0.9), 'adam' or 'adamw' (gbp, gradient-cem).
         num_restarts: starting points optimised side by side (gbp, lbfgs).
-        init: starting point of a plan without a warm start (gbp, lbfgs): 'zero' (the raw action
-            zero), 'randn' (standard normal) or 'network' (the checkpoint's initialisation network).
+        init: starting point of a plan without a warm start (gbp, lbfgs): 'zero' (rest, see
+            `planning.rest`), 'randn' (standard normal) or 'network' (the checkpoint's
+            initialisation network).
         num_candidates: starting points tried by one rollout each; the `num_restarts` of least
             cost are optimised (gbp, lbfgs). No more than num_restarts: all are.
         warm_candidates: the same when the last plan is at hand; 1 goes on with that plan alone,
@@ -85,7 +86,7 @@ class PlannerConfig:
         best_so_far: return the best candidate seen instead of the last iterate (not lbfgs, which
             never goes up).
         stall_iterations: stop after so many iterations without progress; 0 never stops (gbp).
-        bounded: keep actions inside the task's bounds.
+        bounded: keep actions inside the robot's bounds, and their changes inside its rates.
         num_samples, num_elites: candidates and refitted share (cem, gradient-cem; mppi has no
             elites).
         init_std: first standard deviation of the samples (mppi keeps it).

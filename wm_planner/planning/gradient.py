@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wm_planner.planning.bounds import Bounds
 from wm_planner.planning.solver import CostFn, Incumbent, SolverResult, StopFn
 
 _MOMENTUM = 0.9
@@ -66,8 +67,7 @@ def descend(
     actions: Tensor,
     optimizer: Adam | torch.optim.Optimizer,
     noise_std: float,
-    low: Tensor,
-    high: Tensor,
+    bounds: Bounds,
     generator: torch.Generator,
 ) -> Tensor:
     """One optimizer step on `actions` (B, N, H, A), in place, then noise, then the bounds.
@@ -78,13 +78,15 @@ def descend(
     with torch.enable_grad():
         costs = cost_fn(actions)
         # A sum keeps problems and candidates independent; no weight sees a gradient.
-        (actions.grad,) = torch.autograd.grad(costs.sum(), actions)
+        (gradient,) = torch.autograd.grad(costs.sum(), actions)
+    with torch.no_grad():
+        actions.grad = bounds.descent(actions, gradient)
     optimizer.step()
     with torch.no_grad():
         if noise_std:
             shape = actions.shape[1:]
             actions += noise_std * torch.randn(shape, generator=generator, device=actions.device)
-        actions.clamp_(low, high)
+        bounds.project_(actions)
     return costs.detach()
 
 
@@ -105,22 +107,19 @@ class GradientSolver:
         self,
         cost_fn: CostFn,
         init: Tensor,
-        low: Tensor,
-        high: Tensor,
+        bounds: Bounds,
         generator: torch.Generator,
         num_iterations: int,
         should_stop: StopFn | None = None,
     ) -> SolverResult:
         """See `Solver.solve`."""
-        actions = init.clamp(low, high).requires_grad_(True)
+        actions = bounds.project(init).requires_grad_(True)
         optimizer = make_optimizer(self.optimizer, actions, self.learning_rate)
         best, stall = Incumbent(init), Stall(self.stall_iterations)
         trace, initial_costs = [], torch.empty(0)
         for iteration in range(num_iterations):
             before = actions.detach().clone()
-            costs = descend(
-                cost_fn, actions, optimizer, self.action_noise_std, low, high, generator
-            )
+            costs = descend(cost_fn, actions, optimizer, self.action_noise_std, bounds, generator)
             if iteration == 0:
                 initial_costs = costs[:, 0]
             trace.append(best.offer(before, stall.mask(costs)))

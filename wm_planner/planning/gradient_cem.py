@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wm_planner.planning.bounds import Bounds
 from wm_planner.planning.cem import CEMSolver
 from wm_planner.planning.gradient import descend, make_optimizer
 from wm_planner.planning.solver import CostFn
@@ -25,15 +26,14 @@ class GradientCEMSolver(CEMSolver):
         self,
         cost_fn: CostFn,
         samples: Tensor,
-        low: Tensor,
-        high: Tensor,
+        bounds: Bounds,
         generator: torch.Generator,
     ) -> tuple[Tensor, int]:
         before = samples
         samples = samples.clone().requires_grad_(True)
         optimizer = make_optimizer(self.optimizer, samples, self.learning_rate)
         for _ in range(self.gradient_steps):
-            descend(cost_fn, samples, optimizer, self.action_noise_std, low, high, generator)
+            descend(cost_fn, samples, optimizer, self.action_noise_std, bounds, generator)
         refined = samples.detach()
         # A sample whose gradient is not finite stays where it was drawn.
         return torch.where(refined.isfinite(), refined, before), self.gradient_steps

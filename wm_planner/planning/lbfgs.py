@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from wm_planner.planning.bounds import Bounds, Face
 from wm_planner.planning.solver import CostFn, Incumbent, SolverResult, StopFn
 
 _ARMIJO = 1e-4
@@ -17,7 +19,7 @@ _EPS = 1e-12
 
 @dataclass(frozen=True)
 class LBFGSSolver:
-    """Quasi-Newton steps on the free variables, projected onto the bounds.
+    """Quasi-Newton steps on the free variables, projected onto the bounds and rates.
 
     Attributes:
         learning_rate: largest entry of the first step, standardised action units; later steps
@@ -32,15 +34,16 @@ class LBFGSSolver:
         self,
         cost_fn: CostFn,
         init: Tensor,
-        low: Tensor,
-        high: Tensor,
+        bounds: Bounds,
         generator: torch.Generator,
         num_iterations: int,
         should_stop: StopFn | None = None,
     ) -> SolverResult:
         """See `Solver.solve`; without randomness."""
         shape = init.shape
-        low, high = (bound.expand(shape).flatten(2) for bound in (low, high))
+
+        def project(x_BNX: Tensor) -> Tensor:
+            return bounds.project(x_BNX.reshape(shape)).flatten(2)
 
         def value_and_gradient(x_BNX: Tensor) -> tuple[Tensor, Tensor]:
             x_BNX = x_BNX.detach().requires_grad_(True)
@@ -49,16 +52,20 @@ class LBFGSSolver:
                 (gradient,) = torch.autograd.grad(costs.sum(), x_BNX)
             return costs.detach(), gradient
 
-        x = init.flatten(2).clamp(low, high)
+        x = project(init.flatten(2))
         f, g = value_and_gradient(x)
         evaluations, initial_costs = 1, f[:, 0]
         best, trace = Incumbent(init), []
         pairs: list[tuple[Tensor, Tensor, Tensor]] = []
         for _ in range(num_iterations):
             trace.append(best.offer(x.reshape(shape), f))
-            free = ~(((x <= low) & (g > 0)) | ((x >= high) & (g < 0)))
-            steepest = torch.where(free, g, 0.0)
-            direction = -_two_loop(steepest, free, pairs)
+            face = bounds.face(x.reshape(shape), g.reshape(shape))
+
+            def reduce(vector_BNX: Tensor, face: Face = face) -> Tensor:
+                return face.reduce(vector_BNX.reshape(shape)).flatten(2)
+
+            steepest = reduce(g)
+            direction = -_two_loop(steepest, reduce, pairs)
             first = self.learning_rate / steepest.abs().amax(-1, keepdim=True).clamp(min=_EPS)
             newton = _dot(direction, g) < -_EPS * _dot(steepest, steepest)
             newton &= sum((valid for *_, valid in pairs), torch.zeros_like(newton)).bool()
@@ -66,7 +73,7 @@ class LBFGSSolver:
             old_x, old_g, waiting = x, g, torch.ones_like(f, dtype=torch.bool)
             step = 1.0
             for _ in range(_BACKTRACKS):
-                trial = (old_x + step * direction).clamp(low, high)
+                trial = project(old_x + step * direction)
                 trial_f, trial_g = value_and_gradient(trial)
                 evaluations += 1
                 enough = trial_f <= f + _ARMIJO * _dot(old_g, trial - old_x)[..., 0]
@@ -95,14 +102,18 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1, keepdim=True)
 
 
-def _two_loop(gradient: Tensor, free: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """Inverse Hessian times gradient, among the free variables.
+def _two_loop(
+    gradient: Tensor,
+    reduce: Callable[[Tensor], Tensor],
+    pairs: list[tuple[Tensor, Tensor, Tensor]],
+) -> Tensor:
+    """Inverse Hessian times gradient, among the directions that `reduce` leaves.
 
     Pairs (s, y, valid) that are not valid, or without positive curvature there, change nothing.
     """
     q, scale, used = gradient, torch.ones_like(gradient[..., :1]), []
     for s, y, valid in pairs:
-        s, y = torch.where(free, s, 0.0), torch.where(free, y, 0.0)
+        s, y = reduce(s), reduce(y)
         curvature, length = _dot(s, y), _dot(y, y)
         good = valid & (curvature > _EPS * length)
         rho = torch.where(good, 1 / torch.where(good, curvature, 1.0), 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from wm_planner.errors import PlanningError
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent
 from wm_planner.planning.adaptation import Adaptation
+from wm_planner.planning.bounds import Bounds, Rates, within_rates
 from wm_planner.planning.captured import CapturedSolver
 from wm_planner.planning.config import PlannerConfig
 from wm_planner.planning.encoding import EncodedObservation, ObservationEncoder
@@ -21,6 +23,7 @@ from wm_planner.planning.init_network import starting_network
 from wm_planner.planning.objective import frame_weights
 from wm_planner.planning.problem import Problem
 from wm_planner.planning.registry import make_solver
+from wm_planner.planning.rest import Rest
 from wm_planner.planning.solver import SolverResult, StopFn
 from wm_planner.planning.starting_points import StartingPoints
 from wm_planner.types import Goal, Observation, Plan
@@ -35,12 +38,16 @@ class PlanDetail:
         num_evaluations: rollouts made.
         actions: (1, H, A) standardised model actions.
         observation: what it was planned from.
+        rows: (H * frame_skip, a) the same actions, physical units.
+        previous: (1, a) the raw action that the plan followed; None: rest.
     """
 
     initial_cost: float
     num_evaluations: int
     actions: Tensor
     observation: EncodedObservation
+    rows: np.ndarray
+    previous: np.ndarray | None
 
 
 class Planner:
@@ -49,11 +56,15 @@ class Planner:
     The same calls after `set_goal` give the same plans, bit for bit.
 
     Args:
-        bundle: model, preprocessing and task.
+        bundle: model, preprocessing and embodiment.
         config: settings.
 
+    Attributes:
+        rest: what leaves the robot where it is.
+
     Raises:
-        ConfigError: init 'network', and the bundle has none, or one of another horizon.
+        ConfigError: init 'network', and the bundle has none, or one of another horizon; or the
+            robot takes positions and its proprioception does not say where it is.
     """
 
     def __init__(self, bundle: Bundle, config: PlannerConfig) -> None:
@@ -74,9 +85,17 @@ class Planner:
         self.captured: CapturedSolver | None = None
         if self.engine.captures and isinstance(self._solver, GradientSolver):
             self.captured = CapturedSolver(self._solver, self._costs)
-        rest = torch.zeros(bundle.preprocess.action_dim)
-        self._rest = bundle.preprocess.normalise_actions(rest).to(bundle.device)
-        self._starts = StartingPoints(config, self._rest, self.embodiment.action.size)
+        action = self.embodiment.action
+        self.rest = Rest(self.embodiment)
+        self._starts = StartingPoints(config, bundle.preprocess.action_dim, action.size)
+        self._raw_step: Tensor | None = None  # (a,) physical
+        if config.bounded and action.limits_rate:
+            rates = torch.tensor(action.max_rate, dtype=torch.float64)
+            step = torch.where(rates > 0, rates * self.embodiment.control_dt_s, torch.inf)
+            # By so much do roundings of the physical rows, in float32, change a change.
+            largest = max(map(abs, (*action.low, *action.high)))
+            self._rounding = 8 * torch.finfo(torch.float32).eps * largest
+            self._raw_step = step.to(bundle.device)
         self.clear()
 
     @property
@@ -153,6 +172,7 @@ class Planner:
         self.adaptation.learn(observation.now, observation.past_actions, observation.stamp_ns)
         if self._first_ns is None:
             self._first_ns = observation.stamp_ns
+        previous = self._previous(observation)
         result = self.plan_latents(
             observation.now,
             self._goal,
@@ -165,14 +185,18 @@ class Planner:
             alpha=self._alpha,
             should_stop=should_stop,
             num_committed=num_committed,
+            rest=self.rest.at(observation.proprio),
+            previous=previous,
         )
+        rows = self.raw_actions(result.actions, result.bounds)[0].cpu().numpy()
         self.last = PlanDetail(
             float(result.initial_costs[0]),
             result.num_evaluations,
             result.actions,
             observation,
+            rows,
+            previous,
         )
-        rows = self.raw_actions(result.actions)[0].cpu().numpy()
         return Plan(observation.stamp_ns, self.dt_ns, rows, float(result.costs[0]))
 
     def is_warm(self, stamp_ns: int) -> bool:
@@ -213,6 +237,8 @@ class Planner:
         alpha: float | None = None,
         should_stop: StopFn | None = None,
         num_committed: int = 0,
+        rest: np.ndarray | None = None,
+        previous: np.ndarray | None = None,
     ) -> SolverResult:
         """Plan for B problems at once; each plan is the one that it would be alone.
 
@@ -226,6 +252,14 @@ class Planner:
             should_stop: see `Solver.solve`.
             num_committed: raw actions that the robot will have taken before it has this plan. They
                 stay what it will take: those of the warm start, or rest when there is none.
+            rest: (B, a) raw actions that leave the robots where they are, physical units; only a
+                robot that takes positions needs them (see `Rest`).
+            previous: (B, a) raw actions that the robots took last, physical units, from which the
+                plan's first one may differ by no more than the rate allows; None: rest.
+
+        Raises:
+            ValueError: no rest is given of a robot that takes positions.
+            PlanningError: no finite plan was found.
         """
         if self.config.rollout == "markov":
             now, past_actions = now.frames(slice(-1, None)), None
@@ -236,48 +270,130 @@ class Planner:
         if self.engine.refresh() and self.captured is not None:
             self.captured.forget()
         with self.engine.products():
-            return self._solve(problem, warm, generator, should_stop, num_committed)
+            return self._solve(
+                problem,
+                warm,
+                generator,
+                should_stop,
+                num_committed,
+                self._at_rest(now, rest),
+                previous,
+            )
 
-    def raw_actions(self, actions: Tensor) -> Tensor:
-        """(B, H, A) standardised -> (B, H * frame_skip, a) physical, inside the bounds."""
+    def raw_actions(self, actions: Tensor, bounds: Bounds | None = None) -> Tensor:
+        """(B, H, A) standardised -> (B, H * frame_skip, a) physical, inside the bounds.
+
+        Args:
+            actions: of a `SolverResult`, or others.
+            bounds: of the same result: what it says of rates is kept exactly, too.
+        """
         rows = self.bundle.preprocess.denormalise_actions(actions)
         rows = rows.reshape(len(actions), -1, self.embodiment.action.size)
         if self.config.bounded:  # against the rounding of the standardisation
-            bounds = self.embodiment.action.low, self.embodiment.action.high
-            rows = rows.clamp(*(rows.new_tensor(bound) for bound in bounds))
+            limits = self.embodiment.action.low, self.embodiment.action.high
+            rows = rows.clamp(*(rows.new_tensor(bound) for bound in limits))
+        if bounds is not None and bounds.rates is not None and self._raw_step is not None:
+            rows = self._within_rates(rows, bounds.rates)
         return rows
+
+    def _within_rates(self, rows: Tensor, rates: Rates) -> Tensor:
+        """(B, R, a) physical rows whose changes keep the rates also after rounding."""
+        assert self._raw_step is not None
+        step = (self._raw_step - self._rounding).clamp(min=0)
+        step = torch.where(rates.step.isfinite(), step, torch.inf).to(rows)
+        previous = self._denormalise(rates.previous)
+        return within_rates(rows[:, None], Rates(step, previous))[:, 0]
+
+    def _denormalise(self, raw: Tensor) -> Tensor:
+        """(..., a) standardised raw actions -> physical."""
+        model = raw.repeat(*[1] * (raw.ndim - 1), self.embodiment.frame_skip)
+        return self.bundle.preprocess.denormalise_actions(model)[..., : raw.shape[-1]]
+
+    def _normalise(self, raw: np.ndarray) -> Tensor:
+        """(B, a) physical raw actions -> (B, A) standardised actions that hold them."""
+        held = np.tile(np.asarray(raw, dtype=np.float32), (1, self.embodiment.frame_skip))
+        return self.bundle.preprocess.normalise_actions(held).to(self.bundle.device)
+
+    def _at_rest(self, now: Latent, rest: np.ndarray | None) -> Tensor:
+        """(B, A) standardised actions that leave the robots where they are."""
+        if rest is None:
+            if self.rest.fixed is None:
+                raise ValueError("a robot that takes positions rests where it is: give rest")
+            rest = np.broadcast_to(self.rest.fixed, (len(now.visual), len(self.rest.fixed)))
+        return self._normalise(rest)
+
+    def _previous(self, observation: EncodedObservation) -> np.ndarray | None:
+        """(1, a) the raw action that the robot took last before an observation, as far as known:
+        what was sent, or else what was planned."""
+        if observation.past_actions is not None:
+            last = observation.past_actions[:, -1, -self.embodiment.action.size :]
+            return self._denormalise(last).cpu().numpy()
+        if self.last is None:
+            return None
+        passed = self._passed(observation.stamp_ns)
+        if passed == 0:  # planned from the same observation again
+            return self.last.previous
+        return self.last.rows[passed - 1 : passed] if 0 < passed <= len(self.last.rows) else None
+
+    def _passed(self, stamp_ns: int) -> int:
+        """Control periods since the observation of the last plan."""
+        assert self.last is not None
+        return round((stamp_ns - self.last.observation.stamp_ns) / self.dt_ns)
 
     def shift(self, actions: Tensor, num_raw: int) -> Tensor:
         """Drop the first raw actions of (B, H, A) standardised plans and rest at the end.
 
         Shifting by raw steps keeps what is being executed in phase, also when a replan comes
         between two model steps. Rest, not the last action again: a plan that ends at the goal
-        stays there, and one that does not is at least not carried past its horizon.
+        stays there, and one that does not is at least not carried past its horizon. A robot that
+        takes positions rests where the plan has brought it: at the last position.
         """
         split = (len(actions), -1, self.embodiment.action.size)
-        rows, rest = actions.reshape(split), self._rest.expand_as(actions).reshape(split)
+        rows = actions.reshape(split)
         kept = rows[:, num_raw:]
+        if self.rest.fixed is None:
+            rest = kept[:, -1:].expand_as(rows)
+        else:
+            rest = self._normalise(self.rest.fixed[None])[:, None].expand_as(actions).reshape(split)
         return torch.cat([kept, rest[:, kept.shape[1] :]], dim=1).reshape(actions.shape)
 
     def _warm_start(self, stamp_ns: int) -> Tensor | None:
         """(1, H, A) what is left of the last plan at `stamp_ns`; None when nothing is."""
         if self.last is None or not self.config.warm_start:
             return None
-        num_raw = round((stamp_ns - self.last.observation.stamp_ns) / self.dt_ns)
+        num_raw = self._passed(stamp_ns)
         if not 0 <= num_raw < self.config.horizon * self.bundle.preprocess.frame_skip:
             return None
         return self.shift(self.last.actions, num_raw)
 
-    def _bounds(self, batch: int, warm: Tensor | None, num_committed: int) -> tuple[Tensor, Tensor]:
-        """The task's bounds, closed around the raw actions that are decided already."""
-        count = num_committed * self.embodiment.action.size
-        if count == 0:
-            return self._low, self._high
-        shape = (batch, self.config.horizon, len(self._rest))
-        taken = (self._rest.expand(shape) if warm is None else warm).flatten(1)[:, :count]
-        low, high = (x.expand(shape).flatten(1).clone() for x in (self._low, self._high))
-        low[:, :count] = high[:, :count] = taken
-        return low.view(shape)[:, None], high.view(shape)[:, None]
+    def _bounds(
+        self,
+        warm: Tensor | None,
+        num_committed: int,
+        rest: Tensor,
+        previous: np.ndarray | None,
+    ) -> Bounds:
+        """The robot's bounds and rates, closed around the raw actions that are decided already."""
+        size, batch = self.embodiment.action.size, len(rest)
+        low, high = self._low, self._high
+        count = num_committed * size
+        shape = (batch, self.config.horizon, rest.shape[1])
+        if count:
+            taken = (rest[:, None].expand(shape) if warm is None else warm).flatten(1)[:, :count]
+            low, high = (x.expand(shape).flatten(1).clone() for x in (low, high))
+            low[:, :count] = high[:, :count] = taken
+            low, high = low.view(shape)[:, None], high.view(shape)[:, None]
+        if self._raw_step is None:
+            return Bounds(low, high)
+        std = torch.tensor(self.bundle.preprocess.action_std, dtype=torch.float64)
+        # Twice, so that `raw_actions` has nothing to change.
+        step = (self._raw_step - 2 * self._rounding).clamp(min=0)
+        step = (step / std.to(step)).to(rest)
+        step = step.repeat(shape[1] * shape[2] // size, 1)
+        step[:num_committed] = torch.inf
+        last = rest if previous is None else self._normalise(previous)
+        last = last.clamp(self._low, self._high)[:, None, :size]  # nearest place of the plan's own
+        return Bounds(low, high, Rates(step, last))
 
     def _costs(self, problem: Problem, actions_BNHA: Tensor) -> Tensor:
         return problem.costs(self.engine, actions_BNHA)
@@ -289,6 +405,8 @@ class Planner:
         generator: torch.Generator,
         should_stop: StopFn | None,
         num_committed: int,
+        rest: Tensor,
+        previous: np.ndarray | None,
     ) -> SolverResult:
         config = self.config
         cost_fn = partial(self._costs, problem)
@@ -297,13 +415,13 @@ class Planner:
             with torch.no_grad():
                 start = self._network(problem.now, problem.goal)
         is_warm = warm is not None
-        points = self._starts.draw(len(problem.now.visual), start, is_warm, generator)
-        low, high = self._bounds(len(points), warm, num_committed)
-        points, screened = self._starts.keep_best(cost_fn, points.clamp(low, high), is_warm)
+        points = self._starts.draw(rest, start, is_warm, generator)
+        bounds = self._bounds(warm, num_committed, rest, previous)
+        points, screened = self._starts.keep_best(cost_fn, bounds.project(points), is_warm)
         budget, result = config.iterations(is_warm), None
-        args = points, low, high, generator, budget, should_stop
+        args = points, bounds, generator, budget, should_stop
         if self.captured is not None:
             result = self.captured.solve(problem, *args)
         if result is None:
             result = self._solver.solve(cost_fn, *args)
-        return replace(result, num_evaluations=result.num_evaluations + screened)
+        return replace(result, num_evaluations=result.num_evaluations + screened, bounds=bounds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wm_planner.planning.bounds import Bounds
 from wm_planner.planning.solver import CostFn, Incumbent, SolverResult, StopFn
 
 
@@ -28,14 +29,13 @@ class SamplingSolver(ABC):
         self,
         cost_fn: CostFn,
         init: Tensor,
-        low: Tensor,
-        high: Tensor,
+        bounds: Bounds,
         generator: torch.Generator,
         num_iterations: int,
         should_stop: StopFn | None = None,
     ) -> SolverResult:
         """See `Solver.solve`."""
-        mean = init[:, :1].clamp(low, high)[:, 0]
+        mean = bounds.project(init[:, :1])[:, 0]
         std = torch.full_like(mean, self.init_std)
         initial_costs, evaluations = cost_fn(mean[:, None])[:, 0], 2  # the first and last mean
         best, trace = Incumbent(init), []
@@ -44,14 +44,14 @@ class SamplingSolver(ABC):
             shape = (self.num_samples, *mean.shape[1:])
             noise = torch.randn(shape, generator=generator, device=mean.device)
             noise[0] = 0
-            samples = (mean[:, None] + std[:, None] * noise).clamp(low, high)
-            samples, rounds = self._refine(cost_fn, samples, low, high, generator)
+            samples = bounds.project(mean[:, None] + std[:, None] * noise)
+            samples, rounds = self._refine(cost_fn, samples, bounds, generator)
             costs = cost_fn(samples)
             evaluations += (rounds + 1) * self.num_samples
             trace.append(best.offer(samples, costs))
             costs = torch.where(costs.isfinite(), costs, torch.inf)
             mean, std = self._refit(samples, costs, mean, std)
-            mean = mean[:, None].clamp(low, high)[:, 0]  # a mean of equal numbers is not exact
+            mean = bounds.project(mean[:, None])[:, 0]  # a mean of equal numbers is not exact
             if should_stop is not None and should_stop():
                 break
         if not self.best_so_far:
@@ -63,8 +63,7 @@ class SamplingSolver(ABC):
         self,
         cost_fn: CostFn,
         samples: Tensor,
-        low: Tensor,
-        high: Tensor,
+        bounds: Bounds,
         generator: torch.Generator,
     ) -> tuple[Tensor, int]:
         """Improve samples before they are ranked; also the evaluations made of each."""

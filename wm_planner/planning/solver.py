@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wm_planner.errors import PlanningError
+from wm_planner.planning.bounds import Bounds
 
 CostFn = Callable[[Tensor], Tensor]
 StopFn = Callable[[], bool]
@@ -40,6 +41,7 @@ class SolverResult:
         num_evaluations: rollouts per problem.
         trace: (iterations, B) lowest cost among the candidates of each iteration; infinite where
             none was finite.
+        bounds: what the actions were to keep.
     """
 
     actions: Tensor
@@ -47,6 +49,7 @@ class SolverResult:
     initial_costs: Tensor
     num_evaluations: int
     trace: Tensor
+    bounds: Bounds | None = None
 
 
 class Solver(Protocol):
@@ -56,8 +59,7 @@ class Solver(Protocol):
         self,
         cost_fn: CostFn,
         init: Tensor,
-        low: Tensor,
-        high: Tensor,
+        bounds: Bounds,
         generator: torch.Generator,
         num_iterations: int,
         should_stop: StopFn | None = None,
@@ -67,8 +69,7 @@ class Solver(Protocol):
         Args:
             cost_fn: (B, N, H, A) -> (B, N), differentiable in its argument.
             init: (B, N, H, A) starting points, the most trusted one first.
-            low, high: bounds, infinite where there are none: (A,), or (B, 1, H, A), equal where an
-                action is decided already.
+            bounds: of the actions, and of their changes.
             generator: the only source of randomness.
             num_iterations: budget.
             should_stop: asked once an iteration; when it says yes, the best so far is returned.

@@ -19,12 +19,12 @@ class StartingPoints:
 
     Args:
         config: settings of the planner.
-        rest: (A,) the standardised action of a robot at rest.
+        action_dim: A.
         action_size: entries of one raw action.
     """
 
-    def __init__(self, config: PlannerConfig, rest: Tensor, action_size: int) -> None:
-        self._config, self._rest, self._action_size = config, rest, action_size
+    def __init__(self, config: PlannerConfig, action_dim: int, action_size: int) -> None:
+        self._config, self._action_dim, self._action_size = config, action_dim, action_size
 
     def _num_kept(self, warm: bool) -> int:
         return min(self._config.num_restarts, self._num_drawn(warm))
@@ -38,26 +38,26 @@ class StartingPoints:
         return max(config.num_restarts, config.num_candidates)
 
     def draw(
-        self, batch: int, start: Tensor | None, warm: bool, generator: torch.Generator
+        self, rest: Tensor, start: Tensor | None, warm: bool, generator: torch.Generator
     ) -> Tensor:
         """(B, N, H, A): `start` (B, H, A) or the initialisation first, others spread around it.
 
         Args:
-            batch: B.
+            rest: (B, A) standardised actions that leave the robots where they are.
             start: the last plan, if `warm`, or what the initialisation network proposes, or None.
             warm: whether the last plan is at hand.
             generator: source of randomness.
         """
-        config = self._config
-        shape = (self._num_drawn(warm), config.horizon, len(self._rest))
+        config, batch, device = self._config, len(rest), rest.device
+        shape = (self._num_drawn(warm), config.horizon, self._action_dim)
         if start is None and config.init == "randn" and config.descends:
-            noise = torch.randn(shape, generator=generator, device=self._rest.device)
+            noise = torch.randn(shape, generator=generator, device=device)
             return noise.expand(batch, *shape)
         held = (*shape[:2], self._action_size)
-        noise = torch.randn(held, generator=generator, device=self._rest.device)
-        spread = config.restart_std * noise.repeat(1, 1, len(self._rest) // self._action_size)
+        noise = torch.randn(held, generator=generator, device=device)
+        spread = config.restart_std * noise.repeat(1, 1, self._action_dim // self._action_size)
         spread[0] = 0
-        centre = self._rest.expand(batch, *shape[1:]) if start is None else start
+        centre = rest[:, None].expand(batch, *shape[1:]) if start is None else start
         return centre[:, None] + spread
 
     def keep_best(self, cost_fn: CostFn, points: Tensor, warm: bool) -> tuple[Tensor, int]:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import TwistStamped
+from geometry_msgs.msg import Twist, TwistStamped
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.config import suggest
+from wm_planner.embodiment import TWIST_AXES
 from wm_planner.errors import ConfigError
 from wm_planner.ros.conversions import check_interface, command_message, to_time
 
@@ -18,49 +19,63 @@ ADAPTERS = {
     "forward": Float64MultiArray,  # ros2_control's forward command controllers
     "joint_trajectory": JointTrajectory,  # joint_trajectory_controller, the simulator
     "twist": TwistStamped,  # MoveIt Servo, mobile bases
+    "twist_unstamped": Twist,  # older mobile bases
 }
-TWIST_AXES = tuple(f"{part}.{axis}" for part in ("linear", "angular") for axis in "xyz")
 
 
 class CommandAdapter:
     """Turns (A,) actions into messages of one type.
 
     Args:
-        kind: 'forward', 'joint_trajectory' or 'twist'.
-        names: action names; for 'twist' they are axes such as 'linear.x'.
+        kind: 'forward', 'joint_trajectory', 'twist' or 'twist_unstamped'.
+        names: action names; for a twist they are axes such as 'linear.x'.
         interface: field of the trajectory point ('joint_trajectory').
         dt_ns: control period, nanoseconds.
         frame_id: frame in which a twist is expressed.
+        stamped: trajectories say when they begin; otherwise they begin when they arrive.
 
     Raises:
         ConfigError: unknown kind, interface or axis, or a twist without frame.
     """
 
     def __init__(
-        self, kind: str, names: Sequence[str], interface: str, dt_ns: int, frame_id: str
+        self,
+        kind: str,
+        names: Sequence[str],
+        interface: str,
+        dt_ns: int,
+        frame_id: str,
+        stamped: bool = True,
     ) -> None:
         if kind not in ADAPTERS:
             raise ConfigError(f"unknown adapter '{kind}'.{suggest(kind, ADAPTERS)}")
-        if kind == "twist":
+        if ADAPTERS[kind] in (Twist, TwistStamped):
             for name in names:
                 if name not in TWIST_AXES:
                     raise ConfigError(f"unknown twist axis '{name}'.{suggest(name, TWIST_AXES)}")
-            if not frame_id:
+            if kind == "twist" and not frame_id:
                 raise ConfigError("adapter 'twist' needs frame_id: the frame of its axes")
         self.message_type: type = ADAPTERS[kind]
         self._names, self._interface = tuple(names), check_interface(interface)
-        self._dt_ns, self._frame_id = dt_ns, frame_id
+        self._dt_ns, self._frame_id, self._stamped = dt_ns, frame_id, stamped
 
     def message(self, action: np.ndarray, stamp_ns: int) -> Any:
         """One command."""
         if self.message_type is Float64MultiArray:
             return Float64MultiArray(data=[float(value) for value in action])
         if self.message_type is JointTrajectory:
-            return command_message(action, self._names, self._interface, stamp_ns, self._dt_ns)
-        message = TwistStamped()
+            begin_ns = stamp_ns if self._stamped else 0
+            return command_message(action, self._names, self._interface, begin_ns, self._dt_ns)
+        if self.message_type is Twist:
+            return self._twist(action)
+        message = TwistStamped(twist=self._twist(action))
         message.header.stamp = to_time(stamp_ns)
         message.header.frame_id = self._frame_id
+        return message
+
+    def _twist(self, action: np.ndarray) -> Twist:
+        twist = Twist()
         for name, value in zip(self._names, action, strict=True):
             part, axis = name.split(".")
-            setattr(getattr(message.twist, part), axis, float(value))
-        return message
+            setattr(getattr(twist, part), axis, float(value))
+        return twist

@@ -8,7 +8,7 @@ import numpy as np
 
 from wm_planner.errors import NonFiniteActionError
 from wm_planner.runtime.plan_buffer import PlanBuffer
-from wm_planner.runtime.safety import Command, SafetyGate
+from wm_planner.runtime.safety import Command, Measured, SafetyGate
 from wm_planner.types import Plan
 
 
@@ -30,6 +30,7 @@ class ControlLoop:
         self._rows_per_plan = rows_per_plan
         self._buffer = PlanBuffer()
         self._sensed: dict[str, int] = {}
+        self._measured: Measured | None = None
         self._answered: tuple[int, Command] | None = None
         self._poisoned_stamp_ns: int | None = None
 
@@ -41,6 +42,14 @@ class ControlLoop:
     def sensed(self, source: str, stamp_ns: int) -> None:
         """Note the capture time of a sample of one of the sources."""
         self._sensed[source] = stamp_ns
+
+    def measured(self, positions: np.ndarray, stamp_ns: int) -> None:
+        """Note where the joints of the action (A,) were."""
+        self._measured = Measured(np.array(positions, dtype=np.float64), stamp_ns)
+
+    def ages_s(self, now_ns: int) -> dict[str, float]:
+        """Age of the newest sample of each source that was heard of."""
+        return {source: (now_ns - stamp_ns) * 1e-9 for source, stamp_ns in self._sensed.items()}
 
     def put(self, plan: Plan) -> None:
         """Follow a plan.
@@ -66,11 +75,12 @@ class ControlLoop:
         """Forget plans and samples, as on activation."""
         self.drop_plan()
         self._sensed.clear()
+        self._measured = None
         self._answered = None
 
-    def safe_command(self) -> Command:
+    def safe_command(self, now_ns: int = 0) -> Command:
         """The refusal of a gate that is stopped or disabled, or that has no plan."""
-        return self.gate.check(None, None, None, 0)
+        return self.gate.check(None, None, None, now_ns, self._measured)
 
     def tick(self, now_ns: int) -> Command | None:
         """The command for `now_ns`.
@@ -93,14 +103,14 @@ class ControlLoop:
 
     def _decide(self, now_ns: int) -> Command:
         due = self._buffer.due(now_ns)
-        sensed = self._least_fresh(now_ns)
+        action, stamp_ns = None, None
         if due is not None:
             action, plan = due
-            return self.gate.check(action, sensed, plan.stamp_ns, now_ns)
-        if self._poisoned_stamp_ns is not None:
-            bad = np.full(len(self.gate.limits.low), np.nan)
-            return self.gate.check(bad, sensed, self._poisoned_stamp_ns, now_ns)
-        return self.gate.check(None, sensed, None, now_ns)
+            stamp_ns = plan.stamp_ns
+        elif self._poisoned_stamp_ns is not None:
+            action, stamp_ns = np.full(len(self.gate.limits.low), np.nan), self._poisoned_stamp_ns
+        sensed = self._least_fresh(now_ns)
+        return self.gate.check(action, sensed, stamp_ns, now_ns, self._measured)
 
     def _least_fresh(self, now_ns: int) -> int | None:
         """The stamp furthest from now; None while a source has not been heard of.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from wm_planner.data.recording import outcome_of
 from wm_planner.errors import DatasetError
 
-OUTCOMES = ("success", "failure", "")
 START, END = "start", "end"
 # The stamp of a message lies this close to its receipt when both are of one clock.
 SAME_CLOCK_NS = 5 * 10**9
@@ -65,17 +65,6 @@ def parse_event(kind: str, values: Mapping[str, str]) -> EpisodeEvent:
             )
         name = f"episode_{int(episode):04d}"
     return EpisodeEvent(kind, episode, name, int(stamp), outcome_of(values))
-
-
-def outcome_of(values: Mapping[str, str]) -> str:
-    """'success', 'failure' or '': the outcome, or what a simulator says of success.
-
-    An outcome of another name is none: an episode must not go on because of it.
-    """
-    outcome = values.get("outcome", "")
-    if outcome in OUTCOMES and outcome:
-        return outcome
-    return {"true": "success", "false": "failure"}.get(values.get("success", ""), "")
 
 
 class EpisodeClock:

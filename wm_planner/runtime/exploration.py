@@ -28,7 +28,13 @@ EFFORT_HOME_S = 2.0  # time in which efforts try to cross half of the box on the
 
 
 class Motion(Protocol):
-    """A wish for each control period."""
+    """A wish for each control period.
+
+    Attributes:
+        kept: whether the robot is kept in the box meanwhile, and led back into it from outside.
+    """
+
+    kept: bool
 
     def wish(self, track: Track) -> np.ndarray:
         """(A,) speed, or effort, for the next control period."""
@@ -36,7 +42,9 @@ class Motion(Protocol):
 
 
 class Stay:
-    """Come to rest."""
+    """Come to rest, and stay where that is: also a little outside of the box."""
+
+    kept = False
 
     def wish(self, track: Track) -> np.ndarray:
         """See `Motion`."""
@@ -56,6 +64,8 @@ class Wander:
         seed: of the random generator, not negative.
         episode: each has a motion of its own.
     """
+
+    kept = True
 
     def __init__(self, seed: int, episode: int = 0) -> None:
         self._rng = np.random.default_rng((seed, episode))
@@ -139,6 +149,8 @@ class GoHome:
         home: (A,) positions.
         share: of the greatest speed.
     """
+
+    kept = False  # the way may begin outside
 
     def __init__(self, home: np.ndarray, share: float = HOMING_SHARE) -> None:
         self._home, self._share = np.array(home, dtype=np.float64), share

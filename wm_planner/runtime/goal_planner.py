@@ -113,12 +113,16 @@ class GoalPlanner:
         self._imagine = imagine and bundle.model.decoder is not None
         self._goal: Goal | None = None
         self._expected = ExpectedSeconds()
-        self._rests_at_zero = bundle.embodiment.action.rests_at_zero
 
     @property
     def embodiment(self) -> Embodiment:
         """Of the robot that it plans for."""
         return self._planner.embodiment
+
+    @property
+    def replan_ns(self) -> int:
+        """From one plan to the next, nanoseconds: `replan_steps` model steps."""
+        return self._planner.config.replan_steps * self.embodiment.model_dt_ns
 
     @property
     def history(self) -> int:
@@ -184,9 +188,8 @@ class GoalPlanner:
         warm, num_committed = self._planner.is_warm(observation.stamp_ns), 0
         if age_s is not None:
             should_stop = stop_after(self._planner.max_seconds, time.perf_counter, should_stop)
-            if warm or self._rests_at_zero:
-                dt_s = self._planner.embodiment.control_dt_s
-                num_committed = self._expected.num_due(warm, dt_s, age_s)
+            dt_s = self._planner.embodiment.control_dt_s
+            num_committed = self._expected.num_due(warm, dt_s, age_s)
         plan = self._planner.plan(observation, should_stop, num_committed)
         plan = replace(plan, seconds=time.perf_counter() - begin_s)
         self._expected.add(warm, plan.seconds)

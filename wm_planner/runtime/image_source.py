@@ -24,7 +24,7 @@ class ImageSource:
 
     def __init__(
         self,
-        capture: cv2.VideoCapture,
+        capture: cv2.VideoCapture | _AvCapture,
         uri: str,
         loop: bool,
         is_file: bool,
@@ -53,7 +53,7 @@ class ImageSource:
             ok, image = self._capture.read()
             if not ok:
                 raise ImageSourceError(f"{self.uri}: cannot start again from the first image")
-        if not ok:
+        if not ok or image is None:
             if self._is_file:
                 return None
             raise ImageSourceError(f"{self.uri}: no image; is the camera or stream still there?")
@@ -104,11 +104,83 @@ def open_source(uri: str, loop: bool = False, size: tuple[int, int] | None = Non
             raise ImageSourceError(
                 f"{uri}: no such file; use 'device:0', 'file:clip.mp4' or 'rtsp://host/stream'"
             )
-        capture, is_file = cv2.VideoCapture(str(path)), True
-        problem = "not a video that OpenCV can read"
+        return ImageSource(_open_file(uri, path), uri, loop, True, size)
     if not capture.isOpened():
         raise ImageSourceError(f"{uri}: {problem}")
     return ImageSource(capture, uri, loop, is_file, size)
+
+
+def _open_file(uri: str, path: Path) -> cv2.VideoCapture | _AvCapture:
+    """By OpenCV; by PyAV where OpenCV opens a file whose codec it cannot decode, such as AV1."""
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise ImageSourceError(f"{uri}: not a video that OpenCV can read")
+    decodes = capture.read()[0]
+    codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode(errors="replace")
+    capture.release()
+    if decodes:
+        return cv2.VideoCapture(str(path))
+    try:
+        other = _AvCapture(path, uri)
+    except ImportError as error:
+        raise ImageSourceError(
+            f"{uri}: OpenCV cannot decode its codec '{codec}'; install PyAV (pip install av), or "
+            f"convert it: ffmpeg -i {path.name} -c:v libx264 converted.mp4"
+        ) from error
+    if not other.read()[0]:
+        other.release()
+        raise ImageSourceError(
+            f"{uri}: no picture of its codec '{codec}' can be decoded; copy the file again"
+        )
+    other.set(cv2.CAP_PROP_POS_FRAMES, 0)
+    return other
+
+
+class _AvCapture:
+    """What `ImageSource` asks of an OpenCV capture, done by PyAV."""
+
+    def __init__(self, path: Path, uri: str) -> None:
+        self._path, self._uri = path, uri
+        self._open()
+
+    def _open(self) -> None:
+        import av  # here alone: OpenCV decodes what most cameras record
+
+        from wm_planner.data.video import DEMUXERS
+
+        # By its name, not by its content, which may name other files or addresses.
+        kind = DEMUXERS.get(self._path.suffix.lower())
+        try:
+            self._container = av.open(str(self._path.absolute()), format=kind)
+            self._frames = iter(self._container.decode(video=0))
+        except (av.FFmpegError, OSError, IndexError) as error:
+            raise ImageSourceError(f"{self._uri}: not a readable video ({error})") from error
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        """(whether there is one, (H, W, 3) uint8 BGR)."""
+        import av
+
+        try:
+            return True, next(self._frames).to_ndarray(format="bgr24")
+        except StopIteration:
+            return False, None
+        except (av.FFmpegError, OSError) as error:
+            raise ImageSourceError(f"{self._uri}: damaged from here on ({error})") from error
+
+    def get(self, what: int) -> float:
+        """Frames per second."""
+        rate = self._container.streams.video[0].average_rate
+        return float(rate) if what == cv2.CAP_PROP_FPS and rate else 0.0
+
+    def set(self, what: int, value: float) -> bool:
+        """Begin again at the first frame."""
+        self.release()
+        self._open()
+        return True
+
+    def release(self) -> None:
+        """Close the file."""
+        self._container.close()
 
 
 def _open_device(uri: str, name: str, size: tuple[int, int] | None) -> ImageSource:

@@ -95,7 +95,7 @@ class PlanStream:
         if position is not None and end > self._decided:
             self._place(seen_ns, position, speed)
         while self._decided < end:
-            self._rows.append(self.track.advance(motion.wish(self.track)))
+            self._rows.append(self.track.advance(motion.wish(self.track), motion.kept))
             self._decided += 1
         rest = max(self._ahead - self._fresh - self._lead, 1)
         tail = braked(self.track, rest)

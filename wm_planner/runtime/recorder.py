@@ -17,13 +17,13 @@ from rosbags.rosbag2.errors import WriterError
 from rosbags.typesys import TypesysError
 
 from wm_planner.data.bags import typestore
+from wm_planner.data.layouts import DROPPED
 from wm_planner.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
 # Half of the second that may be lost: the message that triggers a flush may itself come late.
 FLUSH_NS = 500_000_000
-DROPPED = "dropped"  # directory of the bags that nobody wants, beside the others
 
 
 class BagWriter:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 import numpy as np
 
 from wm_planner.errors import ConfigError
+
+NO_LIMIT = 1e12  # units per second: a rate that limits nothing
 
 
 class Reason(str, Enum):
@@ -41,12 +44,50 @@ class Command:
     """What goes to the robot.
 
     Attributes:
-        action: (A,) float64, physical units, finite and within the limits.
+        action: (A,) float64, physical units, finite: the raw action that is executed.
         reason: why.
+        target: (A,) positions that go to the robot in the action's place; None: the action does.
     """
 
     action: np.ndarray
     reason: Reason
+    target: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Where the joints of the action were.
+
+    Attributes:
+        positions: (A,) finite, radians or metres.
+        stamp_ns: when they were there.
+    """
+
+    positions: np.ndarray
+    stamp_ns: int
+
+
+class Guard(Protocol):
+    """What comes after bounds and rates, and depends on where the joints are."""
+
+    @property
+    def target(self) -> np.ndarray | None:
+        """(A,) positions that go to the robot in the action's place; None: the action does."""
+
+    def begin(self, positions: np.ndarray) -> None:
+        """Start from measured (A,) positions, as on activation."""
+
+    def allow(self, action: np.ndarray, positions: np.ndarray, age_s: float) -> np.ndarray:
+        """(A,) what of an action is executed.
+
+        Args:
+            action: (A,) within bounds and rates.
+            positions: (A,) measured.
+            age_s: seconds since then.
+        """
+
+    def refuse(self, positions: np.ndarray | None) -> None:
+        """No action is followed from now on; (A,) positions of now, None when nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -114,30 +155,40 @@ def limit(
     if limits.max_rate is not None:
         step = limits.max_rate * dt_s
         allowed = np.clip(allowed, last_sent - step, last_sent + step)
-    # A float32 plan at its bound lies a rounding error outside: clamped, but nothing to report.
-    return allowed, not np.allclose(wanted, allowed, rtol=1e-6, atol=1e-9)
+    return allowed, differs(wanted, allowed)
+
+
+def differs(wanted: np.ndarray, allowed: np.ndarray) -> bool:
+    """Whether a limit has cut an action.
+
+    A float32 plan at its bound lies a rounding error outside: clamped, but nothing to report.
+    """
+    return not np.allclose(wanted, allowed, rtol=1e-6, atol=1e-9)
 
 
 class SafetyGate:
     """Decides what is sent at each tick. It starts disabled; use it from one thread.
 
     The checks, in this order: stopped, disabled, no_plan, stale, bad_shape, non_finite, then the
-    limits. Every refusal sends the safe action, and sends it at once, not rate-limited: for a
-    robot that takes velocities or efforts the safe action is zero, and ramping towards zero would
-    keep driving on a command that has just been found wrong. The next accepted action is
-    rate-limited from the safe action.
+    limits: bounds, rates, and where the joints may be. Every refusal sends the safe action, and
+    sends it at once, not rate-limited: for a robot that takes velocities or efforts the safe action
+    is zero, and ramping towards zero would keep driving on a command that has just been found
+    wrong. The next accepted action is rate-limited from the safe action.
 
-    A robot that takes positions has no fixed safe action: build the gate with `hold=True`, which
-    refuses by repeating the last action sent, and give the measured position to
-    `set_safe_action` before `enable`.
+    A robot that takes positions has no fixed safe action: build the gate with `hold=True`, and call
+    `begin` with the measured position before `enable`. A refusal then holds the position that was
+    measured when the refusals began, within the limits: a robot that is blocked stays where it is,
+    and one that sags under its weight is not followed down. Where nobody knows the position, the
+    last action is repeated.
 
     Args:
-        limits: bounds and rates.
+        limits: bounds and rates, and, of positions, their limits.
         safe_action: (A,) sent on every refusal; must lie within the limits.
         stale_after_ns: greatest age of the observation and of the plan; also how far in the
             future their stamps may lie.
         control_dt_ns: control period, which turns a rate per second into a step per tick.
-        hold: the safe action follows the last action sent.
+        hold: the safe action is where the robot is.
+        guard: limits that depend on where the joints are; or None.
 
     Raises:
         ConfigError: a value cannot be used.
@@ -150,6 +201,7 @@ class SafetyGate:
         stale_after_ns: int,
         control_dt_ns: int,
         hold: bool = False,
+        guard: Guard | None = None,
     ) -> None:
         if stale_after_ns <= 0:
             raise ConfigError(f"stale_after_ns must be positive, got {stale_after_ns}")
@@ -158,7 +210,9 @@ class SafetyGate:
         self.limits = limits
         self.stale_after_ns = stale_after_ns
         self.control_dt_ns = control_dt_ns
+        self.guard = guard
         self._hold = hold
+        self._holding = True  # the safe action is that of the refusals that go on
         self._enabled = False
         self._stopped = False
         self.set_safe_action(safe_action)
@@ -182,11 +236,35 @@ class SafetyGate:
             )
         self._safe_action = action
         self._last_sent = action
+        self._holding = True
+
+    def set_limits(self, limits: Limits, guard: Guard | None) -> None:
+        """Replace limits and guard, while nothing may move.
+
+        Raises:
+            ConfigError: the safe action lies outside of them.
+        """
+        self.limits, self.guard = limits, guard
+        if self._hold:  # `begin` says where
+            self._safe_action = np.clip(self._safe_action, limits.low, limits.high)
+        self.set_safe_action(self._safe_action)
+
+    def begin(self, positions: np.ndarray) -> None:
+        """Start from measured (A,) positions; call it before `enable`.
+
+        Raises:
+            ConfigError: the robot takes positions, and is outside of its limits.
+        """
+        if self._hold:
+            self.set_safe_action(positions)
+        if self.guard is not None:
+            self.guard.begin(positions)
 
     def enable(self) -> None:
         """Arm: clears a stop; the rate limiter starts from the safe action."""
         self._enabled, self._stopped = True, False
         self._last_sent = self._safe_action
+        self._holding = True
 
     def disable(self) -> None:
         """Send only the safe action from now on."""
@@ -202,6 +280,7 @@ class SafetyGate:
         observation_stamp_ns: int | None,
         plan_stamp_ns: int | None,
         now_ns: int,
+        measured: Measured | None = None,
     ) -> Command:
         """Decide one tick. Call it once per tick: the rate limit counts calls.
 
@@ -210,11 +289,15 @@ class SafetyGate:
             observation_stamp_ns: capture time of the newest sample of the robot's state.
             plan_stamp_ns: capture time of the observation that the plan came from.
             now_ns: current time, same clock.
+            measured: newest positions of the joints, where a guard or `hold` needs them.
         """
+        fresh = measured
+        if measured is not None and abs(now_ns - measured.stamp_ns) > self.stale_after_ns:
+            fresh = None
         if self._stopped:
-            return self._refuse(Reason.STOPPED)
+            return self._refuse(Reason.STOPPED, fresh)
         if not self._enabled:
-            return self._refuse(Reason.DISABLED)
+            return self._refuse(Reason.DISABLED, fresh)
         reason = refusal(
             action,
             len(self.limits.low),
@@ -223,18 +306,36 @@ class SafetyGate:
             now_ns,
             self.stale_after_ns,
         )
+        if reason is None and self.guard is not None and fresh is None:
+            reason = Reason.STALE
         if reason is not None:
-            return self._refuse(reason)
+            return self._refuse(reason, fresh)
         assert action is not None
         allowed, limited = limit(action, self._last_sent, self.limits, self.control_dt_ns * 1e-9)
-        self._last_sent = allowed
-        if self._hold:
-            self._safe_action = allowed
-        return Command(allowed.copy(), Reason.LIMITED if limited else Reason.OK)
+        if self.guard is not None and fresh is not None:
+            age_s = max(0, now_ns - fresh.stamp_ns) * 1e-9
+            guarded = self.guard.allow(allowed, fresh.positions, age_s)
+            limited |= differs(allowed, guarded)
+            allowed = guarded
+        # Where a guard has led the robot back, the action may lie outside of the bounds.
+        self._last_sent = np.clip(allowed, self.limits.low, self.limits.high)
+        self._holding = False
+        return Command(allowed.copy(), Reason.LIMITED if limited else Reason.OK, self._target())
 
-    def _refuse(self, reason: Reason) -> Command:
+    def _refuse(self, reason: Reason, measured: Measured | None) -> Command:
+        if not self._holding:
+            self._holding = True
+            if self._hold:
+                place = self._last_sent if measured is None else measured.positions
+                self._safe_action = np.clip(place, self.limits.low, self.limits.high)
+            if self.guard is not None:
+                self.guard.refuse(None if measured is None else measured.positions)
         self._last_sent = self._safe_action
-        return Command(self._safe_action.copy(), reason)
+        return Command(self._safe_action.copy(), reason, self._target())
+
+    def _target(self) -> np.ndarray | None:
+        target = None if self.guard is None else self.guard.target
+        return None if target is None else target.copy()
 
 
 def _vector(name: str, value: np.ndarray, size: int | None = None) -> np.ndarray:

@@ -107,8 +107,9 @@ class PlanRounds:
         was_training = model.predictor.training
         model.predictor.eval()
         now, goal = self._seen(starts), self._seen(goals)
-        plan = planner.plan_latents(now, goal, None, 0, planner.generator()).actions
-        raw = planner.raw_actions(plan)
+        rest = planner.rest.at(np.stack([self._camera.proprio_of(state) for state in starts]))
+        result = planner.plan_latents(now, goal, None, 0, planner.generator(), rest=rest)
+        plan, raw = result.actions, planner.raw_actions(result.actions, result.bounds)
         happened = self._simulators.run(starts, raw.cpu().numpy())
         latents = self._encode(happened, raw)
         with torch.no_grad():
