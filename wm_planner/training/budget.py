@@ -16,8 +16,8 @@ from wm_planner.training.recipe import Recipe
 ENCODER_SHARE = 0.5  # of the minutes
 FRAME_S, PIXELS_S = 2.2e-3, 1.3e-3  # of a frame that the encoder trains on: fixed, and at 96 pixels
 MODEL_S = 0.07  # of a model's update of 32 windows of five steps, on average over its stages
-# Beyond so many times through the data the held-out error does not fall any more.
-ENCODER_EPOCHS, MODEL_EPOCHS = 60, 400
+# Beyond so many times through the data, and so many updates, the held-out error falls no more.
+ENCODER_EPOCHS, MODEL_EPOCHS, ENOUGH = 60, 100, 500
 LEAST = 20  # updates; fewer train nothing
 
 
@@ -48,4 +48,4 @@ def with_updates(recipe: Recipe, store: TrajectoryStore) -> Recipe:
 
 
 def _within(affordable: float, useful: float) -> int:
-    return max(LEAST, round(min(affordable, useful)))
+    return max(LEAST, round(min(affordable, max(useful, ENOUGH))))
