@@ -13,7 +13,7 @@ from wm_planner.config import from_yaml  # noqa: E402
 from wm_planner.models.catalog import CARD, SHIPPED, read_card, shipped_checkpoints  # noqa: E402
 from wm_planner.planning.config import planner_config  # noqa: E402
 from wm_planner.tasks import get_task  # noqa: E402
-from wm_planner.training.recipe import Recipe  # noqa: E402
+from wm_planner.training.recipe import ANY, Recipe  # noqa: E402
 
 RECIPES = Path(__file__).parents[2] / "config/train"
 
@@ -28,7 +28,8 @@ def test_recipes_are_understood(file):
 @pytest.mark.parametrize("name", shipped_checkpoints())
 def test_shipped_checkpoints_plan_as_their_recipes_say(name):
     card = read_card(SHIPPED / name / CARD)
-    recipe = from_yaml(Recipe, RECIPES / f"{card['embodiment']['name']}.yaml")
+    own = RECIPES / f"{card['embodiment']['name']}.yaml"
+    recipe = from_yaml(Recipe, own if own.is_file() else ANY)
     assert card["planner"] == recipe.planner
 
 
