@@ -33,6 +33,17 @@ ARGUMENTS = {
 }
 
 
+def _shut_down(name):
+    """All ends when this node does; what ends because all ends says nothing more."""
+
+    def on_exit(event, context):
+        if context.is_shutdown:
+            return []
+        return [EmitEvent(event=Shutdown(reason=f"{name} ended"))]
+
+    return on_exit
+
+
 def _start(context):
     def given(name):
         return LaunchConfiguration(name).perform(context)
@@ -71,9 +82,7 @@ def _start(context):
         )
         actions.append(node)
         if spec.required:
-            ended = OnProcessExit(
-                target_action=node, on_exit=[EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))]
-            )
+            ended = OnProcessExit(target_action=node, on_exit=_shut_down(spec.name))
             actions.append(RegisterEventHandler(ended))
     return actions
 

@@ -26,6 +26,17 @@ ARGUMENTS = {
 }
 
 
+def _shut_down(name):
+    """All ends when this node does; what ends because all ends says nothing more."""
+
+    def on_exit(event, context):
+        if context.is_shutdown:
+            return []
+        return [EmitEvent(event=Shutdown(reason=f"{name} ended"))]
+
+    return on_exit
+
+
 def _start(context):
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     options = SimOptions(
@@ -49,8 +60,7 @@ def _start(context):
         )
         actions.append(node)
         if spec.required:
-            over = EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))
-            ended = OnProcessExit(target_action=node, on_exit=[over])
+            ended = OnProcessExit(target_action=node, on_exit=_shut_down(spec.name))
             actions.append(RegisterEventHandler(ended))
     if value["rviz"].lower() == "true":
         view = Path(get_package_share_directory("wm_planner")) / "rviz" / "wm_planner.rviz"
