@@ -14,6 +14,7 @@ from wm_planner.models.checkpoint import load_bundle
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
 from wm_planner.planning import Planner, PlannerConfig, planner_config
+from wm_planner.planning.bounds import Bounds
 from wm_planner.planning.gradient import descend, make_optimizer
 from wm_planner.planning.objective import frame_weights
 from wm_planner.planning.problem import Problem
@@ -143,7 +144,6 @@ class Descent:
                 self.actions,
                 self._optimizer,
                 noise_std,
-                -self._bound,
-                self._bound,
+                Bounds(-self._bound, self._bound),
                 self._generator,
             )

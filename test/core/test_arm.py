@@ -259,7 +259,7 @@ def test_joints_are_named_as_in_the_model(name):
 
 @pytest.mark.parametrize("name", ["arm_reach", "arm_push"])
 def test_robot_file_is_of_the_tasks_embodiment(name):
-    file = Path(__file__).parents[2] / "config" / "robots" / f"sim_{name}.yaml"
+    file = Path(__file__).parents[2] / "config" / "robots" / f"{name}.yaml"
     robot, body = read_robot(file), get_task(name).embodiment
     camera = replace(robot.embodiment.cameras[0], crop=None)
     assert replace(robot.embodiment, cameras=(camera,)) == body

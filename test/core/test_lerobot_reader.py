@@ -44,6 +44,7 @@ def robot(tmp_path, **changes):
         "action": {
             "names": ["lift", "pan"],
             "kind": "position",
+            "max_rate": [20.0, 20.0],
             "low": [-4, -4],
             "high": [4, 4],
         },
@@ -190,7 +191,13 @@ def test_a_robot_file_says_what_is_what(tmp_path):
 @pytest.mark.parametrize("kind", ["position", "position_delta", "velocity"])
 def test_a_slower_robot_takes_every_third_row(tmp_path, kind):
     made = make(tmp_path / "set", fps=30, lengths=(9, 11))
-    action = {"names": ["lift", "pan"], "kind": kind, "low": [-9, -9], "high": [9, 9]}
+    action = {
+        "names": ["lift", "pan"],
+        "kind": kind,
+        "low": [-9, -9],
+        "high": [9, 9],
+        "max_rate": [9, 9],
+    }
     dataset = open_dataset(made.root, robot=robot(tmp_path, action=action))
     assert dataset.lengths.tolist() == [3, 4] and dataset.frame_skip == 1
     assert numbers(dataset.frames(1)) == made.numbers[1][::3].tolist()
@@ -217,7 +224,13 @@ def test_entries_without_names_are_taken_in_order(tmp_path):
     arm = robot(
         tmp_path,
         proprio=[f"{joint}/position" for joint in joints],
-        action={"names": joints, "low": [-4] * 3, "high": [4] * 3, "kind": "position"},
+        action={
+            "names": joints,
+            "low": [-4] * 3,
+            "high": [4] * 3,
+            "kind": "position",
+            "max_rate": [9] * 3,
+        },
         lerobot={},
     )
     np.testing.assert_array_equal(open_dataset(made.root, robot=arm).proprio(0), made.states[0])
@@ -228,6 +241,7 @@ def test_entries_without_names_are_taken_in_order(tmp_path):
 def test_another_unit_is_told(tmp_path, caplog):
     made = make(tmp_path / "set", store="png")
     action = {"names": ["lift", "pan"], "kind": "position", "low": [-9, -0.1], "high": [9, 0.1]}
+    action["max_rate"] = [9, 9]
     open_dataset(made.root, robot=robot(tmp_path, action=action))
     assert "action 'pan' goes from" in caplog.text and "lerobot: scale: {pan" in caplog.text
     assert "'lift'" not in caplog.text

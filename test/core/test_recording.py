@@ -391,7 +391,7 @@ def test_positions_become_what_the_robot_is_told(tmp_path):
     np.testing.assert_allclose(values, 0.3, rtol=1e-5)
     delta = replace(ARM, action=replace(ARM.action, kind="position_delta"))
     np.testing.assert_allclose(rows(read_recording(path, robot=robot(delta))), 0.03, rtol=1e-5)
-    position = replace(ARM, action=replace(ARM.action, kind="position"))
+    position = replace(ARM, action=replace(ARM.action, kind="position", max_rate=(9.0, 9.0)))
     values = rows(read_recording(path, robot=robot(position)))
     np.testing.assert_allclose(values, 0.03 * np.arange(20), atol=1e-6)
 
