@@ -49,6 +49,8 @@ class CameraSource:
     rate_hz: float = 10.0
 
     def __post_init__(self) -> None:
+        if self.size < 16:
+            raise ValueError(f"size must be at least 16 pixels, got {self.size}")
         if self.source == "topic" and not self.topic:
             raise ValueError("topic: name the topic of the camera's driver")
 
@@ -144,6 +146,14 @@ class Arrived:
     proprio: float | None = None
     picture: float | None = None
     for_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("proprio", "picture"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0 and finite, got {value:g}")
+        if not 0 <= self.for_s <= 3600:
+            raise ValueError(f"for_s must be from 0 to 3600 s, got {self.for_s:g}")
 
 
 @dataclass(frozen=True)
@@ -250,6 +260,9 @@ class RobotFile:
     def __post_init__(self) -> None:
         if not self.cameras:
             raise ValueError("cameras: expected at least one, as {front: {topic: ...}}, got none")
+        for name, topic in self.topics.items():
+            if not isinstance(topic, str) or not topic:
+                raise ValueError(f"topics: {name}: expected the name of a topic, got {topic!r}")
         sources = {}
         for name, values in self.cameras.items():
             if not isinstance(values, CameraSource):
@@ -261,6 +274,8 @@ class RobotFile:
         _ = self.embodiment  # its own checks
         size = self.action.size
         for key, given in (("safe_action", self.safe_action), ("home", self.home or None)):
+            if given is not None and not all(math.isfinite(value) for value in given):
+                raise ValueError(f"{key}: must be finite, got {list(given)}")
             if given is not None and len(given) != size:
                 raise ValueError(f"{key}: needs {size} entries, one per action name, got {given}")
         for name in self.lerobot.cameras:
@@ -300,6 +315,24 @@ class RobotFile:
             raise ValueError(
                 f"action: max_rate: kind 'position' needs one above 0 for every joint, got "
                 f"{list(action.max_rate)}: without it the first plan may begin with a jump"
+            )
+        if action.kind in ("velocity", "position_delta"):
+            if not self.sends_positions and self.safe_action and any(self.safe_action):
+                raise ValueError(
+                    f"safe_action: a robot that takes a {action.kind} is stopped by zeros; leave "
+                    f"it out, got {list(self.safe_action)}"
+                )
+            for name, low, high in zip(action.names, action.low, action.high, strict=True):
+                if not low <= 0 <= high:
+                    raise ValueError(
+                        f"action: '{name}' is from {low:g} to {high:g}: zero, which stops it, must "
+                        "lie within its bounds"
+                    )
+        wrapping = [name for name in action.names if f"{name}/position" in self.angles]
+        if self.sends_positions and wrapping:
+            raise ValueError(
+                f"angles: '{wrapping[0]}/position' wraps, and positions cannot be sent to a joint "
+                "that wraps; take it out of angles, or command its velocity"
             )
         if self.sends_positions and self.safe_action is not None and any(self.safe_action):
             raise ValueError(

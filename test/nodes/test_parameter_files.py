@@ -83,8 +83,8 @@ def test_what_the_robot_file_says_of_limits_reaches_the_controller():
     assert built.integrates and built.tracking_error == 0.1
     positions = replace(robot.action, kind="position")
     assert controller_of(action=positions).holds
-    above = replace(robot.action, low=(0.1,) * 6)
-    assert controller_of(action=above).safe_action == (0.1,) * 6
+    with pytest.raises(ValueError, match="zero, which stops it, must lie within its bounds"):
+        controller_of(action=replace(robot.action, low=(0.1,) * 6))
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config" / "robots").glob("*.yaml")), ids=str)

@@ -216,7 +216,31 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
         until(ready(tmp_path, "0", "1"), "start")
         process.kill()
         process.wait(10)
-        until(lambda: all(gone(pid) for pid in pids), "end of the children", 3.0)
+        until(lambda: all(gone(pid) for pid in pids), "end of the children", 20.0)
+
+
+LAST_WORD = """
+import pathlib, signal, sys, time
+def last_word(*_):
+    pathlib.Path("{log}/word").write_text("safe")
+    sys.exit()
+signal.signal(signal.SIGTERM, last_word)
+signal.signal(signal.SIGINT, last_word)
+pathlib.Path("{log}/ready").write_text("")
+while True:
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux only")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP], ids=lambda n: n.name)
+def test_a_controller_has_its_last_word_however_its_parent_ends(tmp_path: Path, number) -> None:
+    """A closed terminal, a killed command: the robot must not go on with its last velocity."""
+    with supervising(tmp_path, LAST_WORD.replace("{log}", str(tmp_path))) as process:
+        until((tmp_path / "ready").exists, "start")
+        process.send_signal(number)
+        process.wait(20)
+        until((tmp_path / "word").exists, "the last word", 20.0)
 
 
 def supervising(logs: Path, *codes: str) -> subprocess.Popen[str]:

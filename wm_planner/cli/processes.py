@@ -21,11 +21,12 @@ from wm_planner.errors import WmPlannerError
 INTERRUPT_S, TERMINATE_S, END_S = 1.0, 2.0, 3.0  # after SIGINT: SIGTERM, SIGKILL, given up
 LOG_LINES = 15
 BAD_INPUT = 2  # exit code of a process that has said in one line what it cannot use
-# Asks the kernel for SIGKILL when the parent is gone, then becomes the program. Not between fork
+# Asks the kernel for SIGTERM when the parent is gone, however it went: a controller then still has
+# its last word. Then it becomes the program. Not between fork
 # and exec of this process, where Python code deadlocks on locks that other threads (DDS's) held.
 _LAUNCH = """
 import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 if os.getppid() != int(sys.argv[1]):  # it died before the line above
     sys.exit(1)
 for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and exec would keep so
@@ -34,6 +35,24 @@ try:
     os.execvp(sys.argv[2], sys.argv[2:])
 except OSError as error:
     sys.exit(f"cannot start {sys.argv[2]}: {error.strerror}")
+"""
+# Outlives this process by two seconds, where that is killed: it reads the children's process
+# groups, and when the pipe breaks it ends what has not ended by itself. 'done': none is left.
+_GUARD = """
+import os, signal, sys, time
+groups = []
+for line in sys.stdin:
+    if line.strip() == "done":
+        sys.exit()
+    groups.append(int(line))
+for number in (signal.SIGTERM, signal.SIGKILL):
+    for group in groups:
+        try:
+            os.killpg(group, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+    if number == signal.SIGTERM:
+        time.sleep(2.0)
 """
 
 
@@ -79,15 +98,23 @@ class Supervisor:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._stop = threading.Event()
         self._handlers: dict[int, Any] = {}
+        self._guard: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Supervisor:
         self._logs.mkdir(parents=True, exist_ok=True)
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 self._handlers[number] = signal.signal(number, self._on_signal)
         try:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _GUARD],
+                stdin=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
             for child in self._children:
                 self._start(child)
+                self._tell_guard(str(self._running[child.name].pid))
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -101,7 +128,13 @@ class Supervisor:
     ) -> None:
         try:
             self.shutdown()
+            self._tell_guard("done")
         finally:
+            if self._guard is not None and self._guard.stdin is not None:
+                with suppress(BrokenPipeError):
+                    self._guard.stdin.close()
+                self._guard.wait(10)
+                self._guard = None
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
             self._handlers.clear()
@@ -189,6 +222,12 @@ class Supervisor:
                 )
             except OSError as error:
                 raise ChildFailedError(f"{refused}: {error.strerror}") from error
+
+    def _tell_guard(self, line: str) -> None:
+        if self._guard is not None and self._guard.stdin is not None:
+            with suppress(BrokenPipeError):  # somebody has killed it: then nobody guards
+                self._guard.stdin.write(line + "\n")
+                self._guard.stdin.flush()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop.set()

@@ -217,6 +217,21 @@ class Way:
             if not watch.controller_active:
                 return STOPPED
 
+    def what_is_missing(self) -> str:
+        """Why the robot has not arrived, and what can be done."""
+        newest, asked = self.watch.newest, self.goal.tolerances
+        off = []
+        if asked["proprio"] is not None:
+            off.append(
+                f"{self.watch.worst_entry()} is {newest.proprio:.3g} off ({asked['proprio']:g} allowed)"
+            )
+        if asked["picture"] is not None:
+            off.append(f"the picture is {newest.picture:.3g} off ({asked['picture']:.3g} allowed)")
+        return (
+            f"not arrived: {'; '.join(off) or 'no tolerance is given'}. Allow more time "
+            "(--time-limit), allow more in 'arrived' of the robot file, or record more and train on"
+        )
+
     def rest(self) -> None:
         """Clear the goal, wait for the safe command, and take the controller out of the way."""
         watch = self.watch
@@ -247,6 +262,8 @@ def _drive(
         recorder.start()
     end = way.go(limit_s)
     print(f"{end}: {way.watch.line().strip()}", flush=True)
+    if end == TIMED_OUT:
+        print(way.what_is_missing(), flush=True)
     way.rest()
     if recorder is not None:
         bag = recorder.end("success" if end == ARRIVED else "failure")

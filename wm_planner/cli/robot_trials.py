@@ -159,8 +159,8 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
             reached += judge.success
             judged = "reached" if judge.success else "not reached"
             print(
-                f"episode {episode}: {judged}, {judge.distance:.3f} left after "
-                f"{way.watch.seconds:.1f} s ({end})",
+                f"episode {episode}: {judged} by the simulator's measure, {judge.distance:.3f} m "
+                f"left after {way.watch.seconds:.1f} s ({end})",
                 flush=True,
             )
             if end == STOPPED:

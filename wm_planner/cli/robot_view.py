@@ -9,9 +9,9 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from wm_planner.errors import ConfigError
+from wm_planner.nodes.planner_config import joint_collector
 from wm_planner.robot import RobotFile, observation_topic
-from wm_planner.ros.conversions import image_array, proprio_array, to_ns
+from wm_planner.ros.conversions import image_array, to_ns
 from wm_planner.ros.qos import SENSOR
 
 PICTURES: dict[str, type] = {
@@ -41,12 +41,12 @@ class View:
         on_picture: Callable[[int, np.ndarray], None] | None = None,
         on_proprio: Callable[[int, np.ndarray], None] | None = None,
     ) -> None:
-        self._robot, self._body = robot, robot.embodiment
+        self._node, self._robot, self._body = node, robot, robot.embodiment
+        self._joints = joint_collector(self._body)  # as the planner joins them
         self._needed = [camera.name for camera in self._body.cameras if not camera.optional]
         self._on_picture, self._on_proprio = on_picture, on_proprio
         self.proprio: np.ndarray | None = None
         self._proprio_ns = 0
-        self._problem = ""
         self._images: dict[str, tuple[int, np.ndarray]] = {}
         for camera in self._body.cameras:
             topic = observation_topic(self._body, camera.name)
@@ -60,14 +60,13 @@ class View:
             self._on_picture(self._images[name][0], self.picture())
 
     def _on_joints(self, message: JointState) -> None:
-        try:
-            self.proprio = proprio_array(message, self._body.proprio)
-        except ConfigError as error:  # another device, say a gripper, on the same topic
-            self._problem = str(error)
+        stamp_ns = to_ns(message.header.stamp) or self._node.get_clock().now().nanoseconds
+        values = self._joints.add(message, stamp_ns)
+        if values is None:  # another device's message, or joints that come in several
             return
-        self._proprio_ns = to_ns(message.header.stamp)
+        self._proprio_ns, self.proprio = stamp_ns, values
         if self._on_proprio is not None:
-            self._on_proprio(self._proprio_ns, self.proprio)
+            self._on_proprio(stamp_ns, values)
 
     def _unseen(self) -> list[str]:
         return [name for name in self._needed if name not in self._images]
@@ -83,7 +82,8 @@ class View:
         """What keeps it from being complete."""
         parts = [f"no picture of camera '{name}' came" for name in self._unseen()]
         if self.proprio is None:
-            why = f" ({self._problem})" if self._problem else ""
+            missing = self._joints.missing
+            why = f" (nobody sends {missing[0]})" if missing else ""
             parts.append(f"no joints came on {self._robot.joint_states}{why}")
         if not parts:
             parts.append(

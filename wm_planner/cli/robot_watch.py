@@ -18,7 +18,7 @@ from trajectory_msgs.msg import JointTrajectory
 from wm_planner.cli.robot_view import PICTURES, View
 from wm_planner.cli.run_film import RunFilm
 from wm_planner.data.prepare import prepare
-from wm_planner.errors import ConfigError, PlanningError
+from wm_planner.errors import ConfigError, ImageSourceError, PlanningError
 from wm_planner.robot import DESCRIPTION, INTERFACE, CameraSource, PositionLimits, RobotFile
 from wm_planner.ros.command_topics import type_on_graph
 from wm_planner.ros.conversions import (
@@ -32,7 +32,8 @@ from wm_planner.ros.diagnostics import ERROR, values_of
 from wm_planner.ros.qos import LATCHED, RECORD, SENSOR
 from wm_planner.runtime.arrival import Arrival, proprio_distance
 from wm_planner.runtime.cuts import ANY, BOUND, POSITION, RATE, count_cuts
-from wm_planner.runtime.robot_description import joint_limits
+from wm_planner.runtime.position_limits import tightened
+from wm_planner.runtime.robot_description import described_limits
 from wm_planner.runtime.safety import NO_LIMIT, Limits
 from wm_planner.types import Plan
 
@@ -237,11 +238,15 @@ class Watch:
             self._node.create_subscription(kind, source.topic, callback, SENSOR)
 
     def _on_driver_picture(self, source: CameraSource, message: Image | CompressedImage) -> None:
-        picture = image_array(message)
+        try:
+            picture = image_array(message)
+        except ImageSourceError:  # the camera node says so
+            return
         side = min(picture.shape[:2] if source.crop is None else source.crop[2:])
         if self._film is not None and self.telling:
             picture = prepare(picture, source.crop, side)
-            self._film.add_picture(to_ns(message.header.stamp), picture)
+            now_ns = self._node.get_clock().now().nanoseconds
+            self._film.add_picture(to_ns(message.header.stamp) or now_ns, picture)
 
     def _on_imagined(self, message: Image) -> None:
         tiles = image_array(message)
@@ -273,6 +278,19 @@ class Watch:
             self._film.note(stamp_ns, replan_s=newest.plan_seconds[-1])
         if self.telling:
             self._report(self.line())
+
+    def worst_entry(self) -> str:
+        """The entry of the proprioception that is furthest from the goal."""
+        felt = self.view.proprio
+        if felt is None or self._proprio is None:
+            return "the proprioception"
+        single = [
+            proprio_distance(
+                np.where(np.arange(len(felt)) == i, felt, self._proprio), self._proprio, self._body
+            )
+            for i in range(len(felt))
+        ]
+        return self._body.proprio[int(np.argmax(single))]
 
     def line(self) -> str:
         """The newest numbers for people."""
@@ -323,9 +341,12 @@ class Watch:
 
     def _on_description(self, message: String) -> None:
         try:
-            limits = joint_limits(message.data, self._robot.action.names)
+            names, kind = self._robot.action.names, self._robot.action.kind
+            joints = described_limits(message.data, names)
+            low, high = np.array([(joint.low, joint.high) for joint in joints]).T
+            # The controller obeys the description's speeds and efforts as well.
+            limits = tightened(limits_of(self._robot), kind, self._robot.control_dt_s, joints)
         except ConfigError as error:
             self._report(f"position limits are not known: {error}")
             return
-        low, high = np.array(limits).T
-        self.cuts.position_limits = low, high
+        self.cuts.position_limits, self.cuts.limits = (low, high), limits

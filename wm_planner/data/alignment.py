@@ -136,6 +136,7 @@ class HeldCommands:
         values: (K, A) float64.
         quantity: of the values, see `messages.Command`; '': they are raw actions already.
         period_ns: the usual time between two messages.
+        taken_ns: (K,) int64: how long a commanded position is approached.
     """
 
     stamps_ns: np.ndarray
@@ -143,6 +144,7 @@ class HeldCommands:
     values: np.ndarray
     quantity: str
     period_ns: int
+    taken_ns: np.ndarray
 
     def at(self, at_ns: np.ndarray) -> np.ndarray:
         """(..., A) commands in force at moments (...); NaN where none is."""
@@ -165,8 +167,9 @@ class HeldCommands:
     def path(self, at_ns: np.ndarray, wraps: np.ndarray) -> np.ndarray:
         """(N, A) where commanded positions lead to by N moments, from the first of them on.
 
-        A robot goes from one position to the next in the usual time between commands, or sooner
-        where the next command comes sooner. NaN where no command is in force, or none before it.
+        A robot goes from one position to the next in the time that a trajectory gives, else in the
+        usual time between commands, or sooner where the next command comes sooner. NaN where no
+        command is in force, or none before it.
 
         Args:
             at_ns: (N,) int64.
@@ -178,7 +181,7 @@ class HeldCommands:
         index = np.searchsorted(self.stamps_ns, at_ns, side="right") - 1
         there = (index >= 1) & (at_ns <= self.ends_ns[np.maximum(index, 0)])
         index = np.maximum(index, 0)
-        taken = np.minimum(self.ends_ns[index] - self.stamps_ns[index], self.period_ns)
+        taken = np.minimum(self.ends_ns[index] - self.stamps_ns[index], self.taken_ns[index])
         share = np.clip((at_ns - self.stamps_ns[index]) / taken, 0, 1)[:, None]
         return np.where(there[:, None], reached[index] - (1 - share) * change[index], np.nan)
 
@@ -210,23 +213,30 @@ def hold_commands(
     period_ns = int(np.median(between)) if len(between) else dt_ns
     last_ns = max(dt_ns, period_ns) if hold_ns is None else hold_ns
     follows_ns = [*messages_ns[1:].tolist(), None]
-    stamps, ends, values = [], [], []
+    stamps, ends, values, taken = [], [], [], []
     for (stamp, command), following in zip(samples, follows_ns, strict=True):
         due = [stamp + offset for offset in command.offsets_ns]
         until = due[-1] + last_ns if following is None else following
         if hold_ns is not None:  # after the last point of a trajectory, too
             until = min(until, due[-1] + hold_ns)
-        for begin, end, row in zip(due, [*due[1:], until], command.values, strict=True):
+        takes = [*np.diff(due).tolist(), command.last_ns or period_ns]
+        if following is None:
+            until = max(until, due[-1] + command.last_ns)
+        for begin, end, row, take in zip(
+            due, [*due[1:], until], command.values, takes, strict=True
+        ):
             if min(end, until) > begin:
                 stamps.append(begin)
                 ends.append(min(end, until))
                 values.append(row)
+                taken.append(take)
     return HeldCommands(
         np.array(stamps, np.int64),
         np.array(ends, np.int64),
         np.array(values, float).reshape(len(stamps), -1),
         "" if raw else quantities[0],
         period_ns,
+        np.array(taken, np.int64),
     )
 
 

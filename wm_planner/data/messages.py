@@ -173,11 +173,13 @@ class Command:
         quantity: what the numbers are: 'position', 'velocity', 'effort' or 'displacement'.
         values: (N, A) float64, in the order of the action's names.
         offsets_ns: from when on each row is in force, nanoseconds after the message; from 0 on.
+        last_ns: how long the last row of several takes, nanoseconds; 0: nobody says.
     """
 
     quantity: str
     values: np.ndarray
     offsets_ns: tuple[int, ...] = (0,)
+    last_ns: int = 0
 
 
 def command_of(
@@ -354,7 +356,8 @@ def _trajectory(message: Any, action: ActionSpace, names: Sequence[str], wanted:
     if any(later < earlier for earlier, later in zip(offsets, offsets[1:], strict=False)):
         raise ConfigError(f"the points of a JointTrajectory are not in order of time: {due} ns")
     values = np.stack([_ordered(row, names, action, "JointTrajectory") for row in rows])
-    return Command(quantity, values, tuple(offsets))
+    last_ns = due[-1] - due[-2] if len(due) > 1 else 0
+    return Command(quantity, values, tuple(offsets), last_ns)
 
 
 def _duration_ns(duration: Any) -> int:

@@ -789,6 +789,8 @@ class _Aligner:
         firsts, lasts = [int(self.held.stamps_ns[0])], [int(self.held.ends_ns.max())]
         for name in self.required:
             own = self.cameras[name][0]
+            if not len(own):
+                raise DatasetError(f"camera {name}: none of its pictures can be decoded")
             far = self._step_ns(name)
             firsts.append(int(own[0]))
             lasts.append(int(own[-1]))
@@ -856,7 +858,7 @@ def _hole(pauses: Sequence[tuple[int, int]]) -> tuple[int, float]:
 
 
 def _rate(stamps_ns: np.ndarray) -> float:
-    span = int(stamps_ns[-1] - stamps_ns[0])
+    span = int(stamps_ns[-1] - stamps_ns[0]) if len(stamps_ns) else 0
     return round((len(stamps_ns) - 1) / (span * 1e-9), 1) if span else 0.0
 
 

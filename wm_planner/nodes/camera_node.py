@@ -122,7 +122,7 @@ class CameraNode(Node):
         transport = self.config.transport
         if transport == "raw" or (transport == "auto" and RAW in self._types(TOPIC)):
             return TOPIC, Image
-        for topic in (TOPIC, f"{TOPIC}/compressed"):
+        for topic in (TOPIC, f"{self.resolve_topic_name(TOPIC)}/compressed"):
             if COMPRESSED in self._types(topic):
                 return topic, CompressedImage
         return (TOPIC, Image) if transport == "auto" else None

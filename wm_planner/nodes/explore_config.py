@@ -89,6 +89,13 @@ class ExploreConfig:
             ConfigError: limits cannot be used, or home lies outside of them.
         """
         action = self.body.action
+        if action.kind in ("velocity", "position_delta"):
+            for name, least, most in zip(action.names, action.low, action.high, strict=True):
+                if not least < 0 < most:
+                    raise ConfigError(
+                        f"action '{name}' is from {least:g} to {most:g}: exploring goes both ways "
+                        "and back, so its bounds must lie on both sides of zero"
+                    )
         low, high = np.full(action.size, -np.inf), np.full(action.size, np.inf)
         if self.has_limits:
             low, high = np.array(self.position_low), np.array(self.position_high)

@@ -15,6 +15,7 @@ import math
 
 import numpy as np
 
+from wm_planner.errors import PlanningError
 from wm_planner.runtime.exploration import Motion
 from wm_planner.runtime.motion import Track, braked
 from wm_planner.types import Plan
@@ -22,6 +23,7 @@ from wm_planner.types import Plan
 AHEAD_S = 1.0  # a plan goes on for at least so long
 BEHIND_S = 10.0  # it begins no earlier than so long ago, whatever the observation's stamp says
 LEAD_S = 0.1  # rows due earlier than this from now are not changed any more
+_MOST_ROWS = 10000  # of a plan that brakes: far beyond any robot
 _FOLLOW = 0.2  # share of what is measured of the controller's phase that is taken over at a tick
 
 
@@ -101,6 +103,8 @@ class PlanStream:
         tail = braked(self.track, rest)
         while not np.allclose(tail[-1], tail[-2] if len(tail) > 1 else self._rows[-1], atol=1e-9):
             rest *= 2
+            if rest > _MOST_ROWS or not np.isfinite(tail).all():
+                raise PlanningError("the exploration's plan does not come to rest")
             tail = braked(self.track, rest)
         self._rows += list(tail)
         return self._plan(now_ns, seen_ns)
