@@ -222,9 +222,8 @@ class Way:
         newest, asked = self.watch.newest, self.goal.tolerances
         off = []
         if asked["proprio"] is not None:
-            off.append(
-                f"{self.watch.worst_entry()} is {newest.proprio:.3g} off ({asked['proprio']:g} allowed)"
-            )
+            worst, allowed = self.watch.worst_entry(), asked["proprio"]
+            off.append(f"{worst} is {newest.proprio:.3g} off ({allowed:g} allowed)")
         if asked["picture"] is not None:
             off.append(f"the picture is {newest.picture:.3g} off ({asked['picture']:.3g} allowed)")
         return (

@@ -12,7 +12,7 @@ import numpy as np
 
 SIDE, CAPTION = 360, 24  # pixels: side of a panel, height of the line above it
 RATE_HZ = 10
-LAST_S = 1.5  # how long the last picture is shown
+LAST_S = 3.0  # how long the last picture is shown
 RING_RGB = (255, 255, 0)
 
 
