@@ -362,11 +362,6 @@ class RobotFile:
         """Whether what goes to the robot are positions, whatever the planner's action is."""
         return self.action.kind in ("position", "position_delta") or self.command.integrate
 
-    @property
-    def holds(self) -> bool:
-        """Whether the safe command is where the robot is."""
-        return self.sends_positions
-
 
 def observation_topic(embodiment: Embodiment, camera: str) -> str:
     """Topic on which a camera node publishes what the model sees of a camera."""

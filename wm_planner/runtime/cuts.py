@@ -12,25 +12,6 @@ BOUND, RATE, POSITION, ANY = "bound", "rate", "position_limit", "any"
 _FOLLOWS = 1e9  # a tracking error that a robot which follows never has
 
 
-def cuts(actions: np.ndarray, last_sent: np.ndarray, limits: Limits, dt_s: float) -> np.ndarray:
-    """Which actions of a plan would not reach the robot as they are.
-
-    Args:
-        actions: (N, A) finite, one control period apart.
-        last_sent: (A,) the action before them.
-        limits: bounds and rates.
-        dt_s: control period, seconds.
-
-    Returns:
-        (N,) bool. Each action is held against what would have been sent before it.
-    """
-    sent, changed = np.asarray(last_sent, np.float64), []
-    for action in actions:
-        sent, cut = limit(action, sent, limits, dt_s)
-        changed.append(cut)
-    return np.array(changed, dtype=bool)
-
-
 def count_cuts(
     actions: np.ndarray,
     last_sent: np.ndarray,
