@@ -142,6 +142,12 @@ def test_a_broken_entry_point_is_named(monkeypatch):
         ("command: {adapter: twist, topic: /t}", "needs frame_id"),
         ("command: {adapter: twist, topic: /t, frame_id: base}", "twist axes go with the adapter"),
         ("stale_after_s: 0", "stale_after_s must be from"),
+        ("safe_action: [0.3, 0, 0, 0, 0, 0]", "is stopped by zeros"),
+        ("arrived: {for_s: .inf}", "for_s must be from 0 to 3600"),
+        ("arrived: {proprio: .nan}", "proprio must be above 0"),
+        ("home: [.nan, 0, 0, 0, 0, 0]", "home: must be finite"),
+        ("topics: {plan: 3}", "topics: plan: expected the name of a topic"),
+        ("cameras: {front: {topic: /image, size: 8}}", "size must be at least 16"),
         (
             "command: {adapter: forward, topic: /t, integrate: true, tracking_error: 0}",
             "tracking_error must be positive",

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import zstandard
 
+from wm_planner.data.alignment import hold_commands, raw_actions
+from wm_planner.data.messages import Command
 from wm_planner.data.prepare import prepare
 from wm_planner.data.recording import parse_description, read_recording, recorded_embodiment
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
@@ -394,6 +396,16 @@ def test_positions_become_what_the_robot_is_told(tmp_path):
     position = replace(ARM, action=replace(ARM.action, kind="position", max_rate=(9.0, 9.0)))
     values = rows(read_recording(path, robot=robot(position)))
     np.testing.assert_allclose(values, 0.03 * np.arange(20), atol=1e-6)
+
+
+def test_a_planned_trajectory_is_followed_in_its_own_time():
+    """One message, waypoints half a second apart: 0.5 rad/s all the way, no leap and wait."""
+    values = 0.25 * np.arange(5.0)[:, None] * np.ones(2)
+    half = 500_000_000
+    command = Command("position", values, (0, *(half * np.arange(4)).tolist()), half)
+    held = hold_commands([(0, command)], ARM.dt_ns, None)
+    rows = raw_actions(held, ARM, half, half + ARM.model_dt_ns)
+    np.testing.assert_allclose(rows, 0.5, atol=1e-6)
 
 
 def test_what_cannot_be_the_action_is_named(tmp_path):
