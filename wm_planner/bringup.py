@@ -210,8 +210,8 @@ def check_checkpoint(body: Embodiment, checkpoint: str) -> None:
     if difference is not None:
         raise ConfigError(
             f"checkpoint {directory}: was trained on '{trained.name}', which is not this robot, "
-            f"'{body.name}': {difference}. Train one on this robot's recordings ('wm-planner train'), "
-            "and name it by --checkpoint or 'checkpoint' of the robot file"
+            f"'{body.name}': {difference}. Train one on this robot's recordings "
+            "('wm-planner train'), and name it by --checkpoint or 'checkpoint' of the robot file"
         )
 
 
