@@ -107,6 +107,8 @@ def run_build(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if args.output.exists():
+        raise ConfigError(f"{args.output}: exists already; choose another --output")
     export = None if args.export is None else _exporter(args.export)
     robot = _robot(args.robot)
     dataset = open_dataset(
@@ -130,6 +132,9 @@ def run_build(args: argparse.Namespace) -> int:
         "%s: %d trajectories of %d model steps; of %d model steps %d are used, %d lie in pieces "
         "that are shorter",
         *(args.output, len(store.images), args.steps, there, used, there - used),
+    )
+    logger.info(
+        "next: wm-planner train --data %s --output runs/%s", args.output, store.embodiment.name
     )
     return 0
 
