@@ -48,7 +48,6 @@ class Road:
         del robot["driver"]  # it runs already, as a real robot does
         # A minute of recordings makes a rough model; a person would ask for no more of it.
         robot["arrived"] = {"proprio": 0.2, "picture": 1.0, "for_s": 0.5}
-        robot["stale_after_s"] = 3.0  # other tests run beside this one
         self.file.write_text(yaml.safe_dump(robot))
         self.environment = {
             **os.environ,
