@@ -103,29 +103,6 @@ def image_array(message: Any) -> np.ndarray:
     return _planar(message, encoding) if encoding in _PLANAR else _plain(message, encoding)
 
 
-def check_image(message: Any) -> tuple[int, int]:
-    """(H, W) that `image_array` would give, found without a conversion; (0, 0): not known before.
-
-    Raises:
-        ImageSourceError: `image_array` would refuse the message.
-    """
-    if not hasattr(message, "encoding"):
-        _check_compressed(message)
-        return 0, 0
-    encoding = _BY_LOWER.get(str(message.encoding).lower())
-    if encoding is None:
-        return image_array(message).shape[:2]
-    rows, size = int(message.height), 1
-    if encoding in _PLANAR:
-        rows = _rows(encoding, rows)
-    else:
-        size = _INTERLEAVED[encoding][0] * _INTERLEAVED[encoding][1]
-    if int(message.height) < 1 or int(message.width) < 1:
-        return image_array(message).shape[:2]  # which says what is wrong
-    _bytes(message, encoding, rows, size)
-    return int(message.height), int(message.width)
-
-
 def joint_values(message: Any, entries: Sequence[str]) -> np.ndarray:
     """(P,) float64 values of a JointState; NaN where it says nothing of an entry.
 
