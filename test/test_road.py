@@ -22,19 +22,6 @@ pytest.importorskip("torch", reason="needs the 'model' extra")
 from .nodes.domains import claim_domain  # noqa: E402
 
 NODES = Path(__file__).parent / "nodes"
-HAND = """
-import rclpy, numpy as np
-from std_msgs.msg import Float64MultiArray
-rclpy.init()
-node = rclpy.create_node("hand")
-publisher = node.create_publisher(Float64MultiArray, "/arm/velocity", 10)
-clock, begin = node.get_clock(), node.get_clock().now()
-def drive():
-    t = (clock.now() - begin).nanoseconds * 1e-9
-    publisher.publish(Float64MultiArray(data=(0.5 * np.sin(1.5 * t + np.arange(6))).tolist()))
-node.create_timer(0.1, drive)
-rclpy.spin(node)
-"""
 
 
 class Road:
@@ -90,7 +77,7 @@ def test_the_road(road):
     assert "nothing is missing" in road("robot check arm.yaml --seconds 2")
 
     road("robot goal arm.yaml --output goal")  # where it is now
-    hand = road.start("-c", HAND)
+    hand = road.start(str(NODES / "hand.py"))
     try:
         road("robot record arm.yaml --output runs/bags --episodes 1 --seconds 8")
     finally:

@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from wm_planner.ros.qos import RECORD  # noqa: E402
 
 from .domains import claim_domain  # noqa: E402
 from .stand_in_arm import HIGH, HOME, LOW, StandInArm  # noqa: E402
+from .waiting import until  # noqa: E402
 
 HERE = Path(__file__).parent
 FILE = HERE / "stand_in.yaml"
@@ -276,10 +276,7 @@ def test_command_ends_with_ctrl_c(tmp_path):
         env=ENVIRONMENT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     bag = tmp_path / "episode_0000"
-    deadline_s = time.monotonic() + 60
-    while not list(bag.glob("*.mcap")):
-        assert time.monotonic() < deadline_s and process.poll() is None
-        time.sleep(0.05)
+    until(lambda: list(bag.glob("*.mcap")), "the bag", timeout_s=60)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=20)
     assert process.returncode == 130 and "interrupted after 0 episodes" in said

@@ -15,6 +15,8 @@ import pytest
 
 from wm_planner.cli.processes import Child, ChildFailedError, Supervisor
 
+from .waiting import until
+
 SLEEPER = "import signal; print('ready', flush=True); signal.pause()"
 STUBBORN = """
 import signal
@@ -52,13 +54,6 @@ sys.exit(0 if ended else 130)
 
 def python(name: str, code: str, **kind: bool) -> Child:
     return Child(name, [sys.executable, "-c", code], **kind)
-
-
-def until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"{what}: not within {timeout_s} s"
-        threading.Event().wait(0.02)
 
 
 def gone(pid: int) -> bool:
@@ -220,7 +215,7 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
 
 
 LAST_WORD = """
-import pathlib, signal, sys, time
+import pathlib, signal, sys
 def last_word(*_):
     pathlib.Path("{log}/word").write_text("safe")
     sys.exit()
@@ -228,7 +223,7 @@ signal.signal(signal.SIGTERM, last_word)
 signal.signal(signal.SIGINT, last_word)
 pathlib.Path("{log}/ready").write_text("")
 while True:
-    time.sleep(0.1)
+    signal.pause()
 """
 
 

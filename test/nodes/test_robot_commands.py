@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from wm_planner.data.goal_file import load_goal  # noqa: E402
 from wm_planner.robot import read_robot  # noqa: E402
 
 from .domains import claim_domain  # noqa: E402
+from .waiting import until  # noqa: E402
 
 HERE = Path(__file__).parent
 FILE = HERE / "stand_in.yaml"
@@ -60,24 +60,10 @@ def arm() -> Iterator[None]:
     assert process.returncode == 0, errors
 
 
-HAND = """
-import time, numpy as np, rclpy
-from std_msgs.msg import Float64MultiArray
-rclpy.init()
-node = rclpy.create_node('hand')
-publisher = node.create_publisher(Float64MultiArray, '/arm/velocity', 10)
-begin = time.monotonic()
-while True:
-    t = time.monotonic() - begin
-    publisher.publish(Float64MultiArray(data=(0.5 * np.sin(2 * t + np.arange(6))).tolist()))
-    time.sleep(0.05)
-"""
-
-
 @pytest.fixture
 def hand() -> Iterator[None]:
     """Somebody who drives the arm."""
-    process = subprocess.Popen([sys.executable, "-c", HAND], env=ENVIRONMENT)
+    process = subprocess.Popen([sys.executable, str(HERE / "hand.py")], env=ENVIRONMENT)
     yield
     process.kill()
     process.wait()
@@ -186,27 +172,27 @@ def test_record_obeys_the_keys_of_a_terminal(hand, tmp_path):
     )  # fmt: skip
     assert process.stdout is not None
 
-    def until(text: str) -> str:
+    def line_with(text: str) -> str:
         for line in process.stdout:
             if text in line:
                 return line
         raise AssertionError(f"{text!r} was not said")
 
-    until("keys:")
+    line_with("keys:")
     for key, name, said in (
         ("y", "episode_0000", "success"),
         ("n", "episode_0001", "failure"),
         ("d", "episode_0002", "dropped"),
     ):
         os.write(ours, b"s")
-        assert name in until("recording")
-        time.sleep(0.5)  # the episode itself
+        assert name in line_with("recording")
+        until(lambda name=name: list((tmp_path / name).glob("*.mcap")), f"the bag of {name}")
         os.write(ours, key.encode())
-        assert name in until(said)
+        assert name in line_with(said)
     os.write(ours, b"y")
-    until("start_episode first")
+    line_with("start_episode first")
     os.write(ours, b"q")
-    assert "2 episodes" in until("episodes")
+    assert "2 episodes" in line_with("episodes")
     assert process.wait(timeout=10) == 0
     assert outcomes(tmp_path) == {"episode_0000": "success", "episode_0001": "failure"}
     assert outcomes(tmp_path / "dropped") == {"episode_0002": ""}
@@ -224,10 +210,7 @@ def test_record_without_a_terminal_ends_with_ctrl_c(hand, tmp_path):
     call = [sys.executable, "-c", CALL, "/finetune_node/start_episode"]
     subprocess.run(call, env=ENVIRONMENT, check=True, timeout=20)
     bag = tmp_path / "episode_0000"
-    deadline_s = time.monotonic() + 10
-    while not list(bag.glob("*.mcap")):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
+    until(lambda: list(bag.glob("*.mcap")), "the bag")
     process.send_signal(signal.SIGINT)
     assert "interrupted" in process.stdout.read()
     assert process.wait(timeout=10) == 130
