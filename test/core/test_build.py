@@ -18,8 +18,8 @@ from wm_planner.data.frames import FrameAssembler, replay  # noqa: E402
 from wm_planner.data.layouts import open_dataset  # noqa: E402
 from wm_planner.data.messages import image_array, stamp_ns  # noqa: E402
 from wm_planner.data.prepare import prepare  # noqa: E402
-from wm_planner.data.recording import COMMAND_TOPIC, IMAGE_TOPIC, JOINT_TOPIC  # noqa: E402
 from wm_planner.data.store import TrajectoryStore  # noqa: E402
+from wm_planner.data.streams import COMMAND_TOPIC, JOINT_TOPIC  # noqa: E402
 from wm_planner.errors import DatasetError  # noqa: E402
 from wm_planner.tasks import get_task, resized  # noqa: E402
 
@@ -46,7 +46,7 @@ def streams(bag) -> dict[str, list[tuple[int, np.ndarray]]]:
     found: dict[str, list[tuple[int, np.ndarray]]] = {}
     for message in read_messages(bag):
         topic, decoded = message.topic.strip("/"), message.decode()
-        if topic == IMAGE_TOPIC:
+        if topic == "observation/image":
             value = image_array(decoded)
         elif topic == JOINT_TOPIC:
             value = np.array(decoded.position)
@@ -63,7 +63,9 @@ def test_training_sees_what_the_planner_was_served(tmp_path):
     store = build_store(open_dataset(bag), tmp_path / "store", 4, 5, {})
     assembler = FrameAssembler(2, 5 * DT_NS, 40 * MS, frame_skip=5, joint_gap_ns=2 * DT_NS)
     served = streams(bag)
-    frames = replay(assembler, served[IMAGE_TOPIC], served[JOINT_TOPIC], served[COMMAND_TOPIC])
+    frames = replay(
+        assembler, served["observation/image"], served[JOINT_TOPIC], served[COMMAND_TOPIC]
+    )
     observations = list(frames)
     assert len(observations) == 5 and store.images.shape[:2] == (1, 5)
     for row, seen in enumerate(observations):

@@ -11,7 +11,8 @@ import zstandard
 from wm_planner.data.alignment import hold_commands, raw_actions
 from wm_planner.data.messages import Command
 from wm_planner.data.prepare import prepare
-from wm_planner.data.recording import parse_description, read_recording, recorded_embodiment
+from wm_planner.data.recording import read_recording, recorded_embodiment
+from wm_planner.data.recording_message import parse_description
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import DatasetError
 from wm_planner.robot import CameraSource, CommandSink, Record, RobotFile

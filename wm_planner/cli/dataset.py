@@ -14,9 +14,9 @@ import numpy as np
 import yaml
 
 if TYPE_CHECKING:
+    from wm_planner.data.account import Account
     from wm_planner.data.dataset import Dataset
     from wm_planner.data.recorded import BagDataset
-    from wm_planner.data.recording import Account
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.robot import RobotFile
 

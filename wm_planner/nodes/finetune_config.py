@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wm_planner import __version__
+from wm_planner.data.recording_message import SCHEMA
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.nodes.planner_config import embodiment_parameter
@@ -14,7 +15,6 @@ from wm_planner.robot import observation_topic
 from wm_planner.ros.command_topics import command_type
 from wm_planner.ros.parameters import param
 
-SCHEMA = 1  # of what a bag says of itself
 IMAGE_TOPIC = "observation/image"  # of a robot whose embodiment nobody has told
 
 

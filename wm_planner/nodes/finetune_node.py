@@ -25,6 +25,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from wm_planner.data.recording_message import RECORDING_TOPIC
 from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.nodes.finetune_config import FinetuneConfig
 from wm_planner.ros.command_topics import CommandTopic
@@ -139,7 +140,7 @@ class FinetuneNode(Node):
         # A robot file may have remapped the topics.
         about = self.config.recording({name: topic for topic, name in self._names.items()})
         data = serialize_message(String(data=json.dumps(about)))
-        return Note(self.resolve_topic_name("recording"), _type_name(String), data)
+        return Note(self.resolve_topic_name(RECORDING_TOPIC), _type_name(String), data)
 
     # Episodes ------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wm_planner.data.recording import outcome_of
+from wm_planner.data.recording_message import outcome_of
 from wm_planner.errors import DatasetError
 
 START, END = "start", "end"
