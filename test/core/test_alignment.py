@@ -6,13 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wm_planner.data.alignment import (
-    choose_frames,
-    hold_commands,
-    interpolate,
-    raw_actions,
-    tolerances,
-)
+from wm_planner.data.alignment import choose_frames, interpolate, tolerances
+from wm_planner.data.held_commands import hold_commands, raw_actions
 from wm_planner.data.messages import Command
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from wm_planner.data.alignment import hold_commands, raw_actions
+from wm_planner.data.held_commands import hold_commands, raw_actions
 from wm_planner.data.messages import Command
 from wm_planner.data.prepare import prepare
 from wm_planner.data.recording import read_recording, recorded_embodiment

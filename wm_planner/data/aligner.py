@@ -6,14 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from wm_planner.data.alignment import (
-    HeldCommands,
-    Tolerances,
-    choose_frames,
-    interpolate,
-    nearest,
-    raw_actions,
-)
+from wm_planner.data.alignment import Tolerances, choose_frames, interpolate, nearest
+from wm_planner.data.held_commands import HeldCommands, raw_actions
 from wm_planner.embodiment import Embodiment
 
 

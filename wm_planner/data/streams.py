@@ -8,15 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_planner.data.alignment import (
-    HeldCommands,
-    Tolerances,
-    hold_commands,
-    raw_actions,
-    tolerances,
-)
+from wm_planner.data.alignment import Tolerances, tolerances
 from wm_planner.data.bags import Bag, BagMessage
 from wm_planner.data.clocks import Samples
+from wm_planner.data.held_commands import HeldCommands, hold_commands, raw_actions
 from wm_planner.data.messages import Command, command_of, joint_values
 from wm_planner.data.messages import stamp_ns as header_stamp_ns
 from wm_planner.data.recording_message import (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from wm_planner.runtime.integrator import Integrator
@@ -10,6 +12,54 @@ from wm_planner.runtime.safety import Limits, differs, limit
 
 BOUND, RATE, POSITION, ANY = "bound", "rate", "position_limit", "any"
 _FOLLOWS = 1e9  # a tracking error that a robot which follows never has
+
+
+@dataclass
+class Cuts:
+    """How often limits would change what is planned.
+
+    Attributes:
+        limits: bounds and rates.
+        dt_s: control period, seconds.
+        kind: of the action.
+        position_limits: (A,) lower and upper ones; None: there are none, or they are not known.
+        actions: looked at: of each plan those that are taken before the next one.
+        plans: looked at.
+        counts: see `count_cuts`.
+    """
+
+    limits: Limits
+    dt_s: float
+    kind: str = "velocity"
+    position_limits: tuple[np.ndarray, np.ndarray] | None = None
+    actions: int = 0
+    plans: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((BOUND, RATE, ANY), 0))
+
+    def add(
+        self, rows: np.ndarray, last_sent: np.ndarray, positions: np.ndarray | None = None
+    ) -> None:
+        """The first (N, A) actions of a plan, (A,) what the robot was told before, and where its
+        joints are, if that is known."""
+        counts = count_cuts(
+            rows, last_sent, self.limits, self.dt_s, self.kind, positions, self.position_limits
+        )
+        self.plans += 1
+        self.actions += len(rows)
+        for name, count in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+
+    def line(self) -> str:
+        """For people."""
+        cut = self.counts[ANY]
+        share = 100 * cut / max(1, self.actions)
+        reasons = f"{self.counts[BOUND]} beyond bounds, {self.counts[RATE]} faster than max_rate"
+        if self.position_limits is not None:
+            reasons += f", {self.counts.get(POSITION, 0)} beyond position limits"
+        return (
+            f"{self.plans} plans; of {self.actions} actions limits would have cut {cut} "
+            f"({share:.1f} %): {reasons}"
+        )
 
 
 def count_cuts(
