@@ -12,14 +12,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+SHARED = ROOT / "wm_planner" / "launching.py"
 ALLOWED = {"launch", "launch_ros", "ament_index_python", "wm_planner"}
 
 
-# Of the package, what needs neither torch nor ROS.
-LIGHT = {f"wm_planner.{name}" for name in ("bringup", "errors", "robot", "tasks")}
+# Of the package, what needs neither torch nor rclpy.
+LIGHT = ("bringup", "errors", "launching", "robot", "simulation", "tasks")
+LIGHT = {f"wm_planner.{name}" for name in LIGHT}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
+@pytest.mark.parametrize("file", [*FILES, SHARED], ids=lambda f: f.name)
 def test_imports_only_what_ros_has(file):
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
@@ -33,7 +35,7 @@ def test_imports_only_what_ros_has(file):
 
 
 def test_every_executable_of_the_table_is_installed():
-    from wm_planner.bringup import SimOptions, simulation
+    from wm_planner.simulation import SimOptions, simulation
 
     scripts = (ROOT / "setup.py").read_text()
     for spec in simulation(SimOptions(task="wall")):

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy")
 
 from sim_bridge.arm_driver import ArmDriverConfig  # noqa: E402
 from sim_bridge.bridge_node import BridgeConfig  # noqa: E402
-from wm_planner.bringup import RunOptions, SimOptions, bring_up, simulation  # noqa: E402
+from wm_planner.bringup import RunOptions, bring_up  # noqa: E402
 from wm_planner.config import from_dict  # noqa: E402
 from wm_planner.errors import ConfigError  # noqa: E402
 from wm_planner.models.catalog import shipped_checkpoints  # noqa: E402
@@ -24,6 +24,7 @@ from wm_planner.nodes.finetune_node import FinetuneConfig  # noqa: E402
 from wm_planner.nodes.planner_node import PlannerNodeConfig  # noqa: E402
 from wm_planner.robot import CommandSink, PositionLimits, read_robot  # noqa: E402
 from wm_planner.ros.adapters import CommandAdapter  # noqa: E402
+from wm_planner.simulation import SimOptions, simulation  # noqa: E402
 from wm_planner.tasks import task_names  # noqa: E402
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from wm_planner.bringup import SimOptions
 from wm_planner.errors import ConfigError, RenderError
+from wm_planner.simulation import SimOptions
 
 RENDER_CHECK = "import sim_bridge.rendering as rendering; rendering.check_rendering()"
 RENDER_TIMEOUT_S = 60.0

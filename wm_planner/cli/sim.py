@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from wm_planner.bringup import NodeSpec, SimOptions, simulation
+from wm_planner.bringup import NodeSpec
 from wm_planner.cli.checks import check_writable
 from wm_planner.cli.preflight import (
     check_options,
@@ -23,6 +23,7 @@ from wm_planner.cli.preflight import (
 )
 from wm_planner.cli.processes import Child, Supervisor
 from wm_planner.errors import WmPlannerError
+from wm_planner.simulation import SimOptions, simulation
 from wm_planner.tasks import task_names
 
 if TYPE_CHECKING:
