@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
+from wm_planner.embodiment import Camera  # noqa: E402
 from wm_planner.errors import CheckpointError, ConfigError  # noqa: E402
 from wm_planner.models.bundle import Bundle, build_model  # noqa: E402
 from wm_planner.models.checkpoint import save_bundle  # noqa: E402
@@ -395,10 +397,52 @@ def test_a_moving_robot_is_planned_for_from_when_it_has_the_plan(graph, checkpoi
     assert (np.abs(rows(plan)[:4]).max() < 1e-6) == (not lockstep)  # it rested meanwhile
 
 
-def test_several_cameras_are_joined_as_the_reader_joins_them():
-    from dataclasses import replace
+def test_two_cameras_are_planned_with_and_drawn_side_by_side(graph, tmp_path):
+    cameras = (Camera("front", SIZE), Camera("wrist", SIZE))
+    body = replace(BODY, name="two_eyes", cameras=cameras)
+    predictor = PredictorConfig(depth=1, heads=2, dim_head=8, mlp_dim=32, dropout=0.0, width=16)
+    encoder = {"kind": "multi", "cameras": 2, "base": {"kind": "small"}}
+    config = ModelConfig(SIZE, 1, 2 * 16, 8, 10, 2, predictor=predictor, encoder=encoder)
+    torch.manual_seed(0)
+    model = build_model(replace(config, decoder="multi:2:small"))
+    statistics = ((0.0, 0.0), (0.5, 0.5), (32.0, 32.0), (12.0, 12.0))
+    preprocess = Preprocess(SIZE, 5, *statistics, num_cameras=2)
+    bundle = Bundle(model, preprocess, body, {"num_iterations": 3})
+    checkpoint = str(save_bundle(bundle, tmp_path / "two"))
 
-    from wm_planner.embodiment import Camera
+    planner = graph.add(PlannerNode, checkpoint=checkpoint)
+    planner.start()
+    node = graph.peer("peer")
+    plans, imagined, accepted = [], [], []
+    node.create_subscription(Header, "goal/accepted", accepted.append, LATCHED)
+    node.create_subscription(JointTrajectory, "plan", plans.append, COMMAND)
+    node.create_subscription(Image, "plan/imagined", imagined.append, RELIABLE)
+    names = ("goal/image", "observation/front", "observation/wrist")
+    goal, *eyes = [
+        node.create_publisher(Image, name, LATCHED if name == "goal/image" else RELIABLE)
+        for name in names
+    ]
+    state = node.create_publisher(JointState, "joint_states", RELIABLE)
+    publishers = (goal, state, *eyes)
+    graph.until(lambda: all(p.get_subscription_count() for p in publishers), "discovery")
+    goal.publish(image_message(np.full((SIZE, 2 * SIZE, 3), 200, np.uint8), 100))
+    graph.until(lambda: accepted, "the accepted goal")
+
+    def seen(stamp_ns: int, *numbers: int) -> None:
+        state.publish(joint_state_message(np.array([20.0, 30.0]), NAMES, stamp_ns))
+        for number in numbers:
+            picture = np.full((SIZE, SIZE, 3), 100 + number, np.uint8)
+            eyes[number].publish(image_message(picture, stamp_ns))
+
+    seen(10**9, 0)  # one eye alone is no observation
+    seen(2 * 10**9, 0, 1)
+    graph.until(lambda: any(plan.points for plan in plans), "a plan")
+    assert {to_ns(plan.header.stamp) for plan in plans if plan.points} == {2 * 10**9}
+    graph.until(lambda: imagined, "the imagined frames")
+    assert (imagined[0].height, imagined[0].width) == (SIZE, 6 * 2 * SIZE)
+
+
+def test_several_cameras_are_joined_as_the_reader_joins_them():
     from wm_planner.nodes.planner_config import frame_assembler, joint_collector
 
     body = get_task("point_maze").embodiment
