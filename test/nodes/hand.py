@@ -1,7 +1,10 @@
 """Somebody who drives the stand-in arm: ten velocities a second on its topic, until killed."""
 
+import contextlib
+
 import numpy as np
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from std_msgs.msg import Float64MultiArray
 
 rclpy.init()
@@ -16,4 +19,5 @@ def drive() -> None:
 
 
 node.create_timer(0.1, drive)
-rclpy.spin(node)
+with contextlib.suppress(ExternalShutdownException):
+    rclpy.spin(node)

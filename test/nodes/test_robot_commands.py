@@ -16,8 +16,10 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from wm_planner.cli.robot_session import Session  # noqa: E402
 from wm_planner.data.bags import read_messages  # noqa: E402
 from wm_planner.data.goal_file import load_goal  # noqa: E402
+from wm_planner.errors import WmPlannerError  # noqa: E402
 from wm_planner.robot import read_robot  # noqa: E402
 
 from .domains import claim_domain  # noqa: E402
@@ -358,3 +360,25 @@ def test_what_run_cannot_use_is_one_line_and_exit_code_2(arguments, text, goal):
     result = robot("run", FILE, "--goal", goal, "--yes", *arguments)
     assert result.returncode == 2
     assert text in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+class Patient(Session):
+    """A session whose waiting takes no time; the condition is asked at the end of each wait."""
+
+    def __init__(self) -> None:
+        self._logs, self.waited_s = Path("logs"), 0.0
+
+    def within(self, condition, timeout_s):
+        self.waited_s += timeout_s
+        return condition()
+
+
+def test_what_is_missing_is_said_while_there_is_time_to_mend_it(capsys):
+    session = Patient()
+    assert session.until(lambda: session.waited_s > 10, lambda: "no picture came", 60.0)
+    assert session.waited_s == 60.0
+    assert capsys.readouterr().out == "still waiting after 10 s: no picture came\n"
+    with pytest.raises(WmPlannerError, match=r"no picture came \(waited 60 s; logs in logs\)"):
+        session.until(lambda: False, lambda: "no picture came", 60.0)
+    assert session.until(lambda: True, lambda: "nothing", 60.0)
+    assert "nothing" not in capsys.readouterr().out

@@ -26,6 +26,7 @@ from wm_planner.errors import WmPlannerError
 from wm_planner.robot import RobotFile
 
 NAME = "wm_planner_robot"
+PATIENCE_S = 10.0  # after which a command says what it is waiting for
 START_S = 60.0  # time to start: loading torch and a checkpoint takes seconds on a small machine
 ANSWER_S = 10.0
 CONTROLLER = "controller_node"
@@ -160,13 +161,19 @@ class Session:
 
         Args:
             condition: asked over and over.
-            what: what did not happen, for the error.
+            what: what did not happen, for the error. What a function says is told after
+                `PATIENCE_S` already, while there is time to mend it.
             timeout_s: how long that may take.
 
         Raises:
             WmPlannerError: it took longer.
         """
-        value = self.within(condition, timeout_s)
+        patience_s = min(PATIENCE_S, timeout_s) if callable(what) else 0.0
+        value = self.within(condition, patience_s)
+        if not value:
+            if callable(what) and patience_s < timeout_s:
+                print(f"still waiting after {patience_s:g} s: {what()}", flush=True)
+            value = self.within(condition, timeout_s - patience_s)
         if not value:
             text = what if isinstance(what, str) else what()
             raise WmPlannerError(f"{text} (waited {timeout_s:g} s; logs in {self._logs})")

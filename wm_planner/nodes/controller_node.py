@@ -181,8 +181,10 @@ class ControllerNode(ManagedNode):
             "plan_stamp_ns": "" if plan is None else plan.stamp_ns,
             **self._counts,
         }
-        for source, age_s in self._loop.ages_s(self._now_ns()).items():
-            values[f"age {source}"] = f"{age_s:.3f}"
+        ages_s = self._loop.ages_s(self._now_ns())
+        if plan is not None:
+            ages_s["plan"] = (self._now_ns() - plan.stamp_ns) * 1e-9
+        values.update({f"age {source}": f"{age_s:.3f}" for source, age_s in ages_s.items()})
         status = diagnostics.status("controller_node: command", level, reason, values)
         self._status.publish(diagnostics.array(self._now_ns(), status))
 

@@ -41,6 +41,7 @@ CONTROLLER, RECORDED = "controller_node: command", ": bag"
 REFRESH_S = 0.25  # between plans; or the model step, if that is shorter
 ACCEPT_S = 15.0  # from the controller's first command to the first that follows a plan
 SILENCE_S = 2.0  # without a command: the controller has gone
+PAUSE_S = 0.1  # of a longer one, in which this process could not listen, so much counts as silence
 ANSWER_S, CLOSE_S = 10.0, 15.0  # of the recorder
 HOME_S = 10.0  # beside twice the time that the way home should take
 LAST_WORD_S = 0.3
@@ -48,7 +49,7 @@ LAST_WORD_S = 0.3
 ACCEPTED = ("ok", "limited")
 # What each of the others means to a person.
 MEANING = {
-    "stale": "pictures or joint states were too old",
+    "stale": "pictures, joint states or the plan were too old",
     "no_plan": "no plan was there in time; is this machine too busy?",
     "non_finite": "a plan held a value that is no number",
     "bad_shape": "a plan did not fit the robot",
@@ -80,7 +81,8 @@ class ExploreNode(Node):
         self._speed: np.ndarray | None = None
         self._seen_ns: int | None = None
         self._description: str | None = None
-        self._ticked_s: float | None = None  # steady time of the newest command
+        self._has_ticked = False  # since it was asked for: the controller has sent a command
+        self._silent_s, self._checked_s = 0.0, time.monotonic()
         self._accepted = self._planning = False
         self._refused = self._reason = ""
         self._counts = {"commands": "0", "limited": "0"}
@@ -142,7 +144,7 @@ class ExploreNode(Node):
         self._description = message.data
 
     def _on_sent(self, message: JointTrajectory) -> None:
-        self._ticked_s = time.monotonic()
+        self._has_ticked, self._silent_s = True, 0.0
         action = action_array(message, self._interface, self._body.action.size)
         if self._stream is None or action is None:
             return
@@ -236,9 +238,9 @@ class ExploreNode(Node):
         self._stream = PlanStream(track, self._body.dt_ns, self._refresh_s)
         if self._joints and self._body.action.kind != "effort":
             self._follows = FollowWatch(self._body.action, self._body.control_dt_s, box)
-        self._waits_for, self._ticked_s = "activation", None
+        self._waits_for, self._has_ticked = "activation", False
         self._report()
-        while self._ticked_s is None:
+        while not self._has_ticked:
             spin(0.02)
 
     def _accept(self, spin: Spin) -> None:
@@ -372,9 +374,11 @@ class ExploreNode(Node):
     def _check(self) -> None:
         if self._refused:
             raise Halted(self._refused)
-        if self._accepted and self._ticked_s is not None:
-            if time.monotonic() - self._ticked_s > SILENCE_S:
-                raise Halted(f"the controller has sent no command for {SILENCE_S:g} s")
+        now_s = time.monotonic()
+        self._silent_s += min(now_s - self._checked_s, PAUSE_S)
+        self._checked_s = now_s
+        if self._accepted and self._silent_s > SILENCE_S:
+            raise Halted(f"the controller has sent no command for {SILENCE_S:g} s")
 
     # What it tells -------------------------------------------------------------------------
 

@@ -20,7 +20,9 @@ from wm_planner.runtime.exploration import Motion
 from wm_planner.runtime.motion import Track, braked
 from wm_planner.types import Plan
 
-AHEAD_S = 1.0  # a plan goes on for at least so long
+# A plan goes on for at least so long, most of it at rest: on a machine that is busy for a while it
+# ends by the controller's limit of age, which the robot's file states, and not by its last row.
+AHEAD_S = 5.0
 BEHIND_S = 10.0  # it begins no earlier than so long ago, whatever the observation's stamp says
 LEAD_S = 0.1  # rows due earlier than this from now are not changed any more
 _MOST_ROWS = 10000  # of a plan that brakes: far beyond any robot
