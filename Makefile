@@ -16,7 +16,7 @@ test: gl $(STAMP)
 # two cores (added up from parts that ran beside other work), most of them CEM's. Goes on where it was left.
 results: gl $(STAMP)
 	@for name in results checkpoints table1 solvers latency replan shifts adaptation; do \
-	    $(BIN)/wm-planner results --config config/$$name.yaml --output runs/$$name || exit 1; \
+	    $(BIN)/wm-planner results --config config/tables/$$name.yaml --output runs/$$name || exit 1; \
 	done
 	@for task in wall point_maze pusht; do for clock in lockstep realtime; do \
 	    run=runs/results/sim-$$task-$$clock; test -e $$run.json || $(BIN)/wm-planner sim --task $$task \

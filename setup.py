@@ -54,7 +54,7 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*", "sim_bridge", "sim_bridge.*"]),
     package_data={
         "sim_bridge.envs": ["assets/*.xml"],
-        NAME: ["checkpoints/**/*", "training/*.yaml"],
+        NAME: ["py.typed", "checkpoints/**/*", "training/*.yaml"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

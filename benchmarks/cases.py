@@ -14,7 +14,7 @@ from benchmarks.recordings import record
 from benchmarks.released import cross_entropy
 from benchmarks.subjects import SHIPPED, Subject, full_size, shipped
 from benchmarks.training import OurTraining, ReleasedTraining
-from wm_planner.models.products import has_bfloat16
+from wm_planner.models.fast.library import has_bfloat16
 from wm_planner.types import Observation
 
 HORIZON = 5

@@ -33,8 +33,8 @@ from wm_planner.evaluation.pooling import (  # noqa: E402
 )
 from wm_planner.training.recipe import Recipe  # noqa: E402
 
-CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("ablation*.yaml"))
-CONFIG = Path(__file__).parents[2] / "config/ablation.yaml"
+CONFIGS = sorted((Path(__file__).parents[2] / "config" / "tables").glob("ablation*.yaml"))
+CONFIG = Path(__file__).parents[2] / "config/tables/ablation.yaml"
 
 
 RECIPE = {"task": "wall", "encoder": {"dim": 8}, "model": {"num_updates": 3}}
@@ -347,7 +347,7 @@ def write(directory: Path, rows: dict) -> None:
     (directory / "ablation.yaml").write_text(
         yaml.safe_dump({**content, "quick": quick}, sort_keys=False)
     )
-    recipe = (CONFIG.parent / "train/wall_rough.yaml").read_text()
+    recipe = (CONFIG.parent / "../recipes/wall_rough.yaml").read_text()
     (directory / "recipe.yaml").write_text(recipe)
 
 

@@ -28,7 +28,7 @@ from wm_planner.tasks.shifts import Shifts
 
 from .dot_world import DotEnv, dot_bundle
 
-CONFIG = Path(__file__).parents[2] / "config" / "results.yaml"
+CONFIG = Path(__file__).parents[2] / "config" / "tables" / "results.yaml"
 TWIN = str(resolve_checkpoint("wall-base"))
 
 

@@ -20,7 +20,7 @@ from wm_planner.models.world_model import ModelConfig
 from wm_planner.tasks import get_task
 from wm_planner.training.recipe import Recipe
 
-RECIPES = Path(__file__).parents[2] / "config" / "train"
+RECIPES = Path(__file__).parents[2] / "config" / "recipes"
 
 
 def trained() -> Bundle:

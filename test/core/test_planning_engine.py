@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from wm_planner.errors import ConfigError
-from wm_planner.models import frozen_linear, products
 from wm_planner.models.bundle import Bundle
-from wm_planner.models.frozen import FrozenPredictor
-from wm_planner.models.frozen_linear import FrozenLinear
+from wm_planner.models.fast import library, linear
+from wm_planner.models.fast.linear import FrozenLinear
+from wm_planner.models.fast.predictor import FrozenPredictor
 from wm_planner.models.predictor import PredictorConfig, ViTPredictor
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
 from wm_planner.planning import Planner, PlannerConfig
 from wm_planner.planning.bounds import Bounds, Rates
-from wm_planner.planning.captured import CapturedSolver
+from wm_planner.planning.cuda_graph import CapturedSolver
 from wm_planner.planning.engine import Engine
 from wm_planner.planning.gradient import Adam, GradientSolver
 from wm_planner.planning.objective import frame_weights
@@ -36,7 +36,7 @@ SIZES = {
 BATCH, HORIZON, ACTION, PROPRIO = 2, 5, 10, 2
 LAST, ALL = (frame_weights(mode, 0.5, HORIZON) for mode in ("last", "all"))
 bfloat16 = pytest.mark.skipif(
-    not products.has_bfloat16(torch.device("cpu")), reason="the processor has no bfloat16"
+    not library.has_bfloat16(torch.device("cpu")), reason="the processor has no bfloat16"
 )
 
 
@@ -138,7 +138,7 @@ def test_derivatives_of_the_first_frame() -> None:
         close(actual, expected)
 
 
-@pytest.mark.skipif(frozen_linear._half_product is None, reason="torch has no such products")
+@pytest.mark.skipif(linear._half_product is None, reason="torch has no such products")
 @pytest.mark.parametrize("rows", [1, 5, 64, 65])
 def test_float16_numbers_are_kept_as_such_and_nothing_is_lost(rows: int) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -203,11 +203,11 @@ def test_changed_weights_are_taken_before_the_next_plan() -> None:
     close(engine.predict(z), model.predict(z[:, None])[:, 0])
 
 
-@pytest.mark.parametrize("name", products.LIBRARIES)
+@pytest.mark.parametrize("name", library.LIBRARIES)
 def test_libraries_are_put_back_also_after_an_error(name: str) -> None:
     matmul = torch.backends.mkldnn.matmul
     before = matmul.fp32_precision, torch._C._get_mkldnn_enabled()
-    with pytest.raises(KeyError), products.library(name):
+    with pytest.raises(KeyError), library.library(name):
         inside = matmul.fp32_precision, torch._C._get_mkldnn_enabled()
         raise KeyError
     assert (inside == before) == (name == "usual")
@@ -218,36 +218,36 @@ def test_an_inexact_library_is_not_chosen(monkeypatch) -> None:
     """A clock that favours oneDNN, and products that it rounds."""
     exact = torch.bmm
     # Where the processor has matrix units for bfloat16, oneDNN itself rounds.
-    monkeypatch.setattr(products, "library", lambda name: nullcontext())
+    monkeypatch.setattr(library, "library", lambda name: nullcontext())
     ticks = iter(range(10**6))
     # Begin and end of the usual one, then of oneDNN: 9 units against 1.
     monkeypatch.setattr(
-        products.time, "perf_counter", lambda: (0, 9, 9, 10)[(n := next(ticks)) % 4] + n // 4 * 10
+        library.time, "perf_counter", lambda: (0, 9, 9, 10)[(n := next(ticks)) % 4] + n // 4 * 10
     )
-    assert products.fastest_library(2, 80, 16) == "onednn"
+    assert library.fastest_library(2, 80, 16) == "onednn"
     monkeypatch.setattr(
         torch,
         "bmm",
         lambda a, b: exact(a, b) if a.dtype == torch.float64 else exact(a, b).bfloat16().float(),
     )
-    assert products.fastest_library(2, 80, 16) == "usual"
+    assert library.fastest_library(2, 80, 16) == "usual"
 
 
 def test_training_multiplies_by_a_rule(monkeypatch) -> None:
     """The same on every run of a machine; never where it rounds, or attention is small."""
     cpu = torch.device("cpu")
-    monkeypatch.setattr(products, "library", lambda name: nullcontext())  # as exact as usual
-    monkeypatch.setattr(products, "_is_amd", lambda: True)
-    assert products.training_library(2, cpu) == products.training_library(64, cpu) == "usual"
-    assert products.training_library(588, torch.device("cuda")) == "usual"
-    chosen = {products.training_library(count, cpu) for count in (1, 588)}
-    assert chosen == {"onednn" if products._has_choice() else "usual"}
-    exact = products._is_exact
-    monkeypatch.setattr(products, "_is_exact", lambda q, k: not exact(q, k))
-    assert products.training_library(588, cpu) == "usual"
-    monkeypatch.setattr(products, "_is_exact", exact)
-    monkeypatch.setattr(products, "_is_amd", lambda: False)
-    assert products.training_library(588, cpu) == "usual"
+    monkeypatch.setattr(library, "library", lambda name: nullcontext())  # as exact as usual
+    monkeypatch.setattr(library, "_is_amd", lambda: True)
+    assert library.training_library(2, cpu) == library.training_library(64, cpu) == "usual"
+    assert library.training_library(588, torch.device("cuda")) == "usual"
+    chosen = {library.training_library(count, cpu) for count in (1, 588)}
+    assert chosen == {"onednn" if library._has_choice() else "usual"}
+    exact = library._is_exact
+    monkeypatch.setattr(library, "_is_exact", lambda q, k: not exact(q, k))
+    assert library.training_library(588, cpu) == "usual"
+    monkeypatch.setattr(library, "_is_exact", exact)
+    monkeypatch.setattr(library, "_is_amd", lambda: False)
+    assert library.training_library(588, cpu) == "usual"
 
 
 def test_adam_is_that_of_torch_to_the_last_bit() -> None:

@@ -15,7 +15,7 @@ from wm_planner.planning.config import planner_config  # noqa: E402
 from wm_planner.tasks import get_task  # noqa: E402
 from wm_planner.training.recipe import ANY, Recipe  # noqa: E402
 
-RECIPES = Path(__file__).parents[2] / "config/train"
+RECIPES = Path(__file__).parents[2] / "config/recipes"
 
 
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)

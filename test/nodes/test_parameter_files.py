@@ -41,7 +41,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_parameter_file_holds_every_key_with_its_default_and_meaning(name):
-    text = (ROOT / "config" / f"{name}.yaml").read_text()
+    text = (ROOT / "config" / "nodes" / f"{name}.yaml").read_text()
     values = yaml.safe_load(text)[name]["ros__parameters"]
     fields = dataclasses.fields(CONFIGS[name])
     assert list(values) == [field.name for field in fields]

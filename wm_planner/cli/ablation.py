@@ -30,7 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "ablation", help="train and evaluate a recipe's variants over seeds into one table"
     )
-    parser.add_argument("--config", type=Path, required=True, help="YAML, see config/ablation.yaml")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="YAML, see config/tables/ablation.yaml"
+    )
     parser.add_argument(
         "--output",
         type=Path,

@@ -14,7 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("checkpoint", help="shipped name or directory")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
     parser.add_argument(
-        "--recipe", type=Path, help="YAML, see config/train: take the planner's settings from it"
+        "--recipe", type=Path, help="YAML, see config/recipes: take the planner's settings from it"
     )
     parser.set_defaults(run=run)
 

@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=Path,
         help="directory of recorded trajectories that online learns from, instead of a simulator",
     )
-    parser.add_argument("--recipe", type=Path, help="YAML, see config/train; its key 'finetune'")
+    parser.add_argument("--recipe", type=Path, help="YAML, see config/recipes; its key 'finetune'")
     parser.add_argument("--num-updates", type=int, help="optimizer steps")
     parser.add_argument(
         "--set",

@@ -21,7 +21,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "results", help="evaluate tasks x checkpoints x planners x loops into one table"
     )
-    parser.add_argument("--config", type=Path, required=True, help="YAML, see config/results.yaml")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="YAML, see config/tables/results.yaml"
+    )
     parser.add_argument(
         "--output",
         type=Path,

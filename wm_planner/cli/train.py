@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "its projector, the model, or the network that starts plans",
     )
     parser.add_argument(
-        "--recipe", type=Path, help="YAML, see config/train (default: the one for any robot)"
+        "--recipe", type=Path, help="YAML, see config/recipes (default: the one for any robot)"
     )
     parser.add_argument(
         "--data", type=Path, required=True, help="directory of 'dataset build' or 'collect'"

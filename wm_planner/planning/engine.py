@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from torch import Tensor
 
 from wm_planner.errors import ConfigError
-from wm_planner.models.frozen import FrozenPredictor, FrozenWindow
-from wm_planner.models.frozen_rollout import ends_of, markov_rollout
-from wm_planner.models.products import fastest_library, has_bfloat16, library
+from wm_planner.models.fast.library import fastest_library, has_bfloat16, library
+from wm_planner.models.fast.predictor import FrozenPredictor, FrozenWindow
+from wm_planner.models.fast.rollout import ends_of, markov_rollout
 from wm_planner.models.world_model import Latent, WorldModel
 from wm_planner.planning.config import PlannerConfig
 

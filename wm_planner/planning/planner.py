@@ -14,8 +14,8 @@ from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent
 from wm_planner.planning.adaptation import Adaptation
 from wm_planner.planning.bounds import Bounds, Rates, within_rates
-from wm_planner.planning.captured import CapturedSolver
 from wm_planner.planning.config import PlannerConfig
+from wm_planner.planning.cuda_graph import CapturedSolver
 from wm_planner.planning.encoding import EncodedObservation, ObservationEncoder
 from wm_planner.planning.engine import Engine
 from wm_planner.planning.gradient import GradientSolver

@@ -52,7 +52,7 @@ class Learner(ABC):
         module: all weights that belong to the state of the run; those that require a gradient are
             trained.
         log_every: updates between two lines of metrics.
-        library: that multiplies, see `models.products`.
+        library: that multiplies, see `models.fast.library`.
     """
 
     name: str

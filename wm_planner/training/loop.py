@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from wm_planner.errors import TrainingError
-from wm_planner.models.products import library
+from wm_planner.models.fast.library import library
 from wm_planner.training.interrupt import Interrupt
 from wm_planner.training.learner import Learner
 from wm_planner.training.machine import Machine

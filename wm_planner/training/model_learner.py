@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
-from wm_planner.models.products import training_library
+from wm_planner.models.fast.library import training_library
 from wm_planner.models.world_model import WorldModel
 from wm_planner.training.adversarial import Adversarial, AdversarialLoss, AdversarialRollout
 from wm_planner.training.latents import LatentTrajectories

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from wm_planner.models.frozen_block import FrozenBlock, FrozenNorm
+from wm_planner.models.fast.block import FrozenBlock, FrozenNorm
 from wm_planner.models.predictor import ViTPredictor
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wm_planner.models.products import SMALL
+from wm_planner.models.fast.library import SMALL
 
 # Overloads by name: choosing one takes longer than a small product.
 _softmax_backward = torch.ops.aten._softmax_backward_data.default

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from wm_planner.models.frozen import FrozenPredictor
-from wm_planner.models.frozen_linear import FrozenLinear
+from wm_planner.models.fast.linear import FrozenLinear
+from wm_planner.models.fast.predictor import FrozenPredictor
 from wm_planner.models.world_model import Latent
 
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wm_planner.models.frozen_attention import best_attention, merge_heads, split_heads
-from wm_planner.models.frozen_linear import FrozenLinear
+from wm_planner.models.fast.attention import best_attention, merge_heads, split_heads
+from wm_planner.models.fast.linear import FrozenLinear
 from wm_planner.models.predictor import Attention, FeedForward
 
 # Overloads by name: choosing one takes longer than a small product.

@@ -1,0 +1,1 @@
+"""The predictor's fast form, for planning: the same function, computed with less work."""
