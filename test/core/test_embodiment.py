@@ -13,6 +13,7 @@ from wm_planner.data.store import TrajectoryStore, write_store
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError, TaskError
 from wm_planner.models.catalog import CARD, SHIPPED, read_card
+from wm_planner.registry import Registry
 from wm_planner.robot import CommandSink, read_robot
 from wm_planner.tasks import get_task, registry, task_names
 
@@ -118,15 +119,18 @@ def test_every_task_is_found_by_its_entry_point():
 def test_a_broken_entry_point_is_named(monkeypatch):
     from importlib.metadata import EntryPoint
 
-    points = {
-        name: EntryPoint(name, value, registry.GROUP)
-        for name, value in (("gone", "nowhere_at_all:TASK"), ("odd", "json:dumps"))
-    }
-    monkeypatch.setattr(registry, "_found", lambda: points)
+    places = ("gone", "nowhere_at_all:TASK"), ("odd", "json:dumps"), ("two", "a:B"), ("two", "c:D")
+    points = [EntryPoint(name, value, registry.GROUP) for name, value in places]
+    monkeypatch.setattr("wm_planner.registry.entry_points", lambda group: points)
+    tasks = Registry(registry.GROUP, "task", registry.TASKS._complaint, TaskError, "sim")
+    monkeypatch.setattr(registry, "TASKS", tasks)
+    assert task_names() == ["gone", "odd", "two"]
     with pytest.raises(TaskError, match=r"'gone' \(nowhere_at_all:TASK\) cannot be imported"):
         get_task("gone")
     with pytest.raises(TaskError, match=r"'odd'.*must be a wm_planner.tasks.Task"):
         get_task("odd")
+    with pytest.raises(TaskError, match="'two' is installed more than once: a:B and c:D"):
+        get_task("two")
 
 
 @pytest.mark.parametrize(

@@ -2,60 +2,38 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from wm_planner.config import suggest
 from wm_planner.embodiment import Camera, Embodiment
 from wm_planner.errors import TaskError
+from wm_planner.registry import Registry
 from wm_planner.tasks.task import Task
 
 GROUP = "wm_planner.tasks"
 
 
-@lru_cache(maxsize=1)
-def _found() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _complaint(name: str, found: object) -> str:
+    if isinstance(found, Task) and found.name == name:
+        return ""
+    got = f"a task named '{found.name}'" if isinstance(found, Task) else repr(found)
+    return f"must be a wm_planner.tasks.Task of that name, got {got}"
+
+
+TASKS: Registry[Task] = Registry(GROUP, "task", _complaint, TaskError, "sim")
 
 
 def task_names() -> list[str]:
     """Names of the tasks that are installed, in alphabetical order."""
-    return sorted(_found())
+    return TASKS.names()
 
 
-@cache
 def get_task(name: str) -> Task:
     """The task of that name; importing it registers its environment with gymnasium.
 
     Raises:
-        TaskError: unknown name, with the choices; or the task's module cannot be imported.
+        TaskError: see `Registry`.
     """
-    points = _found()
-    if name not in points:
-        raise TaskError(f"unknown task '{name}'.{suggest(name, points) if points else _NONE}")
-    point = points[name]
-    try:
-        task = point.load()
-    except ImportError as error:
-        raise TaskError(
-            f"task '{name}' ({point.value}) cannot be imported: {error}; install the package with "
-            "its extra 'sim'"
-        ) from error
-    except Exception as error:
-        raise TaskError(f"task '{name}' ({point.value}) cannot be loaded: {error}") from error
-    if not isinstance(task, Task) or task.name != name:
-        got = f"a task named '{task.name}'" if isinstance(task, Task) else repr(task)
-        raise TaskError(
-            f"entry point '{name}' of group '{GROUP}' ({point.value}) must be a "
-            f"wm_planner.tasks.Task of that name, got {got}"
-        )
-    return task
-
-
-_NONE = (
-    f" No package has an entry point of the group '{GROUP}': install wm_planner (pip install -e .)"
-)
+    return TASKS[name]
 
 
 def embodiment_of(values: dict[str, Any], source: str, image_size: int) -> Embodiment:
