@@ -77,6 +77,14 @@ setup(
             "bridge_node = sim_bridge.bridge_node:main",
             "arm_driver = sim_bridge.arm_driver:main",
         ],
+        "wm_planner.solvers": [
+            "gbp = wm_planner.planning.gradient:GradientSolver",
+            "cem = wm_planner.planning.cem:CEMSolver",
+            "icem = wm_planner.planning.icem:ICEMSolver",
+            "mppi = wm_planner.planning.mppi:MPPISolver",
+            "gradient-cem = wm_planner.planning.gradient_cem:GradientCEMSolver",
+            "lbfgs = wm_planner.planning.lbfgs:LBFGSSolver",
+        ],
         "wm_planner.tasks": [
             "wall = sim_bridge.envs.wall:WALL",
             "point_maze = sim_bridge.envs.point_maze:POINT_MAZE",

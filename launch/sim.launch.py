@@ -8,12 +8,13 @@ from launch_ros.actions import Node
 
 from launch import LaunchDescription
 from wm_planner.launching import Given, actions_of, declared
+from wm_planner.registry import listed
 from wm_planner.simulation import SimOptions, simulation
 from wm_planner.tasks import task_names
 
 ARGUMENTS = {
     "task": ("wall", ", ".join(task_names())),
-    "planner": ("gbp", "gbp, cem, mppi, gradient-cem or lbfgs"),
+    "planner": ("gbp", f"solver: {listed('wm_planner.solvers')}"),
     "checkpoint": ("base", "shipped variant, shipped name, or directory"),
     "clock": ("lockstep", "lockstep or realtime"),
     "episodes": ("1", "episodes to run"),

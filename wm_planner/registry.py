@@ -6,7 +6,7 @@ here. Nothing is imported before it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
@@ -15,6 +15,12 @@ from wm_planner.config import suggest
 from wm_planner.errors import ConfigError, WmPlannerError
 
 T = TypeVar("T")
+
+
+def listed(group: str) -> str:
+    """Names of a group's entry points, for a help text: 'cem, gbp or mppi'."""
+    *names, last = sorted({point.name for point in entry_points(group=group)}) or ["none"]
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 class Registry(Generic[T]):
@@ -51,6 +57,9 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """What is installed, in alphabetical order."""
         return sorted(self._points)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
         return name in self._points

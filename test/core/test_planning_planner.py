@@ -24,7 +24,7 @@ def make(goal_at=TARGET, action: dict | None = None, **settings) -> Planner:
     return planner
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", list(SOLVERS))
 def test_every_solver_plans_to_the_goal_in_physical_units(solver: str) -> None:
     planner = make(solver=solver, temperature=1e-3, init_std=1.0 if solver != "mppi" else 0.5)
     plan = planner.plan(observation(START, 7))
@@ -57,18 +57,22 @@ def assert_rates(rows: np.ndarray, previous, step=(0.2, np.inf)) -> None:
     assert np.abs(rows).max() <= 1.0
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+# How far from the best plan samples may leave an entry that hardly changes the cost.
+SPREAD = {"cem": 0.1, "icem": 0.15}
+
+
+@pytest.mark.parametrize("solver", list(SOLVERS))
 def test_every_solver_keeps_the_rates_exactly_and_makes_the_best_of_them(solver: str) -> None:
     """The goal is out of reach along x: the best plan speeds up from rest as fast as it may."""
     planner = make((64.0, 26.0), RATE, solver=solver, horizon=1, **QUICK)
     plan = planner.plan(observation((20.0, 20.0)))
     assert_rates(plan.actions, (0.0, 0.0))
     best = [0.2, 0.4, 0.6, 0.8, 1.0]
-    np.testing.assert_allclose(plan.actions[:, 0], best, atol=0.1 if solver == "cem" else 0.02)
+    np.testing.assert_allclose(plan.actions[:, 0], best, atol=SPREAD.get(solver, 0.02))
     assert 2 * plan.actions[:, 1].sum() == pytest.approx(6.0, abs=0.5)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", list(SOLVERS))
 def test_the_next_plan_goes_on_at_the_rate_from_the_row_that_was_executed(solver: str) -> None:
     planner = make((64.0, 20.0), RATE, solver=solver, **{**QUICK, "num_iterations": 15})
     first = planner.plan(observation((5.0, 20.0)))
@@ -161,7 +165,7 @@ def test_a_position_that_nobody_measures_is_named() -> None:
         make(action={**POSITION, "names": ("slide_x", "lift")})
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", list(SOLVERS))
 def test_the_same_calls_give_the_same_bits(solver: str) -> None:
     planner = make(solver=solver, num_iterations=4, num_samples=20, num_elites=5)
 

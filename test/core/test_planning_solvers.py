@@ -12,6 +12,7 @@ from wm_planner.planning.bounds import Bounds, Rates
 from wm_planner.planning.cem import CEMSolver
 from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.gradient_cem import GradientCEMSolver
+from wm_planner.planning.icem import ICEMSolver, coloured
 from wm_planner.planning.lbfgs import LBFGSSolver
 from wm_planner.planning.mppi import MPPISolver
 from wm_planner.planning.solver import Incumbent, SolverResult
@@ -31,6 +32,8 @@ CASES = {
     "stalling": (GradientSolver(0.1, "adam", 0.003, stall_iterations=20), 200, 2e-3),
     "cem": (CEMSolver(200, 2.0, num_elites=40), 30, 2e-2),
     "cem mean": (CEMSolver(200, 2.0, best_so_far=False, num_elites=40), 30, 2e-2),
+    "icem": (ICEMSolver(200, 2.0, num_elites=40), 30, 2e-2),
+    "icem white": (ICEMSolver(200, 2.0, num_elites=40, noise_exponent=0), 30, 2e-2),
     "mppi": (MPPISolver(num_samples=200, init_std=0.3, temperature=0.05), 40, 2e-2),
     "gradient-cem": (GradientCEMSolver(num_samples=50, num_elites=10), 15, 1e-2),
     "lbfgs": (LBFGSSolver(), 15, 1e-4),
@@ -375,3 +378,51 @@ def test_no_weight_receives_a_gradient() -> None:
             2,
         )
         assert weight.grad is None, name
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("steps", [2, 25, 64])
+def test_coloured_noise_has_the_spectrum_it_is_asked_for(exponent, steps):
+    white = torch.randn(4000, steps, 2, generator=torch.Generator().manual_seed(0))
+    noise = coloured(white, exponent)
+    assert float(noise.square().mean()) == pytest.approx(1, abs=0.06)
+    power = torch.fft.rfft(noise, dim=1).abs().square().mean(dim=(0, 2))[1:-1]
+    if steps == 64:
+        frequency = torch.fft.rfftfreq(steps)[1:-1]
+        slope = np.polyfit(frequency.log().numpy(), power.log().numpy(), 1)[0]
+        assert slope == pytest.approx(-exponent, abs=0.05)
+
+
+def test_icem_draws_fewer_samples_from_iteration_to_iteration_and_keeps_elites():
+    counts, problem = [], Linear()
+
+    def cost(actions: torch.Tensor) -> torch.Tensor:
+        counts.append(actions.shape[1])
+        return problem.cost(actions)
+
+    solver = ICEMSolver(100, 2.0, num_elites=20, shrink=1.5, kept_share=0.3)
+    result = solver.solve(cost, problem.init, ANYWHERE, torch.Generator().manual_seed(0), 4)
+    assert counts == [1, 100, 67 + 6, 44 + 6, 40 + 6, 1]  # never fewer than twice the elites
+    assert result.num_evaluations == sum(counts)
+
+
+def test_icem_is_smooth_from_one_raw_action_to_the_next():
+    """Two raw actions of one entry in each model action: neighbours are alike across the border."""
+    generator = torch.Generator().manual_seed(0)
+    solver = ICEMSolver(500, action_size=1)
+    rows = solver._noise((500, 10, 2), generator, torch.device("cpu")).reshape(500, 20)
+    step = (rows[:, 1:] - rows[:, :-1]).square().mean(dim=0)
+    assert float(step.max()) < 0.5  # 2 of white noise
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"momentum": 1.0}, "momentum must be a number from 0 to 0.99, got 1.0"),
+        ({"kept_share": "all"}, "kept_share must be a number"),
+        ({"num_elites": 301}, "num_elites 301 exceeds num_samples 300"),
+    ],
+)
+def test_icem_refuses_what_it_cannot_use(settings, text):
+    with pytest.raises(ValueError, match=text):
+        ICEMSolver(**settings)

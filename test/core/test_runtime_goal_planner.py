@@ -11,7 +11,7 @@ from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.models.catalog import resolve_checkpoint
 from wm_planner.models.checkpoint import load_bundle, save_bundle
-from wm_planner.planning.config import SOLVERS
+from wm_planner.planning import SOLVERS
 from wm_planner.runtime.goal_planner import GoalPlanner, PlanResult
 from wm_planner.types import Goal, Observation
 
@@ -48,7 +48,7 @@ def test_rest_is_committed_first_then_the_last_plan_and_after_a_gap_rest() -> No
     assert first.summary()["num_committed"] == first.num_committed
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", list(SOLVERS))
 def test_a_robot_that_does_not_wait_gets_its_plan_in_time(solver) -> None:
     """One iteration is always made, by every solver, and gives a plan that can be followed."""
     settings = ["num_iterations=5", "max_seconds=1e-9", "num_samples=8", "num_elites=4"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wm_planner.cli.checks import check_numbers, check_writable
 from wm_planner.cli.targets import add_arguments, find_problems
 from wm_planner.errors import ConfigError
+from wm_planner.registry import listed
 from wm_planner.tasks import task_names
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--checkpoint", default="base", help="variant (default base), shipped name, or directory"
     )
     parser.add_argument(
-        "--planner", default="gbp", help="gbp (default), cem, mppi, gradient-cem or lbfgs"
+        "--planner", default="gbp", help=f"{listed('wm_planner.solvers')}; default: gbp"
     )
     parser.add_argument(
         "--mode",

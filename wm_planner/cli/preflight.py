@@ -75,7 +75,7 @@ def check_planning(
     """
     from wm_planner.config import suggest
     from wm_planner.models.catalog import CARD, WEIGHTS, check_whole, read_card, resolve_checkpoint
-    from wm_planner.planning.config import SOLVERS, planner_config
+    from wm_planner.planning import SOLVERS, planner_config
 
     if solver not in SOLVERS:
         raise ConfigError(f"unknown planner '{solver}'.{suggest(solver, SOLVERS)}")

@@ -23,6 +23,7 @@ from wm_planner.cli.preflight import (
 )
 from wm_planner.cli.processes import Child, Supervisor
 from wm_planner.errors import WmPlannerError
+from wm_planner.registry import listed
 from wm_planner.simulation import SimOptions, simulation
 from wm_planner.tasks import task_names
 
@@ -37,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("sim", help="run the whole ROS graph in simulation")
     parser.add_argument("--task", required=True, help=f"simulated task: {', '.join(task_names())}")
     parser.add_argument(
-        "--planner", default="gbp", help="gbp (default), cem, mppi, gradient-cem or lbfgs"
+        "--planner", default="gbp", help=f"{listed('wm_planner.solvers')}; default: gbp"
     )
     parser.add_argument(
         "--checkpoint", default="base", help="variant (default base), shipped name, or directory"

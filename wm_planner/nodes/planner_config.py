@@ -12,6 +12,7 @@ from wm_planner.data.frames import FrameAssembler, JointCollector
 from wm_planner.data.goal_file import load_goal
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
+from wm_planner.registry import listed
 from wm_planner.ros.parameters import param
 from wm_planner.runtime.goal_planner import GoalPlanner, use_threads
 
@@ -22,7 +23,7 @@ class PlannerNodeConfig:
 
     embodiment: str = param("", "of the robot, as JSON; empty: that of the checkpoint")
     checkpoint: str = param("wall-base", "shipped variant, shipped name, or directory")
-    planner: str = param("gbp", "solver: gbp, cem, mppi, gradient-cem or lbfgs")
+    planner: str = param("gbp", f"solver: {listed('wm_planner.solvers')}")
     settings: tuple[str, ...] = param(("",), "planner settings, each 'key=value'; '' for none")
     device: str = param("cpu", "torch device: cpu or cuda")
     threads: int = param(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from wm_planner.config import from_dict, suggest
 from wm_planner.errors import ConfigError
+from wm_planner.planning.registry import SOLVERS, make_solver
+from wm_planner.planning.solver import Solver
 
-# Solver names and the number of iterations each takes when none is given: sampling solvers
-# evaluate `num_samples` rollouts in each.
-ITERATIONS = {"gbp": 100, "cem": 30, "mppi": 30, "gradient-cem": 10, "lbfgs": 20}
-SOLVERS = tuple(ITERATIONS)
 _CHOICES = {
-    "solver": SOLVERS,
     "optimizer": ("sgd", "momentum", "adam", "adamw"),
     "objective": ("last", "all", "staged"),
     "init": ("zero", "randn", "network"),
@@ -58,12 +56,21 @@ _AT_MOST = {"objective_base": 10.0}  # its power of the horizon is a float32
 MAX_SEED = 2**64 - 1  # of torch's generators
 
 
+class Table(dict[str, Any]):
+    """A mapping that nobody changes, so that what holds it can be a key."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True, default=str))
+
+
 @dataclass(frozen=True)
 class PlannerConfig:
     """One strict set of settings for every solver.
 
     Attributes:
-        solver: 'gbp' (gradient-based planning), 'cem', 'mppi', 'gradient-cem' or 'lbfgs'.
+        solver: 'gbp' (gradient-based planning), 'cem', 'icem', 'mppi', 'gradient-cem', 'lbfgs', or
+            one of another package, see `planning.solver`.
+        solver_settings: settings that only the chosen solver has, by name.
         horizon: model steps planned ahead.
         num_iterations: optimizer steps or refits of a plan; None takes the solver's usual number.
         warm_iterations: the same when the last plan is at hand; None for num_iterations.
@@ -111,6 +118,7 @@ class PlannerConfig:
     """
 
     solver: str = "gbp"
+    solver_settings: dict = field(default_factory=Table)
     horizon: int = 5
     num_iterations: int | None = None
     warm_iterations: int | None = None
@@ -147,6 +155,9 @@ class PlannerConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise ValueError(f"unknown solver '{self.solver}'.{suggest(self.solver, SOLVERS)}")
+        object.__setattr__(self, "solver_settings", Table(self.solver_settings))
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -167,15 +178,18 @@ class PlannerConfig:
             raise ValueError(f"seed must be from 0 to {MAX_SEED}, got {self.seed}")
         if self.replan_steps > self.horizon:
             raise ValueError(f"replan_steps {self.replan_steps} exceeds horizon {self.horizon}")
-        if self.solver in ("cem", "gradient-cem") and self.num_elites > self.num_samples:
-            raise ValueError(f"num_elites {self.num_elites} exceeds num_samples {self.num_samples}")
         if self.stall_iterations and not self.best_so_far:
             raise ValueError("stall_iterations needs best_so_far: the last iterate is no result")
+        self.make_solver()
+
+    def make_solver(self, action_size: int = 0) -> Solver:
+        """The solver, for a robot with so many entries of one raw action."""
+        return make_solver(self.solver, self, self.solver_settings, action_size)
 
     @property
     def descends(self) -> bool:
         """Whether the solver goes downhill from starting points, instead of sampling."""
-        return self.solver in ("gbp", "lbfgs")
+        return SOLVERS[self.solver].descends
 
     @property
     def adapts(self) -> bool:
@@ -191,7 +205,7 @@ class PlannerConfig:
         """Budget of one plan, with or without a warm start."""
         if warm and self.warm_iterations is not None:
             return self.warm_iterations
-        return self.num_iterations or ITERATIONS[self.solver]
+        return self.num_iterations or SOLVERS[self.solver].usual_iterations
 
 
 def planner_config(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -96,6 +97,9 @@ class GradientSolver:
 
     Attributes are those of `PlannerConfig`.
     """
+
+    usual_iterations: ClassVar[int] = 100
+    descends: ClassVar[bool] = True
 
     learning_rate: float = 0.2
     optimizer: str = "adam"

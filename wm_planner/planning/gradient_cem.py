@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from wm_planner.planning.solver import CostFn
 @dataclass(frozen=True)
 class GradientCEMSolver(CEMSolver):
     """Ranks and refits on the refined samples (the released code refits on the unrefined)."""
+
+    usual_iterations: ClassVar[int] = 10
 
     gradient_steps: int = 1
     learning_rate: float = 0.2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ class LBFGSSolver:
             have the length that the curvature says.
         memory: pairs remembered.
     """
+
+    usual_iterations: ClassVar[int] = 20
+    descends: ClassVar[bool] = True
 
     learning_rate: float = 0.2
     memory: int = 10

@@ -22,7 +22,6 @@ from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.init_network import starting_network
 from wm_planner.planning.objective import frame_weights
 from wm_planner.planning.problem import Problem
-from wm_planner.planning.registry import make_solver
 from wm_planner.planning.rest import Rest
 from wm_planner.planning.solver import SolverResult, StopFn
 from wm_planner.planning.starting_points import StartingPoints
@@ -71,7 +70,7 @@ class Planner:
         self.bundle, self.config = bundle, config
         self.embodiment = bundle.embodiment
         self.alpha = config.objective_alpha
-        self._solver = make_solver(config)
+        self._solver = config.make_solver(self.embodiment.action.size)
         self.adaptation = Adaptation(bundle.model, config, round(self.embodiment.model_dt_s * 1e9))
         self.engine = Engine(self.adaptation.model, config)
         self._encoder = ObservationEncoder(bundle)

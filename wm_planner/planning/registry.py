@@ -1,73 +1,53 @@
-"""Solvers by the names of the command line."""
+"""Solvers and cost terms by name: ours and those of other packages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-from wm_planner.planning.cem import CEMSolver
-from wm_planner.planning.config import PlannerConfig
-from wm_planner.planning.gradient import GradientSolver
-from wm_planner.planning.gradient_cem import GradientCEMSolver
-from wm_planner.planning.lbfgs import LBFGSSolver
-from wm_planner.planning.mppi import MPPISolver
+from wm_planner.config import suggest
 from wm_planner.planning.solver import Solver
+from wm_planner.registry import Registry
 
 
-def make_solver(config: PlannerConfig) -> Solver:
-    """The solver that `config` names, with its settings."""
-    return _MAKE[config.solver](config)
-
-
-def _gbp(config: PlannerConfig) -> Solver:
-    return GradientSolver(
-        learning_rate=config.learning_rate,
-        optimizer=config.optimizer,
-        action_noise_std=config.action_noise_std,
-        best_so_far=config.best_so_far,
-        stall_iterations=config.stall_iterations,
+def _no_solver(name: str, found: object) -> str:
+    if dataclasses.is_dataclass(found) and all(
+        hasattr(found, wanted) for wanted in ("solve", "usual_iterations", "descends")
+    ):
+        return ""
+    return (
+        "must be a dataclass with solve, usual_iterations and descends (see "
+        f"wm_planner.planning.solver.Solver), got {found!r}"
     )
 
 
-def _cem(config: PlannerConfig) -> Solver:
-    return CEMSolver(
-        num_samples=config.num_samples,
-        init_std=config.init_std,
-        best_so_far=config.best_so_far,
-        num_elites=config.num_elites,
-    )
+SOLVERS: Registry[type[Solver]] = Registry("wm_planner.solvers", "solver", _no_solver)
 
 
-def _mppi(config: PlannerConfig) -> Solver:
-    return MPPISolver(
-        num_samples=config.num_samples,
-        init_std=config.init_std,
-        best_so_far=config.best_so_far,
-        temperature=config.temperature,
-        control_weight=config.control_weight,
-    )
+def make_solver(name: str, settings: Any, own: Mapping[str, Any], action_size: int = 0) -> Solver:
+    """The solver of that name.
 
+    Args:
+        name: of the registry.
+        settings: attributes that are called like a field of the solver go there.
+        own: values of fields that `settings` has no attribute for.
+        action_size: entries of one raw action, for solvers that have such a field.
 
-def _gradient_cem(config: PlannerConfig) -> Solver:
-    return GradientCEMSolver(
-        num_samples=config.num_samples,
-        init_std=config.init_std,
-        best_so_far=config.best_so_far,
-        num_elites=config.num_elites,
-        gradient_steps=config.gradient_steps,
-        learning_rate=config.learning_rate,
-        optimizer=config.optimizer,
-        action_noise_std=config.action_noise_std,
-    )
-
-
-def _lbfgs(config: PlannerConfig) -> Solver:
-    return LBFGSSolver(learning_rate=config.learning_rate)
-
-
-_MAKE: dict[str, Callable[[PlannerConfig], Solver]] = {
-    "gbp": _gbp,
-    "cem": _cem,
-    "mppi": _mppi,
-    "gradient-cem": _gradient_cem,
-    "lbfgs": _lbfgs,
-}
+    Raises:
+        ConfigError: there is no such solver.
+        ValueError: `own` names no field of it, or it cannot take a value.
+    """
+    kind: Any = SOLVERS[name]
+    fields = [field.name for field in dataclasses.fields(kind) if field.init]
+    values = {field: getattr(settings, field) for field in fields if hasattr(settings, field)}
+    unknown = set(own) - (set(fields) - set(values))
+    if unknown:
+        first = min(unknown)
+        choices = sorted(set(fields) - set(values) - {"action_size"})
+        hint = suggest(first, choices) if choices else f" '{name}' has none of its own."
+        raise ValueError(f"solver_settings: unknown key '{first}'.{hint}")
+    if "action_size" in fields:
+        values["action_size"] = action_size
+    made: Solver = kind(**{**values, **own})
+    return made

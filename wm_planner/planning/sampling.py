@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ class SamplingSolver(ABC):
     Subclasses say how the mean moves. Only the first starting point is used.
     Attributes are those of `PlannerConfig`.
     """
+
+    usual_iterations: ClassVar[int] = 30
+    descends: ClassVar[bool] = False
 
     num_samples: int = 300
     init_std: float = 1.0
@@ -40,16 +44,20 @@ class SamplingSolver(ABC):
         initial_costs, evaluations = cost_fn(mean[:, None])[:, 0], 2  # the first and last mean
         best, trace = Incumbent(init), []
         best.offer(mean[:, None], initial_costs[:, None])
-        for _ in range(num_iterations):
-            shape = (self.num_samples, *mean.shape[1:])
-            noise = torch.randn(shape, generator=generator, device=mean.device)
+        kept: Tensor | None = None
+        for iteration in range(num_iterations):
+            shape = (self._num_drawn(iteration), *mean.shape[1:])
+            noise = self._noise(shape, generator, mean.device)
             noise[0] = 0
             samples = bounds.project(mean[:, None] + std[:, None] * noise)
+            if kept is not None:
+                samples = torch.cat([samples, kept], dim=1)
             samples, rounds = self._refine(cost_fn, samples, bounds, generator)
             costs = cost_fn(samples)
-            evaluations += (rounds + 1) * self.num_samples
+            evaluations += (rounds + 1) * samples.shape[1]
             trace.append(best.offer(samples, costs))
             costs = torch.where(costs.isfinite(), costs, torch.inf)
+            kept = self._kept(samples, costs)
             mean, std = self._refit(samples, costs, mean, std)
             mean = bounds.project(mean[:, None])[:, 0]  # a mean of equal numbers is not exact
             if should_stop is not None and should_stop():
@@ -58,6 +66,20 @@ class SamplingSolver(ABC):
             best = Incumbent(init)
         best.offer(mean[:, None], cost_fn(mean[:, None]))
         return SolverResult(*best.take(), initial_costs, evaluations, torch.stack(trace))
+
+    def _num_drawn(self, iteration: int) -> int:
+        """Samples of an iteration."""
+        return self.num_samples
+
+    def _noise(
+        self, shape: tuple[int, ...], generator: torch.Generator, device: torch.device
+    ) -> Tensor:
+        """(N, H, A) of variance 1."""
+        return torch.randn(shape, generator=generator, device=device)
+
+    def _kept(self, samples: Tensor, costs: Tensor) -> Tensor | None:
+        """(B, K, H, A) samples that are evaluated again in the next iteration; None: none."""
+        return None
 
     def _refine(
         self,

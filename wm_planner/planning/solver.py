@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -53,7 +53,19 @@ class SolverResult:
 
 
 class Solver(Protocol):
-    """Minimises a cost over bounded action sequences; sees neither model nor simulator."""
+    """Minimises a cost over bounded action sequences; sees neither model nor simulator.
+
+    A solver is a frozen dataclass whose fields are its settings. It is chosen by the name of its
+    entry point in the group 'wm_planner.solvers'.
+
+    Attributes:
+        usual_iterations: how many it takes when nobody says.
+        descends: whether it goes downhill from several starting points, instead of sampling
+            around the first.
+    """
+
+    usual_iterations: ClassVar[int]
+    descends: ClassVar[bool]
 
     def solve(
         self,
