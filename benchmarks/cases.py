@@ -116,14 +116,14 @@ class _Make:
 
     def encode(self) -> Case:
         subject, (images, proprio) = self.subject, self.subject.images()
-        planner = subject.planner()
+        session = subject.session()
 
         @torch.no_grad()
         def plain() -> object:
             return subject.plain.encode(images, proprio)
 
         def ours() -> object:
-            with planner.engine.encoding():
+            with session.planner.engine.encoding():
                 return subject.bundle.model.encode_obs(images, proprio)
 
         return self._case("encode", "1 image", {"released": plain, "float32": ours})
@@ -134,7 +134,7 @@ class _Make:
         z = subject.bundle.model.assemble(now, subject.start(1)).detach()
         runs: dict[str, Run] = {"released": torch.no_grad()(lambda: subject.plain.predictor(z))}
         for precision in self.precisions:
-            engine = subject.planner(precision=precision).engine
+            engine = subject.session(precision=precision).planner.engine
 
             @torch.no_grad()
             def ours(engine=engine) -> object:  # type: ignore[no-untyped-def]
@@ -163,19 +163,19 @@ class _Make:
 
         runs: dict[str, Run] = {"released": plain}
         for precision in self.precisions:
-            planner = subject.planner(
+            session = subject.session(
                 num_iterations=iterations, horizon=HORIZON, precision=precision
             )
-            runs[precision] = lambda planner=planner: planner.plan(subject.observation)
+            runs[precision] = lambda session=session: session.plan(subject.observation)
         return self._case(f"plan of {iterations}", f"H={HORIZON}", runs, "with encoding")
 
     def restarts(self, count: int, iterations: int) -> Case:
         runs: dict[str, Run] = {}
         for starts in (1, count):
-            planner = self.subject.planner(
+            session = self.subject.session(
                 num_restarts=starts, num_iterations=iterations, horizon=HORIZON
             )
-            runs[f"{starts} starts"] = lambda planner=planner: planner.plan(
+            runs[f"{starts} starts"] = lambda session=session: session.plan(
                 self.subject.observation
             )
         sizes = f"H={HORIZON}, {iterations} iterations"
@@ -202,7 +202,7 @@ class _Make:
 
     def against_cem(self, samples: int, refits: int) -> Case:
         """What a plan by gradients costs beside one by CEM, which starts anew every time."""
-        planner = self.subject.planner(
+        session = self.subject.session(
             solver="cem",
             num_samples=samples,
             num_elites=_elites(samples),
@@ -210,7 +210,7 @@ class _Make:
         )
         count, ours = _replanning(self.subject)
         runs = {
-            f"CEM {samples} x {refits}": lambda: planner.plan(self.subject.observation),
+            f"CEM {samples} x {refits}": lambda: session.plan(self.subject.observation),
             f"{count} steps": ours,
         }
         sizes = f"H={HORIZON}"
@@ -228,7 +228,7 @@ class _Make:
 
         runs: dict[str, Run] = {"released": plain}
         for precision in self.precisions:
-            planner = subject.planner(
+            session = subject.session(
                 solver="cem",
                 num_samples=samples,
                 num_elites=elites,
@@ -236,7 +236,7 @@ class _Make:
                 horizon=HORIZON,
                 precision=precision,
             )
-            runs[precision] = lambda planner=planner: planner.plan(subject.observation)
+            runs[precision] = lambda session=session: session.plan(subject.observation)
         return self._case("CEM plan", f"{samples} x {refits}, H={HORIZON}", runs)
 
     def hand_over(self) -> Case:
@@ -276,13 +276,13 @@ def _elites(samples: int) -> int:
 
 def _replanning(subject: Subject) -> tuple[int, Run]:
     """Iterations of a warm plan of the shipped settings, and what makes the next one."""
-    planner = subject.planner(warm_start=True)
-    period_ns = planner.dt_ns * subject.bundle.preprocess.frame_skip
+    session = subject.session(warm_start=True)
+    period_ns = session.planner.dt_ns * subject.bundle.preprocess.frame_skip
     seen, turn = subject.observation, [0]
-    planner.plan(seen)
+    session.plan(seen)
 
     def replan() -> None:
         turn[0] += 1
-        planner.plan(Observation(seen.images, seen.proprio, turn[0] * period_ns))
+        session.plan(Observation(seen.images, seen.proprio, turn[0] * period_ns))
 
-    return planner.config.iterations(True), replan
+    return session.planner.config.iterations(True), replan

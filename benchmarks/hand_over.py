@@ -41,7 +41,7 @@ class HandOver:
         self._planner.warm_up()
         self._goal = subject.goal
         plan = self._planner(self._goal, subject.observation).plan
-        self._planner._planner.plan = lambda *_: plan  # type: ignore[method-assign]
+        self._planner._session.plan = lambda *_: plan  # type: ignore[method-assign]
         self._assembler = frame_assembler(body, self._planner.history)
         side = body.image_size
         rng = np.random.default_rng(0)

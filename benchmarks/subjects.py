@@ -13,7 +13,7 @@ from wm_planner.models.bundle import Bundle, build_model
 from wm_planner.models.checkpoint import load_bundle
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
-from wm_planner.planning import Planner, PlannerConfig, planner_config
+from wm_planner.planning import Planner, PlannerConfig, Session, planner_config
 from wm_planner.planning.bounds import Bounds
 from wm_planner.planning.gradient import descend, make_optimizer
 from wm_planner.planning.objective import frame_weights
@@ -97,13 +97,13 @@ class Subject:
         size = (batch, horizon, self.bundle.preprocess.action_dim)
         return torch.randn(size, generator=generator).to(self.bundle.device)
 
-    def planner(self, **settings: object) -> Planner:
-        """A planner with the checkpoint's settings, changed; its goal is set."""
+    def session(self, **settings: object) -> Session:
+        """A session with the checkpoint's settings, changed; its goal is set."""
         changes = {"objective_alpha": 1.0, "warm_start": False, **settings}
         texts = [f"{key}={str(value).lower()}" for key, value in changes.items()]
-        planner = Planner(self.bundle, planner_config(self.bundle.planner, texts))
-        planner.set_goal(self.goal)
-        return planner
+        session = Session(Planner(self.bundle, planner_config(self.bundle.planner, texts)))
+        session.set_goal(self.goal)
+        return session
 
     def plain_descent(self, horizon: int, rollout: str) -> GradientDescent:
         """The released procedure, before its first iteration."""

@@ -17,7 +17,7 @@ from wm_planner.evaluation.job import default_batch
 from wm_planner.evaluation.problems import Problems
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent, WorldModel
-from wm_planner.planning import Planner, PlannerConfig, planner_config
+from wm_planner.planning import Planner, PlannerConfig, Session, planner_config
 from wm_planner.planning.adaptation import Adaptation
 from wm_planner.runtime.goal_planner import GoalPlanner
 from wm_planner.tasks import get_task
@@ -65,24 +65,24 @@ def gain_bundle() -> Bundle:
     return Bundle(GainModel(), exact.preprocess, get_task("wall").embodiment)
 
 
-def adapting(rate: float = 0.05, **settings) -> Planner:
+def adapting(rate: float = 0.05, **settings) -> Session:
     """One weight and no layers: all of the predictor adapts."""
     base = {"objective": "last", "num_iterations": 5, "adapt_layers": 0, "adapt_max_change": 10.0}
     config = PlannerConfig(adapt_learning_rate=rate, **{**base, **settings})
-    planner = Planner(gain_bundle(), config)
-    planner.set_goal(goal(TARGET))
-    return planner
+    session = Session(Planner(gain_bundle(), config))
+    session.set_goal(goal(TARGET))
+    return session
 
 
-def gain_of(planner: Planner) -> float:
-    return float(planner.adaptation.model.predictor.gain)
+def gain_of(session: Session) -> float:
+    return float(session.planner.adaptation.model.predictor.gain)
 
 
-def driving(planner: Planner, gain: float, replans: int) -> Iterator[np.ndarray]:
+def driving(session: Session, gain: float, replans: int) -> Iterator[np.ndarray]:
     """Plans along their own motion, which has that gain; one each model step."""
     position, seen = np.array(START), observation(START)
     for index in range(replans):
-        plan = planner.plan(seen).actions
+        plan = session.plan(seen).actions
         yield plan
         done = plan[:5]
         last, position = position, position + 2.0 * gain * done.sum(axis=0)
@@ -94,16 +94,16 @@ def driving(planner: Planner, gain: float, replans: int) -> Iterator[np.ndarray]
         )
 
 
-def drive(planner: Planner, gain: float, replans: int) -> list[np.ndarray]:
-    return list(driving(planner, gain, replans))
+def drive(session: Session, gain: float, replans: int) -> list[np.ndarray]:
+    return list(driving(session, gain, replans))
 
 
 def test_the_model_goes_to_the_gain_that_explains_what_happened() -> None:
     """From 1 to 0.7 by 0.05 a step; there the next step would be worse, and is not taken."""
-    planner = adapting()
-    for index, _ in enumerate(driving(planner, 0.7, 10)):
-        assert gain_of(planner) == pytest.approx(max(0.7, 1 - 0.05 * index), abs=1e-5)
-    assert planner.adaptation.error() < 1e-4
+    session = adapting()
+    for index, _ in enumerate(driving(session, 0.7, 10)):
+        assert gain_of(session) == pytest.approx(max(0.7, 1 - 0.05 * index), abs=1e-5)
+    assert session.planner.adaptation.error() < 1e-4
 
 
 def test_every_step_lowers_the_error_on_what_is_remembered(monkeypatch) -> None:
@@ -124,24 +124,24 @@ def test_every_step_lowers_the_error_on_what_is_remembered(monkeypatch) -> None:
 
 
 def test_the_change_stays_in_the_ball() -> None:
-    planner = adapting(adapt_max_change=0.12)
-    drive(planner, 0.7, 9)
-    assert gain_of(planner) == pytest.approx(0.88, abs=1e-6)
-    assert float(planner.adaptation.change()) == pytest.approx(0.12, rel=1e-5)
+    session = adapting(adapt_max_change=0.12)
+    drive(session, 0.7, 9)
+    assert gain_of(session) == pytest.approx(0.88, abs=1e-6)
+    assert float(session.planner.adaptation.change()) == pytest.approx(0.12, rel=1e-5)
 
 
 def test_only_so_many_transitions_are_remembered() -> None:
     """The gain that the last two of them had counts, not the one before."""
-    planner = adapting(rate=0.05, adapt_transitions=2)
-    drive(planner, 0.7, 8)
-    assert gain_of(planner) == pytest.approx(0.7, abs=1e-5)
-    assert len(planner.adaptation._buffer) == 2
+    session = adapting(rate=0.05, adapt_transitions=2)
+    drive(session, 0.7, 8)
+    assert gain_of(session) == pytest.approx(0.7, abs=1e-5)
+    assert len(session.planner.adaptation._buffer) == 2
 
 
 def test_off_the_plans_are_those_without_it() -> None:
     """Also when observations tell what was executed."""
-    plain = Planner(gain_bundle(), PlannerConfig(objective="last", num_iterations=5))
-    assert plain.adaptation.model is plain.bundle.model
+    plain = Session(Planner(gain_bundle(), PlannerConfig(objective="last", num_iterations=5)))
+    assert plain.planner.adaptation.model is plain.planner.bundle.model
     one = adapting(rate=0.0)
     plain.set_goal(goal(TARGET))
     for a, b in zip(drive(plain, 0.7, 4), drive(one, 0.7, 4), strict=True):
@@ -150,12 +150,12 @@ def test_off_the_plans_are_those_without_it() -> None:
 
 
 def test_a_new_goal_brings_the_checkpoint_back_and_the_same_plans_again() -> None:
-    planner = adapting()
-    first = drive(planner, 0.7, 4)
-    assert gain_of(planner) < 0.9 and float(planner.bundle.model.predictor.gain) == 1.0
-    planner.set_goal(goal(TARGET))
-    assert gain_of(planner) == 1.0
-    for a, b in zip(first, drive(planner, 0.7, 4), strict=True):
+    session = adapting()
+    first = drive(session, 0.7, 4)
+    assert gain_of(session) < 0.9 and float(session.planner.bundle.model.predictor.gain) == 1.0
+    session.set_goal(goal(TARGET))
+    assert gain_of(session) == 1.0
+    for a, b in zip(first, drive(session, 0.7, 4), strict=True):
         np.testing.assert_array_equal(a, b)
     adapted, plain = first[-1], drive(adapting(rate=0.0), 0.7, 4)[-1]
     assert np.abs(adapted - plain).max() > 0.05, "adaptation changes plans"
@@ -163,60 +163,60 @@ def test_a_new_goal_brings_the_checkpoint_back_and_the_same_plans_again() -> Non
 
 def test_two_planners_of_one_bundle_adapt_by_themselves() -> None:
     bundle = gain_bundle()
-    config = adapting().config
-    one, two = Planner(bundle, config), Planner(bundle, config)
+    config = adapting().planner.config
+    one, two = (Session(Planner(bundle, config)) for _ in range(2))
     one.set_goal(goal(TARGET))
     drive(one, 0.7, 3)
     assert gain_of(one) < 1.0 and gain_of(two) == 1.0
 
 
 def test_without_executed_actions_nothing_is_learnt() -> None:
-    planner = adapting()
+    session = adapting()
     for index in range(4):
-        planner.plan(observation(START, index * STEP_NS))
-    assert gain_of(planner) == 1.0
+        session.plan(observation(START, index * STEP_NS))
+    assert gain_of(session) == 1.0
 
 
 @pytest.mark.parametrize("what", ["action", "proprio"])
 def test_what_is_not_a_number_is_not_learnt_from(what: str) -> None:
-    planner = adapting()
-    drive(planner, 0.7, 3)
-    before = gain_of(planner)
+    session = adapting()
+    drive(session, 0.7, 3)
+    before = gain_of(session)
     done, felt = np.ones((1, 10), np.float32), np.float32([START, START])
     (done if what == "action" else felt)[0, 0] = np.nan
     images = np.stack([picture(START)] * 2)
     with torch.no_grad():
-        frames = planner.bundle.encode_observation(Observation(images, felt, 0))
-    assert not planner.adaptation.learn(frames, torch.tensor(done)[None], 99 * STEP_NS)
-    assert gain_of(planner) == before
-    drive(planner, 0.7, 2)
-    assert np.isfinite(gain_of(planner))
+        frames = session.planner.bundle.encode_observation(Observation(images, felt, 0))
+    assert not session.planner.adaptation.learn(frames, torch.tensor(done)[None], 99 * STEP_NS)
+    assert gain_of(session) == before
+    drive(session, 0.7, 2)
+    assert np.isfinite(gain_of(session))
 
 
 def test_a_step_to_where_nothing_is_finite_is_undone() -> None:
     """An infinite rate makes every weight infinite or not a number; no setting gives one."""
-    planner = adapting()
+    session = adapting()
     for name in ("adapt_learning_rate", "adapt_max_change"):
-        object.__setattr__(planner.config, name, float("inf"))
-    drive(planner, 0.7, 3)
-    assert gain_of(planner) == 1.0
+        object.__setattr__(session.planner.config, name, float("inf"))
+    drive(session, 0.7, 3)
+    assert gain_of(session) == 1.0
 
 
 def test_a_model_step_counts_once_however_often_is_planned() -> None:
-    planner = adapting()
-    frames = planner.bundle.encode_observation(
+    session = adapting()
+    frames = session.planner.bundle.encode_observation(
         Observation(np.stack([picture(START), picture(TARGET)]), np.float32([START, TARGET]), 0)
     )
     actions = torch.ones(1, 1, 10)
-    taken = [planner.adaptation.learn(frames, actions, i * DT_NS) for i in range(11)]
+    taken = [session.planner.adaptation.learn(frames, actions, i * DT_NS) for i in range(11)]
     assert [i for i, yes in enumerate(taken) if yes] == [0, 5, 10]
-    assert planner.adaptation.learn(frames, actions, 2 * DT_NS), "the clock was set back"
+    assert session.planner.adaptation.learn(frames, actions, 2 * DT_NS), "the clock was set back"
 
 
 def test_what_was_sent_is_learnt_from_not_what_was_planned() -> None:
     """Through the assembler that serves the robot; the commands are another's than the plan's."""
-    planner, sent = adapting(), np.float32([0.5, -0.25])
-    assembler = FrameAssembler(planner.config.num_frames(1), STEP_NS, DT_NS, 5)
+    session, sent = adapting(), np.float32([0.5, -0.25])
+    assembler = FrameAssembler(session.planner.config.num_frames(1), STEP_NS, DT_NS, 5)
     position, learnt = np.array(START), 0
     for tick in range(21):
         stamp = tick * DT_NS
@@ -224,15 +224,15 @@ def test_what_was_sent_is_learnt_from_not_what_was_planned() -> None:
         assembler.push_image(stamp, picture(position))
         seen = assembler.take()
         if seen is not None:
-            planner.plan(seen)
-            learnt = len(planner.adaptation._buffer)
+            session.plan(seen)
+            learnt = len(session.planner.adaptation._buffer)
         assembler.push_action(stamp, sent)
         position = position + 2.0 * 0.7 * sent
     assert learnt == 4
-    expected = planner.bundle.preprocess.normalise_actions(np.tile(sent, 5)[None])
-    for transition in planner.adaptation._buffer:
+    expected = session.planner.bundle.preprocess.normalise_actions(np.tile(sent, 5)[None])
+    for transition in session.planner.adaptation._buffer:
         torch.testing.assert_close(transition.actions[0], expected)
-    assert gain_of(planner) == pytest.approx(0.8, abs=1e-5)
+    assert gain_of(session) == pytest.approx(0.8, abs=1e-5)
 
 
 # In closed loop.
@@ -259,34 +259,36 @@ def test_closed_loop_settles_where_the_model_that_stays_overshoots() -> None:
     which = wall(([30, 30], [38, 30]))
     settings = {"objective": "all", "num_iterations": 60}
     for rate, success in ((0.0, False), (0.4, True)):
-        episode = run(adapting(rate, **settings), 2.6, which).episodes[0]
+        episode = run(adapting(rate, **settings).planner, 2.6, which).episodes[0]
         assert episode.success is success, rate
 
 
 def test_episodes_do_not_depend_on_those_before() -> None:
     problems = wall(([10, 10], [60, 60]), ([30, 30], [50, 30]))
-    planner = adapting(0.1, num_iterations=20)
-    both = run(planner, 0.7, problems).episodes
-    assert gain_of(planner) != 1.0
-    assert run(planner, 0.7, problems.part(slice(1, 2))).episodes == both[1:]
+    session = adapting(0.1, num_iterations=20)
+    both = run(session.planner, 0.7, problems).episodes
+    assert gain_of(session) != 1.0
+    assert run(session.planner, 0.7, problems.part(slice(1, 2))).episodes == both[1:]
 
 
 def test_a_single_plan_to_its_end_does_not_adapt() -> None:
     which, settings = wall(([10, 10], [40, 40])), {"num_iterations": 5}
-    one, two = (run(adapting(rate, **settings), 0.7, which, "open-loop") for rate in (0.0, 0.1))
+    one, two = (
+        run(adapting(rate, **settings).planner, 0.7, which, "open-loop") for rate in (0.0, 0.1)
+    )
     assert one.episodes == two.episodes
 
 
 def test_one_episode_at_a_time() -> None:
-    planner = adapting()
+    session = adapting()
     with pytest.raises(ConfigError, match="adapts to one episode at a time, got a batch of 3"):
-        Arena(planner, GainEnv, 3, Loop("mpc"))
-    Arena(planner, GainEnv, 3, Loop("open-loop"))
-    assert default_batch(planner.config, Loop("mpc")) == 1
-    assert default_batch(planner.config, Loop("open-loop")) > 1
+        Arena(session.planner, GainEnv, 3, Loop("mpc"))
+    Arena(session.planner, GainEnv, 3, Loop("open-loop"))
+    assert default_batch(session.planner.config, Loop("mpc")) == 1
+    assert default_batch(session.planner.config, Loop("open-loop")) > 1
     latent = Latent(torch.zeros(3, 2, 1, 2), torch.zeros(3, 2, 2))
     with pytest.raises(ValueError, match="one robot, got a batch of 3"):
-        planner.adaptation.learn(latent, torch.zeros(3, 1, 10), 0)
+        session.planner.adaptation.learn(latent, torch.zeros(3, 1, 10), 0)
 
 
 # A real predictor.
@@ -351,19 +353,19 @@ def test_the_fast_form_takes_the_new_weights() -> None:
         config = PlannerConfig(
             adapt_learning_rate=0.01, execution=execution, num_iterations=5, adapt_layers=0
         )
-        planner = Planner(bundle, config)
+        session = Session(Planner(bundle, config))
         frames, actions = random_frames("own width", 2, 0)
         target, _ = random_frames("own width", 1, 1)
 
-        def plan(planner=planner, frames=frames, target=target) -> torch.Tensor:
+        def plan(planner=session.planner, frames=frames, target=target) -> torch.Tensor:
             return planner.plan_latents(frames, target, None, 0, planner.generator()).actions
 
         before = plan()
-        assert planner.adaptation.learn(frames, actions, 0)
-        assert planner.engine.refresh() is (execution == "auto")
+        assert session.planner.adaptation.learn(frames, actions, 0)
+        assert session.planner.engine.refresh() is (execution == "auto")
         plans[execution] = plan()
         assert not torch.allclose(before, plans[execution], atol=1e-3)
-        planner.clear()
+        session.clear()
         assert torch.equal(plan(), before)
     torch.testing.assert_close(plans["auto"], plans["plain"], atol=1e-4, rtol=0)
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 from wm_planner.models.bundle import Bundle, build_model  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import ModelConfig  # noqa: E402
-from wm_planner.planning import Planner, PlannerConfig  # noqa: E402
+from wm_planner.planning import Planner, PlannerConfig, Session  # noqa: E402
 from wm_planner.tasks import get_task  # noqa: E402
 from wm_planner.types import Goal, Observation  # noqa: E402
 
@@ -64,8 +64,8 @@ def test_ten_gradient_steps_lower_the_cost(bundle) -> None:
     rng = np.random.default_rng(1)
     first, aim = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
     config = PlannerConfig(horizon=HORIZON, num_iterations=10, learning_rate=0.01)
-    planner = Planner(bundle, config)
-    planner.set_goal(Goal(aim, None))
-    plan = planner.plan(Observation(first[None], np.zeros((1, 4), np.float32), 0))
+    session = Session(Planner(bundle, config))
+    session.set_goal(Goal(aim, None))
+    plan = session.plan(Observation(first[None], np.zeros((1, 4), np.float32), 0))
     assert plan.actions.shape == (HORIZON * 5, 2) and np.isfinite(plan.actions).all()
-    assert plan.cost < planner.last.initial_cost
+    assert plan.cost < session.last.initial_costs[0]

@@ -20,7 +20,7 @@ from wm_planner.models.init_network import InitNetwork  # noqa: E402
 from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import Latent, ModelConfig  # noqa: E402
-from wm_planner.planning import Planner, PlannerConfig  # noqa: E402
+from wm_planner.planning import Planner, PlannerConfig, Session  # noqa: E402
 from wm_planner.tasks import get_task  # noqa: E402
 from wm_planner.training.init_network import (  # noqa: E402
     InitTraining,
@@ -73,11 +73,11 @@ def trained(tmp_path_factory):
     return train_init_network(dot_store(), bundle, QUICK, tmp_path_factory.mktemp("run"))
 
 
-def planner_of(bundle: Bundle, target=TARGET, proprio: bool = True, **settings) -> Planner:
+def planner_of(bundle: Bundle, target=TARGET, proprio: bool = True, **settings) -> Session:
     settings = {"objective": "last", "action_noise_std": 0.0, **settings}
-    planner = Planner(bundle, PlannerConfig(**settings))
-    planner.set_goal(goal(target, proprio))
-    return planner
+    session = Session(Planner(bundle, PlannerConfig(**settings)))
+    session.set_goal(goal(target, proprio))
+    return session
 
 
 def small_bundle(horizon: int = 5) -> Bundle:
@@ -131,9 +131,9 @@ def test_sizes_that_cannot_be_are_named(sizes, message):
 def test_a_trained_start_is_nearly_the_answer(trained, solver: str, proprio: bool):
     costs = {}
     for init in ("zero", "network"):
-        planner = planner_of(trained, proprio=proprio, solver=solver, init=init, num_iterations=1)
-        plan = planner.plan(observation(START))
-        costs[init] = (planner.last.initial_cost, plan.cost)
+        session = planner_of(trained, proprio=proprio, solver=solver, init=init, num_iterations=1)
+        plan = session.plan(observation(START))
+        costs[init] = (session.last.initial_costs[0], plan.cost)
     assert costs["network"][0] < 0.05 * costs["zero"][0]
     assert costs["network"][1] < costs["zero"][1]
 
@@ -161,14 +161,14 @@ def test_training_beats_the_mean_action(trained):
 
 
 def test_the_network_starts_cold_plans_only_and_restarts_spread_around_it(trained):
-    planner = planner_of(trained, init="network", num_restarts=3, num_iterations=1)
-    now, aim = (planner.bundle.encode_observation(observation(p)) for p in (START, TARGET))
+    session = planner_of(trained, init="network", num_restarts=3, num_iterations=1)
+    now, aim = (session.planner.bundle.encode_observation(observation(p)) for p in (START, TARGET))
     calls = []
-    points = planner._starts.draw
-    planner._starts.draw = lambda *args: calls.append(points(*args)) or calls[-1]
-    planner.plan_latents(now, aim, None, 0, planner.generator())
+    points = session.planner._starts.draw
+    session.planner._starts.draw = lambda *args: calls.append(points(*args)) or calls[-1]
+    session.planner.plan_latents(now, aim, None, 0, session.planner.generator())
     warm = torch.full((1, 5, 10), 0.3)
-    planner.plan_latents(now, aim, warm, 1, planner.generator())
+    session.planner.plan_latents(now, aim, warm, 1, session.planner.generator())
     cold_points, warm_points = calls
     guess = trained.init_network(now, aim)
     assert torch.equal(cold_points[:, 0], guess) and torch.equal(warm_points[:, 0], warm)
@@ -177,17 +177,20 @@ def test_the_network_starts_cold_plans_only_and_restarts_spread_around_it(traine
 
 
 def test_a_batch_starts_each_problem_as_alone_and_twice_alike(trained):
-    planner = planner_of(trained, init="network", num_iterations=3)
+    session = planner_of(trained, init="network", num_iterations=3)
     places = [(10.0, 20.0), (30.0, 15.0), (50.0, 45.0)]
-    latents = [planner.bundle.encode_observation(observation(p)) for p in places]
+    latents = [session.planner.bundle.encode_observation(observation(p)) for p in places]
     now = Latent(torch.cat([x.visual for x in latents]), torch.cat([x.proprio for x in latents]))
     aim = now[[1, 2, 0]]
     joint, again = (
-        planner.plan_latents(now, aim, None, 0, planner.generator()).actions for _ in range(2)
+        session.planner.plan_latents(now, aim, None, 0, session.planner.generator()).actions
+        for _ in range(2)
     )
     assert torch.equal(joint, again)
     for i in range(3):
-        alone = planner.plan_latents(now[[i]], aim[[i]], None, 0, planner.generator()).actions
+        alone = session.planner.plan_latents(
+            now[[i]], aim[[i]], None, 0, session.planner.generator()
+        ).actions
         torch.testing.assert_close(joint[[i]], alone, rtol=1e-4, atol=1e-4)
 
 
@@ -283,7 +286,7 @@ def test_the_command_adds_a_network_to_a_checkpoint(tmp_path, capsys):
     before, after = bundle.model.state_dict(), result.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert (tmp_path / "run/metrics.jsonl").read_text().count("val_actions") == 2
-    planner = Planner(result, PlannerConfig(init="network", horizon=3, num_iterations=1))
+    session = Session(Planner(result, PlannerConfig(init="network", horizon=3, num_iterations=1)))
     latent = random_latent(1, 16, 8)
-    plan = planner.plan_latents(latent, latent, None, 0, planner.generator())
+    plan = session.planner.plan_latents(latent, latent, None, 0, session.planner.generator())
     assert plan.actions.shape == (1, 3, 10)

@@ -13,7 +13,7 @@ from wm_planner.errors import ConfigError, DatasetError  # noqa: E402
 from wm_planner.models.bundle import build_decoder, build_encoder  # noqa: E402
 from wm_planner.models.checkpoint import load_bundle  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
-from wm_planner.planning import Planner, planner_config  # noqa: E402
+from wm_planner.planning import Planner, Session, planner_config  # noqa: E402
 from wm_planner.tasks import get_task, resized  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining  # noqa: E402
 from wm_planner.training.projector import train_projector  # noqa: E402
@@ -93,11 +93,11 @@ def test_two_cameras_train_plan_and_imagine(world):
     assert deviation[..., SIZE:].mean() > deviation[..., :SIZE].mean(), "it is black at times"
     row = TrajectoryStore.open(world / "data")
     now = Observation(np.array(row.images[1, :1]), np.array(row.proprio[1, :1]), 0)
-    planner = Planner(bundle, planner_config({**bundle.planner, "horizon": 3}))
-    planner.set_goal(Goal(np.array(row.images[2, -1]), np.array(row.proprio[2, -1])))
-    plan = planner.plan(now)
+    session = Session(Planner(bundle, planner_config({**bundle.planner, "horizon": 3})))
+    session.set_goal(Goal(np.array(row.images[2, -1]), np.array(row.proprio[2, -1])))
+    plan = session.plan(now)
     assert plan.actions.shape == (15, 2) and np.isfinite(plan.actions).all()
-    pictures = bundle.decode(planner.imagine())
+    pictures = bundle.decode(session.imagine())
     assert pictures.shape == (1, 4, SIZE, 2 * SIZE, 3) and pictures.dtype == np.uint8
     seen = bundle.preprocess.images(now.images)[None]
     assert bundle.model.encode_images(seen).shape == (1, 1, 2, 16)

@@ -21,7 +21,7 @@ from wm_planner.models.bundle import build_encoder  # noqa: E402
 from wm_planner.models.checkpoint import load_bundle  # noqa: E402
 from wm_planner.models.projected_encoder import ChannelProjector, ProjectedEncoder  # noqa: E402
 from wm_planner.models.world_model import ModelConfig, WorldModel  # noqa: E402
-from wm_planner.planning import Planner  # noqa: E402
+from wm_planner.planning import Planner, Session  # noqa: E402
 from wm_planner.planning.config import planner_config  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining, std_hinge, train_encoder  # noqa: E402
 from wm_planner.training.latents import LatentTrajectories  # noqa: E402
@@ -293,10 +293,10 @@ def test_from_the_command_line_to_a_plan(tmp_path, monkeypatch, capsys):
     bundle = load_bundle(checkpoint)
     settings = {"kind": "projected", "base": SMALL, "hidden_dim": 16, "kernel_size": 3}
     assert bundle.model.config.encoder == settings
-    planner = Planner(bundle, planner_config(bundle.planner))
+    session = Session(Planner(bundle, planner_config(bundle.planner)))
     image = np.full((SIZE, SIZE, 3), 255, np.uint8)
-    planner.set_goal(Goal(image, None))
-    plan = planner.plan(Observation(image[None], np.full((1, 2), 16.0, np.float32), stamp_ns=0))
+    session.set_goal(Goal(image, None))
+    plan = session.plan(Observation(image[None], np.full((1, 2), 16.0, np.float32), stamp_ns=0))
     assert plan.actions.shape == (10, 2) and np.isfinite(plan.actions).all()
     fine = ["finetune", "--method", "base", "--checkpoint", str(checkpoint), "--data", str(data)]
     fine += ["--output", str(tmp_path / "fine"), "--device", "cpu", "--set", "num_updates=2"]

@@ -6,6 +6,7 @@ the state. A plan does not depend on what is planned beside it, so neither do re
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,16 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episodes import MEASURED, EpisodeResult, Evaluation, Loop
 from wm_planner.evaluation.problems import Problems
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent
-from wm_planner.planning import Planner
-from wm_planner.planning.expected import ExpectedSeconds
-from wm_planner.planning.solver import StopFn, stop_after
+from wm_planner.planning import Planner, Session
 from wm_planner.types import Goal, Observation
 
 
@@ -56,8 +54,9 @@ class Arena:
                 f"adapt_learning_rate {planner.config.adapt_learning_rate}: the model adapts to "
                 f"one episode at a time, got a batch of {size}; use a batch size of 1"
             )
-        self.planner, self.loop, self.clock = planner, loop, clock
-        self.expected = ExpectedSeconds()
+        self.planner, self.loop = planner, loop
+        timed = loop.mode == "mpc" or planner.config.max_seconds is not None
+        self.session = Session(planner, clock, None if timed else math.inf)
         self._warm = False
         # The first one must draw: MuJoCo chooses its GL library only once.
         self.camera, self.robots = make_env(True), [make_env(False) for _ in range(size)]
@@ -122,6 +121,7 @@ class _Batch:
 
     def __init__(self, arena: Arena, problems: Problems) -> None:
         self._arena, self._planner, self._loop = arena, arena.planner, arena.loop
+        self._session = arena.session
         self._task, self._body = arena.camera.task, arena.planner.embodiment
         self._robots = arena.robots[: len(problems)]
         self._goals = []
@@ -136,66 +136,32 @@ class _Batch:
         self._before = [self._distance(row) for row in range(len(self._robots))]
 
     def warm_up(self) -> None:
-        """Plan briefly, for nothing: torch's preparations in its first call are not planning.
-
-        Where it matters, also find out how long a first and a later plan take.
-        """
-        brief = replace(self._planner.config, num_iterations=1)
-        planner = Planner(self._planner.bundle, brief)
-        seen, _, length = self._observe([0], 0)
-        now, goal = encode(planner.bundle, seen, length), self._goal[[0]]
-        rest = planner.rest.at(seen.proprio[length - 1 :: length])
-        planner.plan_latents(now, goal, None, 0, planner.generator(), rest=rest)
-        if self._loop.latency != MEASURED:
-            return
-        generator, expected = planner.generator(), self._arena.expected
-        for _ in range(2):  # the first time there may be more to prepare
-            expected.clear()
-            warm = None
-            for is_warm in (False, True):
-                begin_s = self._arena.clock()
-                plan = self._planner.plan_latents(
-                    now, goal, warm, 0, generator, should_stop=self._time_limit(), rest=rest
-                )
-                warm = plan.actions
-                expected.add(is_warm, self._arena.clock() - begin_s)
+        """Plan once for nothing; where it matters, also find out how long plans take."""
+        seen = self._observe([0], 0)
+        self._session.warm_up(self._goal[[0]], seen, self._loop.latency == MEASURED)
 
     def run(self, progress: Callable[[int], object]) -> Evaluation:
-        planner, config, skip = self._planner, self._planner.config, self._body.frame_skip
+        config, skip = self._planner.config, self._body.frame_skip
         closed = self._loop.mode == "mpc"
         last = skip * (self._task.max_model_steps if closed else config.horizon)
         chunk = skip * (config.replan_steps if closed else config.horizon)
-        planner.adaptation.restore()  # of the batch before
-        evaluation, generator = Evaluation(), planner.generator()
-        running, now, warm = list(range(len(self._robots))), 0, None
+        evaluation, session = Evaluation(), self._session
+        session.begin(self._goal, self._alpha)
+        running, now = list(range(len(self._robots))), 0
         rows = _Rows(0, np.zeros((len(running), 0, self._body.action.size)))
+        measured = self._loop.latency == MEASURED
         while running:
-            seen, past, length = self._observe(running, now)
-            begin_s, should_stop = self._arena.clock(), self._time_limit()
-            latent = encode(planner.bundle, seen, length)
-            planner.adaptation.learn(latent, past, now * planner.dt_ns)
-            plan = planner.plan_latents(
-                latent,
-                self._goal[running],
-                warm,
-                now // skip,
-                generator,
-                past_actions=past,
-                alpha=self._alpha,
-                should_stop=should_stop,
-                num_committed=self._num_committed(warm is not None),
-                rest=planner.rest.at(seen.proprio[length - 1 :: length]),
-                previous=self._executed(running),
+            plan = session.plan_batch(
+                self._observe(running, now),
+                age_s=0.0 if measured else None,
+                num_committed=self._loop.wait(0.0, self._body.control_dt_s),
+                executed=self._executed(running),
             )
-            seconds = self._arena.clock() - begin_s
-            self._arena.expected.add(warm is not None, seconds)
+            seconds = plan.seconds
             evaluation.plan_seconds += [seconds / len(running)] * len(running)
             evaluation.plan_evaluations += [plan.num_evaluations] * len(running)
             wait = self._loop.wait(seconds, self._body.control_dt_s)
-            old, rows = (
-                rows,
-                _Rows(now, planner.raw_actions(plan.actions, plan.bounds).cpu().numpy()),
-            )
+            old, rows = rows, _Rows(now, plan.rows)
             then = min(last, now + max(chunk, wait))
             for period in range(now, then):
                 followed = rows if period - now >= wait else old
@@ -206,49 +172,25 @@ class _Batch:
             keep = [k for k, row in enumerate(running) if row not in self._results]
             progress(len(running) * (then - now) + (len(running) - len(keep)) * (last - then))
             running, rows = [running[k] for k in keep], rows[keep]
-            if config.warm_start and then - now < config.horizon * skip:
-                warm = planner.shift(plan.actions, then - now)[keep]
-            else:
-                warm = None
+            session.keep(keep)
             now = then
         evaluation.episodes = [self._results[row] for row in range(len(self._robots))]
         return evaluation
 
-    def _time_limit(self) -> StopFn | None:
-        """Ends a plan that begins now, where its time counts and it is given, or a plan follows."""
-        given = self._loop.mode == "mpc" or self._planner.config.max_seconds is not None
-        if self._loop.latency != MEASURED or not given:
-            return None
-        return stop_after(self._planner.max_seconds, self._arena.clock)
-
-    def _num_committed(self, warm: bool) -> int:
-        """Control periods that will have passed before a plan that is begun now is there."""
-        dt_s = self._body.control_dt_s
-        if self._loop.latency == MEASURED:
-            return self._arena.expected.num_due(warm, dt_s)
-        return self._loop.wait(0.0, dt_s)
-
-    def _observe(self, running: list[int], now: int) -> tuple[Observation, Tensor | None, int]:
-        """The T newest frames of each episode, one after the other, one per model step.
-
-        Returns:
-            (n * T) frames, the actions (n, T - 1, A) between them, and T.
-        """
-        planner, skip = self._planner, self._body.frame_skip
+    def _observe(self, running: list[int], now: int) -> Observation:
+        """The T newest frames of each episode, one episode after the other, one per model step."""
+        skip = self._body.frame_skip
         newest = max(0, now - self._loop.delayed_frames * skip)
-        length = planner.config.num_frames(planner.bundle.model.config.num_hist)
-        length = min(length, 1 + newest // skip)
+        length = min(self._planner.num_frames, 1 + newest // skip)
         first = newest - (length - 1) * skip
         frames = range(first, newest + 1, skip)
-        seen = draw(
-            self._arena.camera, [self._states[row][frame] for row in running for frame in frames]
-        )
-        if length == 1:
-            return seen, None, length
-        past = np.array([self._actions[row][first:newest] for row in running], np.float32)
-        past = past.reshape(len(running), length - 1, -1)
-        normalised = planner.bundle.preprocess.normalise_actions(past)
-        return seen, normalised.to(planner.bundle.device), length
+        states = [self._states[row][frame] for row in running for frame in frames]
+        past = None
+        if length > 1:
+            past = np.array([self._actions[row][first:newest] for row in running], np.float32)
+            past = past.reshape(len(running) * (length - 1), -1)
+        seen = draw(self._arena.camera, states)
+        return replace(seen, stamp_ns=now * self._planner.dt_ns, actions=past)
 
     def _rest(self, running: list[int]) -> np.ndarray:
         """(n, a) what leaves the robots where they are now."""

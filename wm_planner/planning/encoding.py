@@ -1,4 +1,4 @@
-"""An observation as the model sees it, encoded where the planner does not wait for it."""
+"""Observations as the model sees them, encoded where the planner does not wait for it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from wm_planner.types import Observation
 
 @dataclass(frozen=True)
 class EncodedObservation:
-    """An encoded observation.
+    """An encoded observation of B robots.
 
     Attributes:
-        now: (1, T, ...) latent.
-        past_actions: (1, T - 1, A) standardised, or None.
+        now: (B, T, ...) latent.
+        past_actions: (B, T - 1, A) standardised, or None.
         stamp_ns: capture time of the newest frame.
-        proprio: (1, P) of the newest frame, physical units.
+        proprio: (B, P) of the newest frame, physical units.
         ready: on a GPU, what comes after the encoding in the stream that does it.
     """
 
@@ -64,18 +64,23 @@ class ObservationEncoder:
         """
         return self._side is not None
 
-    def __call__(self, observation: Observation) -> EncodedObservation:
-        """Encode."""
+    def __call__(self, observation: Observation, num_robots: int = 1) -> EncodedObservation:
+        """Encode; the frames of several robots lie one robot after the other, as do its actions."""
         if self._side is None:
-            return self._encode(observation)
+            return self._encode(observation, num_robots)
         with torch.cuda.stream(self._side):
-            return replace(self._encode(observation), ready=self._side.record_event())
+            encoded = self._encode(observation, num_robots)
+            return replace(encoded, ready=self._side.record_event())
 
-    def _encode(self, observation: Observation) -> EncodedObservation:
+    def _encode(self, observation: Observation, num_robots: int) -> EncodedObservation:
         past = None
         if observation.actions is not None:
             normalise = self._bundle.preprocess.normalise_actions
-            past = normalise(observation.actions)[None].to(self._bundle.device)
+            past = normalise(observation.actions).to(self._bundle.device)
+            past = past.unflatten(0, (num_robots, -1))
         latent = self._bundle.encode_observation(observation)
-        newest = observation.proprio[-1:]
-        return EncodedObservation(latent, past, observation.stamp_ns, newest)
+        shape = num_robots, -1
+        now = Latent(latent.visual[0].unflatten(0, shape), latent.proprio[0].unflatten(0, shape))
+        count = now.visual.shape[1]
+        newest = observation.proprio[count - 1 :: count]
+        return EncodedObservation(now, past, observation.stamp_ns, newest)

@@ -8,6 +8,7 @@ depend on what else is planned beside it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -22,12 +23,48 @@ CostFn = Callable[[Tensor], Tensor]
 StopFn = Callable[[], bool]
 
 
+@dataclass(frozen=True)
+class Iteration:
+    """What a solver looked at in one iteration.
+
+    Attributes:
+        index: from 0.
+        actions: (B, N, H, A) the candidates that it evaluated last.
+        costs: (B, N) of them.
+    """
+
+    index: int
+    actions: Tensor
+    costs: Tensor
+
+
+WatchFn = Callable[[Iteration], None]
+
+
 def stop_after(
     seconds: float, clock: Callable[[], float], should_stop: StopFn | None = None
 ) -> StopFn:
     """Stops as `should_stop` does, and when so many seconds of `clock` have passed from now."""
     end_s = clock() + seconds
     return lambda: clock() >= end_s or (should_stop is not None and should_stop())
+
+
+def watched(cost_fn: CostFn, should_stop: StopFn | None, watch: WatchFn) -> tuple[CostFn, StopFn]:
+    """A cost and a stop that tell `watch` of each iteration of any solver: it asks once whether to
+    stop in each of them."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    count = itertools.count()
+
+    def cost(actions: Tensor) -> Tensor:
+        costs = cost_fn(actions)
+        seen[:] = [(actions.detach().clone(), costs.detach())]
+        return costs
+
+    def stop() -> bool:
+        watch(Iteration(next(count), *seen[0]))
+        return should_stop is not None and should_stop()
+
+    return cost, stop
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,9 +93,7 @@ class GoalPlanner:
         # Here, so that nodes without a planner start without torch.
         from wm_planner.models.catalog import resolve_checkpoint
         from wm_planner.models.checkpoint import load_bundle
-        from wm_planner.planning import Planner
-        from wm_planner.planning.config import planner_config
-        from wm_planner.planning.expected import ExpectedSeconds
+        from wm_planner.planning import Planner, Session, planner_config
 
         check_device(device)
         name = None if embodiment is None else embodiment.name
@@ -110,9 +108,9 @@ class GoalPlanner:
             bundle.embodiment = embodiment
         base = {**bundle.planner, "solver": solver, "seed": seed}
         self._planner = Planner(bundle, planner_config(base, settings, "settings"))
+        self._session = Session(self._planner, time.perf_counter)
         self._imagine = imagine and bundle.model.decoder is not None
         self._goal: Goal | None = None
-        self._expected = ExpectedSeconds()
 
     @property
     def embodiment(self) -> Embodiment:
@@ -127,7 +125,7 @@ class GoalPlanner:
     @property
     def history(self) -> int:
         """Frames that an observation needs."""
-        return self._planner.config.num_frames(self._planner.bundle.model.config.num_hist)
+        return self._planner.num_frames
 
     def warm_up(self, timed: bool = False) -> None:
         """Plan once, from and to a black picture, so that the first real plan is not the slow one.
@@ -141,23 +139,18 @@ class GoalPlanner:
         rest = np.zeros((count, len(body.proprio)), np.float32)
         actions = np.zeros((count - 1, body.frame_skip * body.action.size), np.float32)
         seen = Observation(black, rest, 0, actions if count > 1 else None)
-        self(Goal(black[0], rest[0]), seen)
-        for _ in range(2 if timed else 0):  # torch prepares what it has not done yet, then for real
-            self._expected.clear()
-            goal = Goal(black[0], rest[0])
-            self(goal, seen, age_s=0.0)
-            self(goal, seen, age_s=0.0)
-        self._planner.clear()
+        goal = self._planner.bundle.encode_goal(Goal(black[0], rest[0]))
+        self._session.warm_up(goal, seen, timed)
         self._goal = None
 
     @property
     def encodes_concurrently(self) -> bool:
         """Whether another thread may `encode` while a plan is computed, and gain by it."""
-        return self._planner.encodes_concurrently
+        return self._planner.encoder.is_concurrent
 
     def encode(self, observation: Observation) -> EncodedObservation:
         """What the model sees of an observation."""
-        return self._planner.encode(observation)
+        return self._session.encode(observation)
 
     def __call__(
         self,
@@ -179,21 +172,11 @@ class GoalPlanner:
         Raises:
             PlanningError: no finite plan was found.
         """
-        from wm_planner.planning.solver import stop_after
-
-        begin_s = time.perf_counter()
         if self._goal is not goal:
-            self._planner.set_goal(goal)
+            self._session.set_goal(goal)
             self._goal = goal
-        warm, num_committed = self._planner.is_warm(observation.stamp_ns), 0
-        if age_s is not None:
-            should_stop = stop_after(self._planner.max_seconds, time.perf_counter, should_stop)
-            dt_s = self._planner.embodiment.control_dt_s
-            num_committed = self._expected.num_due(warm, dt_s, age_s)
-        plan = self._planner.plan(observation, should_stop, num_committed)
-        plan = replace(plan, seconds=time.perf_counter() - begin_s)
-        self._expected.add(warm, plan.seconds)
-        detail = self._planner.last
+        plan = self._session.plan(observation, should_stop, age_s)
+        detail = self._session.last
         assert detail is not None
         distance = None
         if goal.proprio is not None:
@@ -202,16 +185,16 @@ class GoalPlanner:
         return PlanResult(
             goal=goal,
             plan=plan,
-            initial_cost=detail.initial_cost,
+            initial_cost=float(detail.initial_costs[0]),
             num_evaluations=detail.num_evaluations,
-            picture_distance=self._planner.picture_distance(),
+            picture_distance=self._session.picture_distance(),
             proprio_distance=distance,
-            num_committed=num_committed,
+            num_committed=detail.num_committed,
             draw=self._draw if self._imagine else None,
         )
 
     def _draw(self) -> np.ndarray:
-        frames = self._planner.bundle.decode(self._planner.imagine())[0]
+        frames = self._planner.bundle.decode(self._session.imagine())[0]
         return np.concatenate(list(frames), axis=1)
 
 
