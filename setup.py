@@ -77,6 +77,11 @@ setup(
             "bridge_node = sim_bridge.bridge_node:main",
             "arm_driver = sim_bridge.arm_driver:main",
         ],
+        "wm_planner.costs": [
+            "effort = wm_planner.planning.costs:Effort",
+            "rate = wm_planner.planning.costs:Rate",
+            "keep_out = wm_planner.planning.costs:KeepOut",
+        ],
         "wm_planner.solvers": [
             "gbp = wm_planner.planning.gradient:GradientSolver",
             "cem = wm_planner.planning.cem:CEMSolver",

@@ -124,7 +124,7 @@ class _Make:
 
         def ours() -> object:
             with session.planner.engine.encoding():
-                return subject.bundle.model.encode_obs(images, proprio)
+                return subject.bundle.model.encode(images, proprio)
 
         return self._case("encode", "1 image", {"released": plain, "float32": ours})
 

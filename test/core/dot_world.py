@@ -7,7 +7,6 @@ evaluation needs neither simulator nor trained weights.
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -30,12 +29,9 @@ class DotModel(nn.Module):
     def __init__(self, drift: float = 0.0) -> None:
         super().__init__()
         self.drift, self.modes, self.frames = drift, set(), set()
-        self.config = SimpleNamespace(num_hist=3, proprio_dim=2)
-        self.decoder = None
-        self.predictor = nn.Module()
-        self.predictor.pos_embedding = nn.Parameter(torch.zeros(1))
+        self.num_hist, self.device = 3, torch.device("cpu")
 
-    def encode_obs(self, images: Tensor, proprio: Tensor) -> Latent:
+    def encode(self, images: Tensor, proprio: Tensor) -> Latent:
         return Latent(images[..., :2, 0, 0].unsqueeze(2), proprio)
 
     def rollout(self, latent, actions, past_actions=None, mode="markov") -> Latent:

@@ -36,6 +36,7 @@ class GainModel(DotModel):
 
     def __init__(self) -> None:
         super().__init__()
+        self.predictor = nn.Module()
         self.predictor.gain = nn.Parameter(torch.ones(1))
 
     def rollout(self, latent, actions, past_actions=None, mode="markov") -> Latent:
@@ -404,3 +405,8 @@ def test_settings_are_checked(setting: str, message: str) -> None:
 def test_more_layers_than_there_are() -> None:
     with pytest.raises(ConfigError, match="adapt_layers 3: the predictor has 2 blocks"):
         real("published", adapt_layers=3)
+
+
+def test_a_model_without_a_predictor_cannot_adapt() -> None:
+    with pytest.raises(ConfigError, match="adapt_learning_rate 0.01: this model has no predictor"):
+        Planner(dot_bundle(), PlannerConfig(adapt_learning_rate=0.01))

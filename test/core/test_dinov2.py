@@ -58,7 +58,7 @@ def hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
 @torch.no_grad()
 def test_encoding_of_images(task: str) -> None:
     model, arrays, _ = load_reference(DATA / f"reference_{task}_tiny.npz")
-    latent = model.encode_obs(arrays["in/visual"], arrays["in/proprio"])
+    latent = model.encode(arrays["in/visual"], arrays["in/proprio"])
     full = model.assemble(latent, arrays["in/action"])
     for ours, name in ((latent.visual, "visual"), (latent.proprio, "proprio"), (full, "full")):
         torch.testing.assert_close(ours, arrays[f"out/encode_{name}"], rtol=0, atol=1e-4)

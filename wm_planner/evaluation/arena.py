@@ -18,7 +18,7 @@ import torch
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episodes import MEASURED, EpisodeResult, Evaluation, Loop
 from wm_planner.evaluation.problems import Problems
-from wm_planner.models.bundle import Bundle
+from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import Planner, Session
 from wm_planner.types import Goal, Observation
@@ -93,7 +93,7 @@ def draw(camera: Any, states: Sequence[np.ndarray]) -> Observation:
     return Observation(images, np.stack([camera.proprio_of(state) for state in states]), 0)
 
 
-def encode(bundle: Bundle, frames: Observation, length: int) -> Latent:
+def encode(bundle: EmbodiedModel, frames: Observation, length: int) -> Latent:
     """(n, length, ...) latent of n * length frames, encoded in one go."""
     latent = bundle.encode_observation(frames)
     shape = (-1, length)

@@ -11,7 +11,7 @@ from torch import Tensor
 from wm_planner.evaluation.arena import draw, encode
 from wm_planner.evaluation.expert import ExpertRuns, execute
 from wm_planner.evaluation.stats import GAP, mean_interval
-from wm_planner.models.bundle import Bundle
+from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import Planner
 
@@ -81,7 +81,7 @@ def plan_between(planner: Planner, env: Any, ends: Latent, states: np.ndarray) -
     return planner.raw_actions(result.actions, result.bounds).cpu().numpy()
 
 
-def model_actions(bundle: Bundle, raw: np.ndarray) -> Tensor:
+def model_actions(bundle: EmbodiedModel, raw: np.ndarray) -> Tensor:
     """Raw actions (N, H * frame_skip, a) -> standardised model actions (N, H, A)."""
     grouped = raw.reshape(len(raw), -1, bundle.preprocess.action_dim)
     return bundle.preprocess.normalise_actions(grouped).to(bundle.device)
@@ -98,6 +98,6 @@ def _errors(planner: Planner, real: Latent, raw: np.ndarray) -> np.ndarray:
     return difference.square().mean(dim=(-2, -1)).cpu().numpy()
 
 
-def encode_runs(bundle: Bundle, env: Any, states: np.ndarray) -> Latent:
+def encode_runs(bundle: EmbodiedModel, env: Any, states: np.ndarray) -> Latent:
     """(N, T, ...) latent of states (N, T, S)."""
     return encode(bundle, draw(env, list(states.reshape(-1, states.shape[-1]))), states.shape[1])

@@ -18,6 +18,7 @@ from torch import Tensor
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
 from wm_planner.models.bundle import Bundle
+from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import Planner
 from wm_planner.planning.objective import frame_weights, weighed_cost
@@ -90,7 +91,7 @@ def held_out(bundle: Bundle, store: TrajectoryStore) -> tuple[np.ndarray, bool]:
 
 
 def encode_recordings(
-    bundle: Bundle,
+    bundle: EmbodiedModel,
     store: TrajectoryStore,
     rows: np.ndarray,
     known: bool = False,
@@ -119,7 +120,7 @@ def encode_recordings(
     )
 
 
-def check_fits(bundle: Bundle, store: TrajectoryStore) -> None:
+def check_fits(bundle: EmbodiedModel, store: TrajectoryStore) -> None:
     """Raises:
     DatasetError: the store is of a robot that the checkpoint cannot drive.
     """
@@ -136,7 +137,7 @@ def check_fits(bundle: Bundle, store: TrajectoryStore) -> None:
 
 
 @torch.no_grad()
-def step_errors(bundle: Bundle, recordings: Recordings, horizon: int, rollout: str) -> dict:
+def step_errors(bundle: EmbodiedModel, recordings: Recordings, horizon: int, rollout: str) -> dict:
     """Latent error of each step 1 .. H of imagined rollouts, beside copying the first frame.
 
     Returns:
@@ -314,5 +315,5 @@ def _repeat(latent: Latent, count: int) -> Latent:
     return Latent(*(x.repeat_interleave(count, dim=0) for x in (latent.visual, latent.proprio)))
 
 
-def _to(bundle: Bundle, latent: Latent) -> Latent:
+def _to(bundle: EmbodiedModel, latent: Latent) -> Latent:
     return Latent(latent.visual.to(bundle.device), latent.proprio.to(bundle.device))

@@ -8,29 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from wm_planner.embodiment import Embodiment
 from wm_planner.models.init_network import InitNetwork
-from wm_planner.models.preprocess import Preprocess
+from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
-from wm_planner.types import Goal, Observation
 
 
 @dataclass
-class Bundle:
+class Bundle(EmbodiedModel):
     """What a checkpoint directory holds.
 
     Attributes:
-        model: in evaluation mode, without weight gradients.
-        preprocess: image path and normalisation.
-        embodiment: of the robot that it was trained on.
+        model, preprocess, embodiment: see `EmbodiedModel`; the robot is the one of the training.
         planner: recommended planner settings for this model (keys of PlannerConfig).
         info: provenance (parent, commit, command, data, results).
         init_network: first guess of a plan, or None.
     """
 
     model: WorldModel
-    preprocess: Preprocess
-    embodiment: Embodiment
     planner: dict = field(default_factory=dict)
     info: dict = field(default_factory=dict)
     init_network: InitNetwork | None = None
@@ -40,32 +34,6 @@ class Bundle:
         for module in (self.model, self.init_network):
             if module is not None:
                 module.eval().requires_grad_(False)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.predictor.pos_embedding.device
-
-    @torch.no_grad()
-    def encode_observation(self, observation: Observation) -> Latent:
-        """Latent (B=1, T, ...) of an observation."""
-        pixels = torch.as_tensor(observation.images)
-        if self.device.type == "cuda":
-            # As bytes, a quarter of the floats, out of pinned memory: nobody waits for the copy.
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        images = self.preprocess.images(pixels)[None].to(self.device)
-        proprio = self.preprocess.normalise_proprio(observation.proprio)[None].to(self.device)
-        return self.model.encode_obs(images, proprio)
-
-    @torch.no_grad()
-    def encode_goal(self, goal: Goal) -> Latent:
-        """Latent (B=1, T=1, ...) of a goal; unknown proprioception is taken as the mean."""
-        images = self.preprocess.images(goal.image)[None, None].to(self.device)
-        if goal.proprio is None:
-            proprio = torch.zeros(1, 1, self.model.config.proprio_dim)
-        else:
-            proprio = self.preprocess.normalise_proprio(goal.proprio)[None, None]
-        return self.model.encode_obs(images, proprio.to(self.device))
 
     @torch.no_grad()
     def decode(self, latent: Latent) -> np.ndarray:

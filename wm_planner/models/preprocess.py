@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wm_planner.embodiment import Embodiment
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -40,6 +42,17 @@ class Preprocess:
                 raise ValueError(f"{name}_mean has {len(mean)} entries, {name}_std {len(std)}")
             if not all(np.isfinite(mean)) or not all(np.isfinite(s) and s > 0 for s in std):
                 raise ValueError(f"{name}_mean must be finite and {name}_std positive, got {std}")
+
+    @classmethod
+    def plain(cls, embodiment: Embodiment) -> Preprocess:
+        """Of a model that takes physical units: nothing is shifted or scaled but the pictures."""
+        size, entries = embodiment.action.size, len(embodiment.proprio)
+        return cls(
+            embodiment.image_size,
+            embodiment.frame_skip,
+            *((0.0,) * size, (1.0,) * size, (0.0,) * entries, (1.0,) * entries),
+            num_cameras=len(embodiment.cameras),
+        )
 
     @property
     def action_dim(self) -> int:

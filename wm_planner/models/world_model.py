@@ -99,15 +99,32 @@ class WorldModel(nn.Module):
         self.action_encoder = StepEmbedding(config.action_dim, config.action_emb_dim)
         self.proprio_encoder = StepEmbedding(config.proprio_dim, config.proprio_emb_dim)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.predictor.pos_embedding.device
+
+    @property
+    def num_hist(self) -> int:
+        """Frames of the longest history window."""
+        return self.config.num_hist
+
     def encode_images(self, images: Tensor) -> Tensor:
         """(B, T, 3, S, S) in [-1, 1] -> (B, T, P, Dv). The encoder is frozen: no gradient."""
         batch, frames = images.shape[:2]
         with torch.no_grad():
             return self.encoder(images.flatten(0, 1)).unflatten(0, (batch, frames))
 
-    def encode_obs(self, images: Tensor, proprio: Tensor) -> Latent:
+    def encode(self, images: Tensor, proprio: Tensor) -> Latent:
         """Encode (B, T, 3, S, S) images and (B, T, p) proprioception."""
         return Latent(self.encode_images(images), self.proprio_encoder(proprio))
+
+    def read_proprio(self, embedded: Tensor) -> Tensor:
+        """(..., Dp) embedded -> (..., p) standardised proprioception, by least squares."""
+        embedding = self.proprio_encoder.patch_embed
+        inverse = torch.linalg.pinv(embedding.weight.squeeze(-1))
+        offset = 0.0 if embedding.bias is None else embedding.bias
+        return (embedded - offset) @ inverse.T
 
     def assemble(self, latent: Latent, actions: Tensor) -> Tensor:
         """Join latents of T frames with the T actions taken from them: (B, T, P, D)."""

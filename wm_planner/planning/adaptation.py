@@ -21,11 +21,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from wm_planner.errors import ConfigError
+from wm_planner.models.model import Model
 from wm_planner.models.predictor import ViTPredictor
 from wm_planner.models.world_model import Latent, WorldModel
 from wm_planner.planning.config import PlannerConfig
@@ -72,19 +74,25 @@ class Adaptation:
         model: what to plan with.
 
     Raises:
-        ConfigError: more layers are to adapt than the predictor has.
+        ConfigError: the model has no predictor, or one of fewer layers than are to adapt.
     """
 
-    def __init__(self, model: WorldModel, config: PlannerConfig, step_ns: int) -> None:
+    def __init__(self, model: Model, config: PlannerConfig, step_ns: int) -> None:
         self.model, self._config, self._step_ns = model, config, step_ns
         self._buffer: deque[Transition] = deque(maxlen=config.adapt_transitions)
         self._until_ns: int | None = None
         self._originals: list[Tensor] = []
         self._weights: list[Tensor] = []
         if config.adapts:
-            self._originals = last_weights(model.predictor, config.adapt_layers)
-            self.model = _with_own(model, self._originals)
-            self._weights = last_weights(self.model.predictor, config.adapt_layers)
+            if not hasattr(model, "predictor"):
+                raise ConfigError(
+                    f"adapt_learning_rate {config.adapt_learning_rate}: this model has no "
+                    "predictor that adapts; use 0"
+                )
+            ours = cast(WorldModel, model)
+            self._originals = last_weights(ours.predictor, config.adapt_layers)
+            own = _with_own(ours, self._originals)
+            self.model, self._weights = own, last_weights(own.predictor, config.adapt_layers)
 
     def restore(self) -> None:
         """Back to the weights of the given model, bit for bit, and forget what happened."""

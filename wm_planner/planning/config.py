@@ -11,6 +11,7 @@ import yaml
 
 from wm_planner.config import from_dict, suggest
 from wm_planner.errors import ConfigError
+from wm_planner.planning.costs import make_terms
 from wm_planner.planning.registry import SOLVERS, make_solver
 from wm_planner.planning.solver import Solver
 
@@ -29,6 +30,8 @@ _AT_LEAST = {
     "num_restarts": 1,
     "num_candidates": 1,
     "warm_candidates": 1,
+    "penalty_rounds": 1,
+    "penalty_growth": 1,
     "replan_steps": 1,
     "num_samples": 2,
     "num_elites": 2,
@@ -103,6 +106,12 @@ class PlannerConfig:
         objective: 'last', 'all' or 'staged'; see `planning.objective`.
         objective_base: weight ratio of later to earlier frames in 'all', 10 at most.
         objective_alpha: weight of the proprioception error; 0 ignores it.
+        costs: further terms of the cost: name -> weight, or a mapping of the term's settings with
+            its weight; 'goal' is the weight of the goal's distance, 1 unless given. See
+            `planning.costs`.
+        penalty_rounds, penalty_growth: a plan with a constraint among its costs is made in so many
+            rounds, each from the plan of the one before. The constraint's weight grows by this
+            factor from round to round, and is the given one in the last.
         replan_steps: model steps executed between two plans.
         warm_start: start from the last plan, shifted by the time that passed.
         rollout: 'markov' or 'history'.
@@ -143,6 +152,9 @@ class PlannerConfig:
     objective: str = "all"
     objective_base: float = 0.5
     objective_alpha: float = 1.0
+    costs: dict = field(default_factory=Table)
+    penalty_rounds: int = 3
+    penalty_growth: float = 10.0
     replan_steps: int = 1
     warm_start: bool = True
     rollout: str = "markov"
@@ -157,7 +169,8 @@ class PlannerConfig:
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise ValueError(f"unknown solver '{self.solver}'.{suggest(self.solver, SOLVERS)}")
-        object.__setattr__(self, "solver_settings", Table(self.solver_settings))
+        for name in ("solver_settings", "costs"):
+            object.__setattr__(self, name, Table(getattr(self, name)))
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -181,6 +194,7 @@ class PlannerConfig:
         if self.stall_iterations and not self.best_so_far:
             raise ValueError("stall_iterations needs best_so_far: the last iterate is no result")
         self.make_solver()
+        make_terms(self.costs)
 
     def make_solver(self, action_size: int = 0) -> Solver:
         """The solver, for a robot with so many entries of one raw action."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm_planner.models.bundle import Bundle
+from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent
 from wm_planner.types import Observation
 
@@ -49,7 +49,7 @@ class ObservationEncoder:
         bundle: whose encoder.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: EmbodiedModel) -> None:
         self._bundle = bundle
         self._side = None
         if bundle.device.type == "cuda":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from wm_planner.errors import ConfigError
-from wm_planner.models.bundle import Bundle
 from wm_planner.models.init_network import InitNetwork
+from wm_planner.models.model import EmbodiedModel
 from wm_planner.planning.config import PlannerConfig
 
 
-def starting_network(bundle: Bundle, config: PlannerConfig) -> InitNetwork | None:
+def starting_network(bundle: EmbodiedModel, config: PlannerConfig) -> InitNetwork | None:
     """The network that `config` asks for; None when plans begin otherwise.
 
     Raises:
@@ -16,7 +16,7 @@ def starting_network(bundle: Bundle, config: PlannerConfig) -> InitNetwork | Non
     """
     if config.init != "network" or not config.descends:
         return None
-    network = bundle.init_network
+    network: InitNetwork | None = getattr(bundle, "init_network", None)
     if network is None:
         raise ConfigError(
             "init 'network': this checkpoint has no initialisation network; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -9,18 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm_planner.models.bundle import Bundle
+from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent
 from wm_planner.planning.adaptation import Adaptation
 from wm_planner.planning.bounds import Bounds, Rates, within_rates
 from wm_planner.planning.config import PlannerConfig
+from wm_planner.planning.costs import Units, make_terms
 from wm_planner.planning.cuda_graph import CapturedSolver
 from wm_planner.planning.encoding import ObservationEncoder
 from wm_planner.planning.engine import Engine
 from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.init_network import starting_network
 from wm_planner.planning.objective import frame_weights
-from wm_planner.planning.problem import Problem
+from wm_planner.planning.problem import Extra, Problem
 from wm_planner.planning.rest import Rest
 from wm_planner.planning.solver import CostFn, SolverResult, StopFn, WatchFn, watched
 from wm_planner.planning.starting_points import StartingPoints
@@ -32,18 +34,19 @@ class Planner:
     What lasts from one plan to the next is a `Session`'s.
 
     Args:
-        bundle: model, preprocessing and embodiment.
+        bundle: a checkpoint's, or somebody's own model with its robot.
         config: settings.
 
     Attributes:
         rest: what leaves the robot where it is.
+        units: from standardised numbers to the robot's own.
 
     Raises:
         ConfigError: init 'network', and the bundle has none, or one of another horizon; or the
             robot takes positions and its proprioception does not say where it is.
     """
 
-    def __init__(self, bundle: Bundle, config: PlannerConfig) -> None:
+    def __init__(self, bundle: EmbodiedModel, config: PlannerConfig) -> None:
         self.bundle, self.config = bundle, config
         self.embodiment = bundle.embodiment
         self.alpha = config.objective_alpha
@@ -63,6 +66,10 @@ class Planner:
             self.captured = CapturedSolver(self._solver, self._costs)
         action = self.embodiment.action
         self.rest = Rest(self.embodiment)
+        self._goal_weight, self._terms = make_terms(config.costs)
+        self.units = Units(bundle)
+        for term in self._terms:
+            term.check(self.units)
         self._starts = StartingPoints(config, bundle.preprocess.action_dim, action.size)
         self._raw_step: Tensor | None = None  # (a,) physical
         if config.bounded and action.limits_rate:
@@ -76,7 +83,7 @@ class Planner:
     @property
     def num_frames(self) -> int:
         """Frames that an observation should hold."""
-        return self.config.num_frames(self.bundle.model.config.num_hist)
+        return self.config.num_frames(self.bundle.num_hist)
 
     @property
     def dt_ns(self) -> int:
@@ -134,7 +141,15 @@ class Planner:
         weight = self.alpha if alpha is None else alpha
         config = self.config
         weights = frame_weights(config.objective, config.objective_base, config.horizon, step)
-        problem = Problem(now, goal, past_actions, weight, weights.to(now.visual.device))
+        at_rest = self._at_rest(now, rest)
+        problem = Problem(
+            now,
+            goal,
+            past_actions,
+            weight,
+            weights.to(now.visual.device),
+            self._extra(at_rest, previous),
+        )
         if self.engine.refresh() and self.captured is not None:
             self.captured.forget()
         with self.engine.products():
@@ -144,7 +159,7 @@ class Planner:
                 generator,
                 should_stop,
                 num_committed,
-                self._at_rest(now, rest),
+                at_rest,
                 previous,
                 watch,
             )
@@ -170,13 +185,8 @@ class Planner:
         assert self._raw_step is not None
         step = (self._raw_step - self._rounding).clamp(min=0)
         step = torch.where(rates.step.isfinite(), step, torch.inf).to(rows)
-        previous = self.raw_action(rates.previous)
+        previous = self.units.raw_actions(rates.previous)
         return within_rates(rows[:, None], Rates(step, previous))[:, 0]
-
-    def raw_action(self, raw: Tensor) -> Tensor:
-        """(..., a) standardised raw actions -> physical."""
-        model = raw.repeat(*[1] * (raw.ndim - 1), self.embodiment.frame_skip)
-        return self.bundle.preprocess.denormalise_actions(model)[..., : raw.shape[-1]]
 
     def _normalise(self, raw: np.ndarray) -> Tensor:
         """(B, a) physical raw actions -> (B, A) standardised actions that hold them."""
@@ -252,7 +262,6 @@ class Planner:
         watch: WatchFn | None,
     ) -> SolverResult:
         config = self.config
-        cost_fn: CostFn = partial(self._costs, problem)
         start = warm
         if warm is None and self._network is not None:
             with torch.no_grad():
@@ -260,13 +269,54 @@ class Planner:
         is_warm = warm is not None
         points = self._starts.draw(rest, start, is_warm, generator)
         bounds = self._bounds(warm, num_committed, rest, previous)
-        points, screened = self._starts.keep_best(cost_fn, bounds.project(points), is_warm)
+        points = bounds.project(points)
+        points, screened = self._starts.keep_best(partial(self._costs, problem), points, is_warm)
         budget, result = config.iterations(is_warm), None
-        if watch is not None:
-            cost_fn, should_stop = watched(cost_fn, should_stop, watch)
-        args = points, bounds, generator, budget, should_stop
-        if self.captured is not None and watch is None:
-            result = self.captured.solve(problem, *args)
-        if result is None:
-            result = self._solver.solve(cost_fn, *args)
+        for round_problem, count in self._rounds(problem, budget):
+            cost_fn: CostFn = partial(self._costs, round_problem)
+            stop = should_stop
+            if watch is not None:
+                cost_fn, stop = watched(cost_fn, should_stop, watch)
+            args = points, bounds, generator, count, stop
+            found = None
+            if self.captured is not None and watch is None and problem.extra is None:
+                found = self.captured.solve(problem, *args)
+            if found is None:
+                found = self._solver.solve(cost_fn, *args)
+            result = found if result is None else _joined(result, found)
+            points = found.actions[:, None]
+        assert result is not None
         return replace(result, num_evaluations=result.num_evaluations + screened, bounds=bounds)
+
+    def _rounds(self, problem: Problem, budget: int) -> Iterator[tuple[Problem, int]]:
+        """The problem and its iterations; with constraints, round after round as they grow.
+
+        The penalty method (Nocedal and Wright, Numerical Optimization, 17.1).
+        """
+        extra, config = problem.extra, self.config
+        if extra is None or not extra.is_constrained:
+            yield problem, budget
+            return
+        num_rounds = min(config.penalty_rounds, budget)
+        for index in range(num_rounds):
+            penalty = config.penalty_growth ** (index + 1 - num_rounds)
+            count = budget * (index + 1) // num_rounds - budget * index // num_rounds
+            yield replace(problem, extra=replace(extra, penalty=penalty)), count
+
+    def _extra(self, rest: Tensor, previous: np.ndarray | None) -> Extra | None:
+        """What a plan costs beside the distance; None: nothing."""
+        if not self._terms and self._goal_weight == 1:
+            return None
+        last = rest if previous is None else self._normalise(previous)
+        size = self.embodiment.action.size
+        return Extra(self._goal_weight, self._terms, last[:, None, :size], self.units)
+
+
+def _joined(first: SolverResult, second: SolverResult) -> SolverResult:
+    """What came of two rounds."""
+    return replace(
+        second,
+        initial_costs=first.initial_costs,
+        num_evaluations=first.num_evaluations + second.num_evaluations,
+        trace=torch.cat([first.trace, second.trace]),
+    )

@@ -273,7 +273,7 @@ class Session:
         if observation.past_actions is not None:
             size = self.planner.embodiment.action.size
             last = observation.past_actions[:, -1, -size:]
-            return self.planner.raw_action(last).cpu().numpy()
+            return self.planner.units.raw_actions(last).cpu().numpy()
         if self.last is None:
             return None
         passed = self._passed(self.last, observation.stamp_ns)

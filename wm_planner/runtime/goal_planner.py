@@ -109,6 +109,7 @@ class GoalPlanner:
         base = {**bundle.planner, "solver": solver, "seed": seed}
         self._planner = Planner(bundle, planner_config(base, settings, "settings"))
         self._session = Session(self._planner, time.perf_counter)
+        self._bundle = bundle
         self._imagine = imagine and bundle.model.decoder is not None
         self._goal: Goal | None = None
 
@@ -194,7 +195,7 @@ class GoalPlanner:
         )
 
     def _draw(self) -> np.ndarray:
-        frames = self._planner.bundle.decode(self._session.imagine())[0]
+        frames = self._bundle.decode(self._session.imagine())[0]
         return np.concatenate(list(frames), axis=1)
 
 

@@ -148,7 +148,7 @@ def _segments(
     Every second goal comes without proprioception, that is with its mean (`Bundle.encode_goal`):
     a goal may be no more than a picture, and the mean must not then be taken for the place to go.
     """
-    device = model.predictor.pos_embedding.device
+    device = model.device
     windows = data.windows(batch_size, horizon, generator, share)
     visual, proprio, actions = (x.to(device) for x in windows)
     unknown = (torch.arange(batch_size)[share] % 2 == 1).to(device)

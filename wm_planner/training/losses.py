@@ -57,7 +57,7 @@ def evaluate(model: WorldModel, data: LatentTrajectories, steps: int) -> dict[st
     was_training = model.predictor.training
     model.predictor.eval()
     generator = torch.Generator().manual_seed(0)
-    device = model.predictor.pos_embedding.device
+    device = model.device
     visual, proprio, actions = (x.to(device) for x in data.windows(256, steps, generator))
     now = Latent(visual[:, :1], model.proprio_encoder(proprio[:, :1]))
     errors = []
