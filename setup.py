@@ -99,5 +99,18 @@ setup(
             "arm_reach = sim_bridge.envs.arm:ARM_REACH",
             "arm_push = sim_bridge.envs.arm_push:ARM_PUSH",
         ],
+        "wm_planner.encoders": [
+            "small = wm_planner.models.small_encoder:SmallEncoder",
+            "keypoint = wm_planner.models.keypoint_encoder:KeypointEncoder",
+            "dinov2 = wm_planner.models.dinov2:DinoV2Encoder",
+            "projected = wm_planner.models.projected_encoder:ProjectedEncoder",
+            "multi = wm_planner.models.multi_camera:MultiCameraEncoder",
+        ],
+        "wm_planner.decoders": [
+            "small = wm_planner.models.small_encoder:SmallDecoder",
+            "keypoint = wm_planner.models.keypoint_encoder:KeypointDecoder",
+            "vqvae = wm_planner.models.vqvae:VQVAE",
+            "multi = wm_planner.models.multi_camera:MultiCameraDecoder",
+        ],
     },
 )

@@ -20,7 +20,7 @@ from benchmarks.subjects import Subject
 from wm_planner.data.build import build_store
 from wm_planner.data.dataset import Windows
 from wm_planner.data.dino_wm import PublishedDataset, PushT
-from wm_planner.models.bundle import build_decoder
+from wm_planner.models.decoder import build_decoder
 from wm_planner.training.latents import encode_store
 from wm_planner.training.loop import _Fit
 from wm_planner.training.machine import Machine

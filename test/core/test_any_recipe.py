@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 from wm_planner.config import from_dict, from_yaml  # noqa: E402
 from wm_planner.data.store import write_store  # noqa: E402
 from wm_planner.errors import ConfigError, DatasetError  # noqa: E402
-from wm_planner.models.bundle import build_decoder, build_encoder  # noqa: E402
 from wm_planner.models.checkpoint import load_bundle, save_bundle  # noqa: E402
+from wm_planner.models.decoder import build_decoder  # noqa: E402
+from wm_planner.models.encoder import build_encoder  # noqa: E402
 from wm_planner.models.pixels import LIMIT, PixelStandard  # noqa: E402
 from wm_planner.planning.config import planner_config  # noqa: E402
 from wm_planner.training.budget import LEAST, with_updates  # noqa: E402
@@ -132,7 +133,9 @@ def test_settings_of_other_recipes_build_what_they_built():
     assert not any(name.startswith("pixels") for name in names)
     with pytest.raises(ValueError, match="set foreground_weight to 0"):
         EncoderTraining(kind="keypoint", standardise=True)
-    with pytest.raises(ValueError, match="for kind keypoint, not 'small'"):
+    with pytest.raises(
+        ValueError, match="sharpness is for another kind of encoder, not for 'small'"
+    ):
         EncoderTraining(sharpness=2.0)
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from wm_planner.models.bundle import build_decoder
-from wm_planner.models.decoder import VQVAE
+from wm_planner.errors import ConfigError
+from wm_planner.models.decoder import build_decoder
 from wm_planner.models.inert_pickle import PickledFile
+from wm_planner.models.vqvae import VQVAE
 
 from .reference_fixture import DATA
 
@@ -67,6 +68,12 @@ def test_kinds():
     assert len(build_decoder("vqvae", 16, 1, 8).dec.blocks) == 9
     tiny = build_decoder("vqvae:channels=32,num_blocks=1,block_channels=16", 64, 16, 32)
     assert tiny(torch.zeros(1, 16, 32)).shape == (1, 3, 64, 64)
-    for kind, sizes in (("vqvea", (64, 16, 32)), ("vqvae", (64, 9, 32)), ("vqvae", (64, 15, 32))):
+    for num_patches in (9, 15):
         with pytest.raises(ValueError, match="vqvae"):
-            build_decoder(kind, *sizes)
+            build_decoder("vqvae", 64, num_patches, 32)
+    for kind, message in (
+        ("vqvea", "unknown decoder 'vqvea'. Did you mean 'vqvae'"),
+        ("vqvae:colour=1", "'vqvae:colour=1' cannot be built: .*'colour'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_decoder(kind, 64, 16, 32)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from wm_planner.errors import CheckpointError
 from wm_planner.models import dinov2
-from wm_planner.models.bundle import build_encoder
 from wm_planner.models.dinov2 import DinoV2Encoder
+from wm_planner.models.encoder import build_encoder
 
 from .reference_fixture import DATA, load_reference
 

@@ -10,8 +10,9 @@ torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 from wm_planner.cli.main import main  # noqa: E402
 from wm_planner.data.store import TrajectoryStore, write_store  # noqa: E402
 from wm_planner.errors import ConfigError, DatasetError  # noqa: E402
-from wm_planner.models.bundle import build_decoder, build_encoder  # noqa: E402
 from wm_planner.models.checkpoint import load_bundle  # noqa: E402
+from wm_planner.models.decoder import build_decoder  # noqa: E402
+from wm_planner.models.encoder import build_encoder  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.planning import Planner, Session, planner_config  # noqa: E402
 from wm_planner.tasks import get_task, resized  # noqa: E402

@@ -17,8 +17,8 @@ from torch import nn  # noqa: E402
 
 from wm_planner.cli.main import main  # noqa: E402
 from wm_planner.errors import CheckpointError, ConfigError, DatasetError  # noqa: E402
-from wm_planner.models.bundle import build_encoder  # noqa: E402
 from wm_planner.models.checkpoint import load_bundle  # noqa: E402
+from wm_planner.models.encoder import build_encoder  # noqa: E402
 from wm_planner.models.projected_encoder import ChannelProjector, ProjectedEncoder  # noqa: E402
 from wm_planner.models.world_model import ModelConfig, WorldModel  # noqa: E402
 from wm_planner.planning import Planner, Session  # noqa: E402

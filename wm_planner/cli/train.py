@@ -172,11 +172,11 @@ def _train_projector(
 
 
 def _encoder_file(args: argparse.Namespace, recipe: Recipe) -> Path | None:
-    if (args.encoder is None) != (recipe.encoder.kind == "dinov2"):
+    if (args.encoder is None) != recipe.encoder.comes_trained:
         raise ConfigError(
             f"train {args.part} needs --encoder, the run directory of 'train encoder'; only a "
-            "recipe with encoder.kind dinov2 does without, and takes none but that of 'train "
-            "projector'"
+            "recipe whose encoder comes trained (as dinov2) does without, and takes none but that "
+            "of 'train projector'"
         )
     return None if args.encoder is None else args.encoder / ENCODER
 
@@ -211,7 +211,7 @@ def _train_model(
 def _untrained(
     args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, file: Path | None
 ) -> Bundle:
-    """With the encoder or the projected encoder of that file; None for DINOv2."""
+    """With the encoder or the projected encoder of that file; None if it comes trained."""
     from wm_planner.training.projector import build_projected, is_projected
     from wm_planner.training.trainer import build_untrained
 

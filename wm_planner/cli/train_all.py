@@ -162,7 +162,7 @@ def _train(
 
     directory = args.output / "encoder"
     file: Path | None = directory / ENCODER
-    if recipe.encoder.kind == "dinov2":
+    if recipe.encoder.comes_trained:
         file = None
     elif not (directory / ENCODER).is_file():
         rows, _ = split_rows(len(store.actions), recipe.model.held_out, recipe.model.seed)

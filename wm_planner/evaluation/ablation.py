@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from wm_planner.config import from_dict, suggest
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episodes import MODES
+from wm_planner.models.encoder import comes_trained
 from wm_planner.planning.config import MAX_SEED
 
 STAGES = ("encoder", "projector", "model", "finetune")
@@ -173,7 +174,7 @@ def training_stages(row: Row, recipe: dict, seed: int, data: Path, output: Path)
         # The model's checkpoint recommends the recipe's planner settings.
         planner = recipe.get("planner") if name == "model" else None
         key = _key(key, name, method, recipe[name], planner)
-        if name == "encoder" and recipe[name].get("kind") == "dinov2":  # it comes trained
+        if name == "encoder" and comes_trained(recipe[name].get("kind", "small")):
             continue
         directory = output / f"seed-{seed}" / f"{name}-{key}"
         arguments = ["finetune", "--method", method] if name == "finetune" else ["train", name]

@@ -133,13 +133,15 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
     try:
         config = from_dict(ModelConfig, card["model"], f"{directory / CARD}: model")
         preprocess = from_dict(Preprocess, card["preprocess"], f"{directory / CARD}: preprocess")
-        model = build_model(config)
-        state = load_file(weights)
-    except (ConfigError, ValueError, TypeError, SafetensorError) as error:
+    except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{directory}: {error}") from error
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
+        model = build_model(config)
+    except (ConfigError, ValueError) as error:
+        raise CheckpointError(f"{directory / CARD}: model: {error}") from error
+    try:
+        model.load_state_dict(load_file(weights))
+    except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{weights}: does not fit {CARD}: {error}") from error
     network = _load_init_network(directory, card, config)
     if network is not None:

@@ -21,6 +21,7 @@ from transformers import Dinov2Config, Dinov2Model
 from wm_planner.config import suggest
 from wm_planner.errors import CheckpointError
 from wm_planner.models.dinov2_weights import official_weights
+from wm_planner.models.encoder import Encoder
 
 PATCH = 14  # pixels
 DECODER_UPSAMPLING = 16  # image pixels per token: the published decoder draws 16 for every 14
@@ -48,7 +49,7 @@ _OLDER = {
 }
 
 
-class DinoV2Encoder(nn.Module):
+class DinoV2Encoder(Encoder):
     """(B, 3, S, S) -> (B, P, Dv): normalised patch tokens of a DINOv2 without registers.
 
     `load_state_dict` takes the names of the official release (also below 'base_model.'), of
@@ -64,6 +65,8 @@ class DinoV2Encoder(nn.Module):
         ValueError: unknown variant, or an image without a single patch.
         CheckpointError: the file is missing, cannot be had or read, or is of another variant.
     """
+
+    recipe_keys = ("variant", "weights")
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from wm_planner.models.decoder import ResidualBlock
+from wm_planner.models.vqvae import ResidualBlock
 from wm_planner.models.world_model import Latent, ModelConfig
 
 SMALLEST_GRID = 8  # patches a side; on fewer the published strides find nothing to halve

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wm_planner.models.decoder import Decoder
+from wm_planner.models.encoder import StandardTokens, TrainedEncoder
 from wm_planner.models.pixels import PixelStandard
 
 GRID = 24  # side of the heat maps
@@ -28,7 +30,7 @@ def margin_of(image_size: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
-class KeypointEncoder(nn.Module):
+class KeypointEncoder(TrainedEncoder):
     """(B, 3, S, S) -> (B, P, Dv): K = P * Dv / 2 image coordinates, standardised.
 
     Args:
@@ -40,9 +42,9 @@ class KeypointEncoder(nn.Module):
         standardise: look at pictures standardised per pixel (`PixelStandard`).
     """
 
+    recipe_keys = ("channels", "sharpness", "standardise")
+    decoder = "keypoint"
     axis: Tensor
-    token_mean: Tensor
-    token_std: Tensor
 
     def __init__(
         self,
@@ -53,12 +55,11 @@ class KeypointEncoder(nn.Module):
         sharpness: float = 1.0,
         standardise: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(image_size, num_patches, dim)
         if image_size < GRID or dim % 2:
             raise ValueError(
                 f"image_size must be at least {GRID} and dim even, got {image_size}, {dim}"
             )
-        self.image_size, self.num_patches, self.dim = image_size, num_patches, dim
         self.num_keypoints = num_patches * dim // 2
         self.sharpness = sharpness
         self.pixels = PixelStandard(image_size) if standardise else None
@@ -73,8 +74,6 @@ class KeypointEncoder(nn.Module):
             nn.Conv2d(channels, self.num_keypoints, 1),
         )
         self.register_buffer("axis", torch.linspace(-1, 1, GRID), persistent=False)
-        self.register_buffer("token_mean", torch.zeros(num_patches, dim))
-        self.register_buffer("token_std", torch.ones(()))
 
     def keypoints(self, images: Tensor) -> Tensor:
         """(B, K, 2) mean image coordinates (x, y) in [-1, 1]."""
@@ -94,10 +93,10 @@ class KeypointEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) in [-1, 1] -> (B, P, Dv)."""
         tokens = self.keypoints(images).reshape(-1, self.num_patches, self.dim)
-        return (tokens - self.token_mean) / self.token_std
+        return self.standardised(tokens)
 
 
-class KeypointDecoder(nn.Module):
+class KeypointDecoder(Decoder, StandardTokens):
     """Draws a blob at every keypoint and convolves the blobs into a picture.
 
     Args:
@@ -106,8 +105,6 @@ class KeypointDecoder(nn.Module):
     """
 
     axis: Tensor
-    token_mean: Tensor
-    token_std: Tensor
 
     def __init__(
         self,
@@ -117,7 +114,7 @@ class KeypointDecoder(nn.Module):
         channels: int = 48,
         standardise: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(num_patches, dim)
         self.image_size = image_size
         self.pixels = PixelStandard(image_size) if standardise else None
         stride = cell_of(image_size)
@@ -133,8 +130,6 @@ class KeypointDecoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3, image_size, image_size))
         self.log_width = nn.Parameter(torch.full((keypoints, 1), 0.12).log())
         self.register_buffer("axis", torch.linspace(-1, 1, GRID), persistent=False)
-        self.register_buffer("token_mean", torch.zeros(num_patches, dim))
-        self.register_buffer("token_std", torch.ones(()))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, P, Dv) -> (B, 3, S, S) in about [-1, 1]."""
@@ -143,7 +138,7 @@ class KeypointDecoder(nn.Module):
 
     def standard(self, tokens: Tensor) -> Tensor:
         """(B, P, Dv) -> (B, 3, S, S): standardised pixels, or the picture where it has none."""
-        places = (tokens * self.token_std + self.token_mean).reshape(len(tokens), -1, 2)
+        places = self.restored(tokens).reshape(len(tokens), -1, 2)
         offset = (self.axis - places[..., None]) / self.log_width.exp()[..., None]
         x, y = torch.exp(-0.5 * offset.square()).unbind(dim=2)
         drawn = self.net(y[..., :, None] * x[..., None, :])

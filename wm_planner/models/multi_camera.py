@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wm_planner.models.decoder import Decoder, build_decoder
+from wm_planner.models.encoder import Encoder, StandardTokens, TrainedEncoder, build_encoder
 from wm_planner.models.pixels import PixelStandard
 
 
-class MultiCameraEncoder(nn.Module):
+class MultiCameraEncoder(TrainedEncoder):
     """(B, 3, S, C * S) -> (B, C * P, Dv): tokens of the first camera, then of the second one.
 
     Args:
@@ -25,19 +27,19 @@ class MultiCameraEncoder(nn.Module):
         standardise: look at pixels standardised one by one, in each camera by itself.
     """
 
-    token_mean: Tensor
-    token_std: Tensor
+    needs_base = True
 
     def __init__(self, base: Any, cameras: int, standardise: bool = False) -> None:
-        super().__init__()
         _check(cameras)
+        super().__init__(base.image_size, cameras * base.num_patches, base.dim)
         self.base, self.cameras = base, cameras
-        self.image_size, self.dim = base.image_size, base.dim
-        self.num_patches = cameras * base.num_patches
         self.pixels = PixelStandard(self.image_size, cameras) if standardise else None
-        # Set once after training, as those of a single encoder: each camera's tokens have a mean.
-        self.register_buffer("token_mean", torch.zeros(self.num_patches, self.dim))
-        self.register_buffer("token_std", torch.ones(()))
+
+    @classmethod
+    def build(cls, image_size: int, num_patches: int, dim: int, **settings: Any) -> Encoder:
+        """`settings['base']` is the encoder of each picture; the P are those of all cameras."""
+        each = num_patches // settings["cameras"]
+        return cls(build_encoder(settings.pop("base", {}), image_size, each, dim), **settings)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, C * S) in [-1, 1] -> (B, C * P, Dv)."""
@@ -45,10 +47,10 @@ class MultiCameraEncoder(nn.Module):
             images = self.pixels(images)
         views = images.unflatten(3, (self.cameras, -1)).movedim(3, 1).flatten(0, 1)
         tokens = self.base(views).unflatten(0, (-1, self.cameras)).flatten(1, 2)
-        return (tokens - self.token_mean) / self.token_std
+        return self.standardised(tokens)
 
 
-class MultiCameraDecoder(nn.Module):
+class MultiCameraDecoder(Decoder, StandardTokens):
     """(B, C * P, Dv) -> (B, 3, S, C * S): each camera's picture by a decoder of its own.
 
     Args:
@@ -59,9 +61,6 @@ class MultiCameraDecoder(nn.Module):
         standardise: the bases draw standardised pixels, of which `forward` makes pictures.
     """
 
-    token_mean: Tensor
-    token_std: Tensor
-
     def __init__(
         self,
         bases: Sequence[nn.Module],
@@ -70,12 +69,25 @@ class MultiCameraDecoder(nn.Module):
         dim: int,
         standardise: bool = False,
     ) -> None:
-        super().__init__()
         _check(len(bases))
+        super().__init__(num_patches, dim)
         self.bases = nn.ModuleList(bases)
         self.pixels = PixelStandard(image_size, len(bases)) if standardise else None
-        self.register_buffer("token_mean", torch.zeros(num_patches, dim))
-        self.register_buffer("token_std", torch.ones(()))
+
+    @classmethod
+    def build(cls, text: str, image_size: int, num_patches: int, dim: int) -> Decoder | None:
+        """Of 'C:KIND'; standardised pixels are the whole picture's affair."""
+        count, _, kind = text.partition(":")
+        cameras = int(count)
+        name, _, settings = kind.partition(":")
+        kept = [item for item in settings.split(",") if item and item != "standardise=1"]
+        one = ":".join([name, *([",".join(kept)] if kept else [])])
+        each = num_patches // cameras
+        built = [build_decoder(one, image_size, each, dim) for _ in range(cameras)]
+        bases = [base for base in built if base is not None]
+        if not bases:
+            return None
+        return cls(bases, image_size, num_patches, dim, "standardise=1" in settings.split(","))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, C * P, Dv) -> (B, 3, S, C * S) in about [-1, 1]."""
@@ -84,8 +96,7 @@ class MultiCameraDecoder(nn.Module):
 
     def standard(self, tokens: Tensor) -> Tensor:
         """(B, C * P, Dv) -> (B, 3, S, C * S): standardised pixels, or pictures without any."""
-        tokens = tokens * self.token_std + self.token_mean
-        parts = tokens.chunk(len(self.bases), dim=1)
+        parts = self.restored(tokens).chunk(len(self.bases), dim=1)
         drawn = [base(part) for base, part in zip(self.bases, parts, strict=True)]
         return torch.cat(drawn, dim=3)
 

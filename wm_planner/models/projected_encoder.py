@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wm_planner.models.encoder import Encoder, TrainedEncoder, build_encoder
+
 
 class ChannelProjector(nn.Module):
     """(B, P, Dv) -> (B, P, D): convolution, layer norm, ReLU, convolution.
@@ -59,7 +61,7 @@ class ChannelProjector(nn.Module):
         return self.out(hidden.movedim(-1, 1)).flatten(2).transpose(1, 2)
 
 
-class ProjectedEncoder(nn.Module):
+class ProjectedEncoder(TrainedEncoder):
     """(B, 3, S, S) -> (B, P, D): another encoder's tokens, projected and standardised.
 
     Args:
@@ -72,19 +74,21 @@ class ProjectedEncoder(nn.Module):
         ValueError: sizes it cannot have.
     """
 
-    token_mean: Tensor
-    token_std: Tensor
+    needs_base = True
 
     def __init__(
         self, base: Any, dim: int = 8, hidden_dim: int = 192, kernel_size: int = 3
     ) -> None:
-        super().__init__()
-        self.image_size, self.num_patches, self.dim = base.image_size, base.num_patches, dim
+        super().__init__(base.image_size, base.num_patches, dim)
         self.base = base.eval().requires_grad_(False)
         self.projector = ChannelProjector(base.num_patches, base.dim, hidden_dim, dim, kernel_size)
-        # Set once after training: tokens leave with zero mean and unit overall variance.
-        self.register_buffer("token_mean", torch.zeros(base.num_patches, dim))
-        self.register_buffer("token_std", torch.ones(()))
+
+    @classmethod
+    def build(cls, image_size: int, num_patches: int, dim: int, **settings: Any) -> Encoder:
+        """`settings['base']` has a token size of its own, 'dim', unless its kind fixes it."""
+        base = dict(settings.pop("base", {}))
+        base_dim = base.pop("dim", dim)
+        return cls(build_encoder(base, image_size, num_patches, base_dim), dim, **settings)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) in [-1, 1] -> (B, P, D)."""
@@ -95,4 +99,4 @@ class ProjectedEncoder(nn.Module):
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens of the base (..., P, Dv) -> (..., P, D)."""
         flat = self.projector(tokens.flatten(0, -3))
-        return ((flat - self.token_mean) / self.token_std).unflatten(0, tokens.shape[:-2])
+        return self.standardised(flat).unflatten(0, tokens.shape[:-2])

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from wm_planner.errors import CheckpointError
-from wm_planner.models.bundle import Bundle, build_decoder
+from wm_planner.models.bundle import Bundle
 from wm_planner.models.catalog import file_sha256
+from wm_planner.models.decoder import build_decoder
 from wm_planner.models.dinov2 import DinoV2Encoder
 from wm_planner.models.inert_pickle import PickledFile, PickledModule
 from wm_planner.models.preprocess import Preprocess

@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from wm_planner.errors import CheckpointError
-from wm_planner.models.decoder import VQVAE
 from wm_planner.models.dinov2 import DECODER_UPSAMPLING, VARIANTS
 from wm_planner.models.inert_pickle import PickledFile, PickledModule, StoredTensor
 from wm_planner.models.predictor import PredictorConfig
+from wm_planner.models.vqvae import VQVAE
 from wm_planner.models.world_model import ModelConfig
 from wm_planner.tasks import Task
 

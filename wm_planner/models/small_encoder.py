@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from wm_planner.models.decoder import Decoder
+from wm_planner.models.encoder import StandardTokens, TrainedEncoder
 from wm_planner.models.predictor import Transformer
 
 
@@ -25,7 +27,7 @@ def _grid_side(num_patches: int, image_size: int) -> int:
     return side
 
 
-class SmallEncoder(nn.Module):
+class SmallEncoder(TrainedEncoder):
     """Convolutions down to a token grid, two ViT blocks, standardised tokens.
 
     Args:
@@ -36,11 +38,12 @@ class SmallEncoder(nn.Module):
         depth: ViT blocks.
     """
 
+    recipe_keys = ("channels", "depth")
+
     def __init__(
         self, image_size: int, num_patches: int, dim: int, channels: int = 128, depth: int = 2
     ) -> None:
-        super().__init__()
-        self.image_size, self.num_patches, self.dim = image_size, num_patches, dim
+        super().__init__(image_size, num_patches, dim)
         stem = image_size // (4 * _grid_side(num_patches, image_size))
         self.stem = nn.Sequential(
             nn.Conv2d(3, channels // 2, stem, stride=stem),
@@ -52,24 +55,18 @@ class SmallEncoder(nn.Module):
         self.pos_embedding = nn.Parameter(torch.randn(1, num_patches, channels) * 0.02)
         self.blocks = Transformer(channels, depth, 4, channels // 4, 2 * channels, dropout=0.0)
         self.head = nn.Linear(channels, dim)
-        # Set once after training: tokens leave with zero mean and unit overall variance.
-        self.register_buffer("token_mean", torch.zeros(num_patches, dim))
-        self.register_buffer("token_std", torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) in [-1, 1] -> (B, P, Dv)."""
         x = self.stem(images).flatten(2).transpose(1, 2) + self.pos_embedding
-        return (self.head(self.blocks(x)) - self.token_mean) / self.token_std
+        return self.standardised(self.head(self.blocks(x)))
 
 
-class SmallDecoder(nn.Module):
+class SmallDecoder(Decoder, StandardTokens):
     """Tokens back to a picture; only to see what the model imagines."""
 
-    token_mean: Tensor
-    token_std: Tensor
-
     def __init__(self, image_size: int, num_patches: int, dim: int, channels: int = 128) -> None:
-        super().__init__()
+        super().__init__(num_patches, dim)
         self.side = _grid_side(num_patches, image_size)
         stem = image_size // (4 * self.side)
         self.net = nn.Sequential(
@@ -82,12 +79,8 @@ class SmallDecoder(nn.Module):
             nn.Conv2d(channels // 2, 3 * stem * stem, 3, padding=1),
             nn.PixelShuffle(stem),
         )
-        # Those of the encoder: the decoder draws from tokens before they were standardised.
-        self.register_buffer("token_mean", torch.zeros(num_patches, dim))
-        self.register_buffer("token_std", torch.ones(()))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, P, Dv) -> (B, 3, S, S) in about [-1, 1]."""
-        tokens = tokens * self.token_std + self.token_mean
-        grid = tokens.transpose(1, 2).unflatten(2, (self.side, self.side))
+        grid = self.restored(tokens).transpose(1, 2).unflatten(2, (self.side, self.side))
         return self.net(grid)

@@ -32,8 +32,7 @@ class ModelConfig:
         proprio_dim: entries of the proprioception vector.
         action_emb_dim, proprio_emb_dim: Da, Dp.
         predictor: sizes of the predictor.
-        encoder: keyword arguments of the encoder; ``kind`` is 'small', 'keypoint', 'dinov2',
-            'projected' or 'multi' (several cameras).
+        encoder: see `build_encoder`.
         decoder: see `build_decoder`; only for pictures of what the model imagines.
     """
 
@@ -81,9 +80,8 @@ class WorldModel(nn.Module):
 
     Args:
         config: sizes.
-        encoder: module with ``image_size``, ``num_patches``, ``dim`` that maps
-            (B, 3, S, S) in [-1, 1] to (B, P, Dv).
-        decoder: module that maps (B, P, Dv) to (B, 3, S, S), or None.
+        encoder: see `Encoder`.
+        decoder: see `Decoder`; None draws nothing.
     """
 
     def __init__(

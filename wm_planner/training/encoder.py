@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,14 @@ from torch import Tensor, nn
 from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError, DatasetError
-from wm_planner.models.bundle import build_decoder, build_encoder
 from wm_planner.models.checkpoint import in_float16
+from wm_planner.models.decoder import build_decoder
+from wm_planner.models.encoder import ENCODERS, build_encoder, comes_trained
 from wm_planner.training.learner import Learner, Schedule
 from wm_planner.training.loop import fit
 from wm_planner.training.machine import Machine
 
-KINDS = ("small", "keypoint", "dinov2")
+_LEFT_OUT = {"sharpness": 1.0, "standardise": False}  # of a card, where they are these
 _MEASURED = 512  # frames that the pixels' statistics are of
 
 
@@ -40,9 +41,10 @@ _MEASURED = 512  # frames that the pixels' statistics are of
 class EncoderTraining:
     """Settings of one encoder run; sizes in pixels, tokens and frames.
 
-    `kind` is 'small' (patch tokens), 'keypoint' (image coordinates), or 'dinov2', which is used as
-    it is: `variant` and `weights` are for that one (see `DinoV2Encoder`), `depth` is for 'small'.
-    `curvature_weight` above 0 straightens latent paths.
+    `kind` is an encoder that is installed, for example 'small' (patch tokens), 'keypoint' (image
+    coordinates), or 'dinov2', which is used as it is: `variant` and `weights` are for that one (see
+    `DinoV2Encoder`), `depth` is for 'small'. `settings` are of an encoder for which no key stands
+    here. `curvature_weight` above 0 straightens latent paths.
 
     `standardise` looks at pictures standardised per pixel and draws those again (`PixelStandard`;
     'keypoint' only, as `sharpness` is): no colour and no weight has to be chosen for a scene.
@@ -73,23 +75,33 @@ class EncoderTraining:
     seed: int = 0
     variant: str = "s"
     weights: str = "official"
+    settings: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"unknown encoder kind '{self.kind}'; choices: {', '.join(KINDS)}")
+        encoder = ENCODERS[self.kind]
+        if encoder.needs_base:
+            raise ValueError(
+                f"kind '{self.kind}' is built around another encoder: name that one; 'multi' "
+                "follows from the cameras of the data, 'projected' from 'train projector'"
+            )
         if self.num_updates < 1 or self.batch_pairs < 2 or self.max_gap < 1:
             raise ValueError(
                 f"num_updates >= 1, batch_pairs >= 2 and max_gap >= 1 are needed, got "
                 f"{self.num_updates}, {self.batch_pairs}, {self.max_gap}"
             )
-
-        if self.kind != "keypoint" and (self.standardise or self.sharpness != 1.0):
-            raise ValueError(f"standardise and sharpness are for kind keypoint, not '{self.kind}'")
+        for key, usual in _LEFT_OUT.items():
+            if getattr(self, key) != usual and key not in encoder.recipe_keys:
+                raise ValueError(f"{key} is for another kind of encoder, not for '{self.kind}'")
         if self.standardise and self.foreground_weight:
             raise ValueError(
                 "standardise weighs pixels already; set foreground_weight to 0, got "
                 f"{self.foreground_weight:g}"
             )
+
+    @property
+    def comes_trained(self) -> bool:
+        """Whether the encoder is used as it is, instead of trained first."""
+        return comes_trained(self.kind)
 
     @property
     def num_frames(self) -> int:
@@ -103,27 +115,19 @@ def encoder_settings(config: EncoderTraining, cameras: int = 1) -> dict:
         base = encoder_settings(replace(config, standardise=False))
         multi: dict[str, Any] = {"kind": "multi", "cameras": cameras, "base": base}
         return multi | ({"standardise": True} if config.standardise else {})
-    if config.kind == "dinov2":
-        return {"kind": config.kind, "variant": config.variant, "weights": config.weights}
-    settings: dict[str, Any] = {"kind": config.kind, "channels": config.channels}
-    if config.kind == "small":
-        settings["depth"] = config.depth
-    if config.sharpness != 1.0:
-        settings["sharpness"] = config.sharpness
-    if config.standardise:
-        settings["standardise"] = True
-    return settings
+    own = {key: getattr(config, key) for key in ENCODERS[config.kind].recipe_keys}
+    own = {key: value for key, value in own.items() if _LEFT_OUT.get(key, ...) != value}
+    return {"kind": config.kind, **own, **config.settings}
 
 
 def decoder_settings(config: EncoderTraining, cameras: int = 1) -> str:
     """The decoder entry of a ModelConfig, for pictures of so many cameras."""
-    if config.kind == "dinov2":
-        return "none"
+    kind = ENCODERS[config.kind].decoder
+    if kind == "none":
+        return kind
     if cameras > 1:
         return f"multi:{cameras}:{decoder_settings(config)}"
-    if not config.standardise:
-        return config.kind
-    return f"{config.kind}:standardise=1,channels={config.channels}"
+    return f"{kind}:standardise=1,channels={config.channels}" if config.standardise else kind
 
 
 def std_hinge(z_BN: Tensor) -> Tensor:
@@ -248,15 +252,16 @@ def train_encoder(
         rows: the trajectories to train on; None for all.
 
     Raises:
-        ConfigError: DINOv2, or several processes: variance and covariance are the whole batch's.
+        ConfigError: the encoder comes trained; or there are several processes, and variance and
+            covariance are the whole batch's.
         DatasetError: trajectories are too short.
         TrainingError: a loss is not finite.
     """
     machine = machine or Machine()
-    if config.kind == "dinov2":
+    if config.comes_trained:
         raise ConfigError(
-            "encoder.kind dinov2 is used as it is; go on with 'wm-planner train model', without "
-            "--encoder"
+            f"encoder.kind {config.kind} is used as it is; go on with 'wm-planner train model', "
+            "without --encoder"
         )
     if machine.group.size > 1:
         raise ConfigError(

@@ -40,7 +40,7 @@ def expected_minutes(store: TrajectoryStore, recipe: Recipe, machine: Machine) -
     bundle.model.to(machine.device)
     seconds = {"encoder": 0.0}
     with denormals_as_zero(recipe.encoder.standardise):
-        if recipe.encoder.kind != "dinov2":
+        if not recipe.encoder.comes_trained:
             learner = EncoderLearner(store.images, recipe.encoder, machine, store.proprio)
             seconds["encoder"] = recipe.encoder.num_updates * _update_s(learner, 0)
         images = store.images[:, :1].reshape(-1, *store.images.shape[2:])[:_ENCODED]

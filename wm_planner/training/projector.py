@@ -38,7 +38,7 @@ def train_projector(
     Args:
         store: trajectories of at least two model steps.
         encoder: settings of the encoder to project, which stays as it is.
-        encoder_file: as `train_encoder` wrote it; None for DINOv2, which has its own.
+        encoder_file: as `train_encoder` wrote it; None for one that comes trained.
         config: settings.
         output: run directory.
         machine: device, cache, and whether to resume; one CPU by default.
@@ -128,7 +128,7 @@ def _check_one_camera(store: TrajectoryStore) -> None:
 def _settings(encoder: EncoderTraining, config: ProjectorTraining) -> dict[str, Any]:
     """The encoder entry of a ModelConfig: sizes alone, for the file has all the weights."""
     base = {k: v for k, v in encoder_settings(encoder).items() if k != "weights"}
-    if encoder.kind != "dinov2":
+    if not encoder.comes_trained:
         base["dim"] = encoder.dim
     sizes = {"hidden_dim": config.hidden_dim, "kernel_size": config.kernel_size}
     return {"kind": "projected", "base": base, **sizes}

@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import CheckpointError, DatasetError
-from wm_planner.models.bundle import Bundle, build_decoder, build_encoder
+from wm_planner.models.bundle import Bundle
+from wm_planner.models.decoder import build_decoder
+from wm_planner.models.encoder import build_encoder
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig, WorldModel
@@ -59,7 +61,7 @@ def build_untrained(
     Args:
         store: gives image size and statistics.
         encoder: settings.
-        encoder_file: as `train_encoder` wrote it; None for DINOv2, which has its own.
+        encoder_file: as `train_encoder` wrote it; None for one that comes trained.
         config: sizes of the predictor.
 
     Raises:
@@ -67,7 +69,7 @@ def build_untrained(
         DatasetError: an entry of the action never changes.
     """
     bundle = build_fresh(store, *parts_of(store, encoder), config)
-    if encoder.kind != "dinov2":
+    if not encoder.comes_trained:
         load_encoder(bundle.model, encoder_file)
     return bundle
 
@@ -110,7 +112,7 @@ def build_fresh(
         raise DatasetError(f"{store.directory}: cannot be standardised: {error}") from error
     torch.manual_seed(config.seed)
     sizes = (preprocess.image_size, num_patches, dim)
-    built: Any = build_encoder(encoder, *sizes)
+    built = build_encoder(encoder, *sizes)
     model = WorldModel(
         ModelConfig(
             image_size=preprocess.image_size,
