@@ -106,6 +106,16 @@ setup(
             "projected = wm_planner.models.projected_encoder:ProjectedEncoder",
             "multi = wm_planner.models.multi_camera:MultiCameraEncoder",
         ],
+        "wm_planner.readers": [
+            "store = wm_planner.data.layouts:STORE",
+            "bags = wm_planner.data.layouts:BAGS",
+            "lerobot = wm_planner.data.layouts:LEROBOT",
+            "hdf5 = wm_planner.data.layouts:HDF5",
+            "pusht = wm_planner.data.dino_wm:PUSHT",
+            "wall = wm_planner.data.dino_wm:WALL",
+            "point_maze = wm_planner.data.dino_wm:POINT_MAZE",
+            "deformable = wm_planner.data.dino_wm:DEFORMABLE",
+        ],
         "wm_planner.decoders": [
             "small = wm_planner.models.small_encoder:SmallDecoder",
             "keypoint = wm_planner.models.keypoint_encoder:KeypointDecoder",

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import yaml
 
+from wm_planner.data.layouts import READERS, open_dataset
+
 if TYPE_CHECKING:
     from wm_planner.data.account import Account
     from wm_planner.data.dataset import Dataset
@@ -24,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 SHEET_ROWS, SHEET_COLUMNS = 6, 6  # trajectories, and frames of each
 EXPORTS = {"hdf5": "data.hdf5", "lerobot": "lerobot"}  # what is written below --output
-DATA_HELP = "a store, bags, a LeRobotDataset (v2.0 to v3.0), HDF5, or a published set's folder"
 MANY = 16  # entries up to which each one's mean and standard deviation is shown
 
 
@@ -33,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("dataset", help="describe a data set, or make one from bags")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     info = actions.add_parser("info", help="counts, shapes, statistics, and a contact sheet")
-    info.add_argument("path", type=Path, help=DATA_HELP)
+    _add_source(info)
     info.add_argument(
         "--contact-sheet",
         type=Path,
@@ -41,11 +42,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="FILE.png",
         help="picture to write (default dataset_info.png)",
     )
-    _add_recording_options(info)
     info.set_defaults(action_run=run_info)
     build = actions.add_parser("build", help="training data from recorded bags or any data set")
-    build.add_argument("path", type=Path, help=DATA_HELP)
-    _add_recording_options(build)
+    _add_source(build)
     build.add_argument(
         "--only", choices=("success", "failure"), help="take the episodes of that outcome alone"
     )
@@ -68,9 +67,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def _add_recording_options(parser: argparse.ArgumentParser) -> None:
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    kinds = ", ".join(READERS)
+    parser.add_argument("path", type=Path, help=f"data set of any of these kinds: {kinds}")
     parser.add_argument(
-        "--robot", type=Path, metavar="FILE", help="robot file, for what 'ros2 bag record' wrote"
+        "--reader", metavar="KIND", help="which kind it is (default: told by its files)"
+    )
+    parser.add_argument(
+        "--robot", type=Path, metavar="FILE", help="robot file, where the data do not say of which"
     )
     parser.add_argument(
         "--strict", action="store_true", help="refuse a bag that is damaged or cannot be used"
@@ -84,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
 
 def run_info(args: argparse.Namespace) -> int:
     """Write the description as YAML to stdout, the contact sheet to its file."""
-    from wm_planner.data.layouts import open_dataset
-
-    dataset = open_dataset(args.path, robot=_robot(args.robot), strict=args.strict)
+    dataset = open_dataset(
+        args.path, robot=_robot(args.robot), strict=args.strict, reader=args.reader
+    )
     description = describe(dataset)
     write_contact_sheet(args.contact_sheet, dataset)
     description["contact_sheet"] = str(args.contact_sheet)
@@ -99,7 +103,6 @@ def run_build(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from wm_planner.data.build import build_store
-    from wm_planner.data.layouts import open_dataset
     from wm_planner.errors import ConfigError
     from wm_planner.training.run_log import command_line
 
@@ -117,6 +120,7 @@ def run_build(args: argparse.Namespace) -> int:
         image_size=args.image_size,
         strict=args.strict,
         frame_skip=args.frame_skip,
+        reader=args.reader,
     )
     _warn(dataset)
     frame_skip = args.frame_skip or dataset.embodiment.frame_skip

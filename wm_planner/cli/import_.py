@@ -115,7 +115,7 @@ def _statistics(path: Path | None, task: Task, config: Mapping[str, Any]) -> tup
         return _of(dataset.stats()), f"{path.name}: {dataset.stats_rule}"
     from wm_planner.data.dino_wm import PushT
 
-    if task.name != PushT.layout:
+    if task.name != PushT.task:
         raise ConfigError(
             f"no constants were published for task '{task.name}': its statistics are those of the "
             "training data. Give --statistics, the data set's directory or a YAML file"

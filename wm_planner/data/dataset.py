@@ -24,8 +24,9 @@ class Dataset(ABC):
     """N trajectories on disk; images are read when asked for.
 
     Between two frames of a trajectory lie `frame_skip` raw actions: 1 where every control period
-    was photographed. Class attributes: `layout` names the kind of files, `stats_rule` says where
-    `stats` come from, `action_after_last` whether the action after the last frame was kept.
+    was photographed. `layout` is the name of the reader that has opened it. Class attributes:
+    `stats_rule` says where `stats` come from, `action_after_last` whether the action after the last
+    frame was kept.
 
     Args:
         path: where it lies.
@@ -34,7 +35,7 @@ class Dataset(ABC):
         frame_skip: see above.
     """
 
-    layout: ClassVar[str]
+    layout: str = ""
     stats_rule: ClassVar[str] = "computed over every step, unbiased"
     action_after_last: ClassVar[bool] = False
 
@@ -71,15 +72,19 @@ class Dataset(ABC):
         """
 
     @abstractmethod
-    def states(self, index: int) -> np.ndarray | None:
-        """(T, S) float64 full simulator states; None where nobody knows them."""
-
-    @abstractmethod
-    def _read_frames(self, index: int, rows: range) -> np.ndarray:
+    def read_frames(self, index: int, rows: range) -> np.ndarray:
         """As `frames`; the rows exist."""
 
+    def states(self, index: int) -> np.ndarray | None:
+        """(T, S) float64 full simulator states; None where nobody knows them."""
+        return None
+
     def info(self, index: int) -> dict[str, Any]:
-        """What else is known of a trajectory: layout of the walls, shape, episode event, ..."""
+        """What else is known of a trajectory: layout of the walls, shape, episode event, ...
+
+        'outcome' is 'success' or 'failure'. A store says where a trajectory came from if 'bag'
+        names the recording; 'start_s' is then where in it the trajectory begins, seconds.
+        """
         return {}
 
     def frames(self, index: int, rows: range | None = None) -> np.ndarray:
@@ -95,7 +100,7 @@ class Dataset(ABC):
         rows = range(length) if rows is None else rows
         if not rows or rows.step < 1 or rows[0] < 0 or rows[-1] >= length:
             raise IndexError(f"{self.path}: trajectory {index} has {length} frames, asked: {rows}")
-        return self._read_frames(index, rows)
+        return self.read_frames(index, rows)
 
     def stats(self) -> Stats:
         """Mean and unbiased standard deviation of one raw action, of proprioception and of state.

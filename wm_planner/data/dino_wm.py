@@ -14,6 +14,7 @@ import numpy as np
 
 from wm_planner.data.dataset import Dataset, Stats, finite
 from wm_planner.data.image_files import tensor_frames, video_frames
+from wm_planner.data.layouts import Reader
 from wm_planner.data.torch_file import load_pickle, load_pth
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import DatasetError
@@ -51,6 +52,7 @@ class PublishedDataset(Dataset):
     """
 
     action_after_last = True
+    task: ClassVar[str]
     action_file: ClassVar[str] = "actions.pth"
     action_scale: ClassVar[float] = 1.0
     image_file: ClassVar[str] = "obses/episode_{:03d}.pth"
@@ -87,7 +89,7 @@ class PublishedDataset(Dataset):
 
     def _embodiment(self, path: Path) -> Embodiment:
         """That of the simulated task of the same name."""
-        return get_task(self.layout).embodiment
+        return get_task(self.task).embodiment
 
     def _read_lengths(self, path: Path) -> np.ndarray:
         """Frames of each of the N trajectories: all of Tmax, where no file says otherwise."""
@@ -106,7 +108,7 @@ class PublishedDataset(Dataset):
     def _image_file(self, index: int) -> Path:
         return self.path / self.image_file.format(index)
 
-    def _read_frames(self, index: int, rows: range) -> np.ndarray:
+    def read_frames(self, index: int, rows: range) -> np.ndarray:
         return tensor_frames(self._image_file(index), rows, int(self.lengths[index]))
 
 
@@ -125,7 +127,7 @@ class PushT(PublishedDataset):
         velocity: False leaves the velocities out; their file may then be missing.
     """
 
-    layout = "pusht"
+    task = "pusht"
     stats_rule = "constants of the published code"
     action_file = "rel_actions.pth"
     action_scale = 100.0
@@ -186,7 +188,7 @@ class PushT(PublishedDataset):
         file = path / "seq_lengths.pkl"
         return _lengths(load_pickle(file), file, self._states[0])
 
-    def _read_frames(self, index: int, rows: range) -> np.ndarray:
+    def read_frames(self, index: int, rows: range) -> np.ndarray:
         return video_frames(self._image_file(index), rows, int(self.lengths[index]))
 
 
@@ -197,7 +199,7 @@ class PointMaze(PublishedDataset):
     that `num_trajectories` changes them, as the published n_rollout does.
     """
 
-    layout = "point_maze"
+    task = "point_maze"
 
     def _read_lengths(self, path: Path) -> np.ndarray:
         file = path / "seq_lengths.pth"
@@ -211,7 +213,7 @@ class Wall(PublishedDataset):
     constants that stand in the published loader are not used by its training either.
     """
 
-    layout = "wall"
+    task = "wall"
 
     def __init__(self, path: Path | str, num_trajectories: int | None = None) -> None:
         super().__init__(path, num_trajectories)
@@ -237,7 +239,6 @@ class Deformable(PublishedDataset):
     proprioception, and what divides by it is zero.
     """
 
-    layout = "deformable"
     stats_rule = "computed over every step, unbiased, 1e-6 added to the standard deviation"
     image_file = "{:06d}/obses.pth"
 
@@ -271,3 +272,12 @@ def _lengths(values: Any, file: Path, states: _Table) -> np.ndarray:
             f"has room for 1 to {steps}"
         )
     return lengths
+
+
+_FIRST = ("num_trajectories",)
+PUSHT = Reader(
+    PushT, marks=("seq_lengths.pkl", "rel_actions.pth", "abs_actions.pth"), takes=_FIRST, rank=3
+)
+WALL = Reader(Wall, marks=("door_locations.pth", "wall_locations.pth"), takes=_FIRST, rank=4)
+POINT_MAZE = Reader(PointMaze, marks=("seq_lengths.pth",), takes=_FIRST, rank=5)
+DEFORMABLE = Reader(Deformable, marks=("000000/obses.pth",), takes=_FIRST, rank=6)

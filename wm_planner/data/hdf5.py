@@ -80,8 +80,6 @@ class Hdf5Dataset(Dataset):
         DatasetError: missing or damaged; or nothing tells the robot's period, pictures or state.
     """
 
-    layout = "hdf5"
-
     def __init__(self, path: Path | str, image_size: int | None = None) -> None:
         path = Path(path)
         self._file = path / FILE if path.is_dir() else path
@@ -133,7 +131,7 @@ class Hdf5Dataset(Dataset):
         """'demo', the name of its group."""
         return {"demo": self._demos[index]}
 
-    def _read_frames(self, index: int, rows: range) -> np.ndarray:
+    def read_frames(self, index: int, rows: range) -> np.ndarray:
         columns = []
         with self._opened() as file:
             demo = file["data"][self._demos[index]]

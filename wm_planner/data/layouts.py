@@ -1,31 +1,68 @@
-"""Which kind of data set lies at a path."""
+"""Which reader opens a path: each is an entry point.
+
+A reader of another package is a `Reader` like ours, under a name in the group
+'wm_planner.readers'.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wm_planner.data.dataset import Dataset
 from wm_planner.errors import DatasetError
+from wm_planner.registry import Registry
 from wm_planner.robot import RobotFile
 
-# Any of these files tells a layout; that all its files are there is the reader's business.
-MARKS = {
-    "store": ("meta.json",),
-    "lerobot": ("meta/info.json",),
-    "hdf5": ("data.hdf5",),
-    "pusht": ("seq_lengths.pkl", "rel_actions.pth", "abs_actions.pth"),
-    "wall": ("door_locations.pth", "wall_locations.pth"),
-    "point_maze": ("seq_lengths.pth",),
-    "deformable": ("000000/obses.pth",),
-    "bags": (
-        *("metadata.yaml", "*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd"),
-        *("*/metadata.yaml", "*/*.mcap", "*/*.db3", "*/*.mcap.zstd", "*/*.db3.zstd"),
-    ),
-}
 DROPPED = "dropped"  # folder of the bags that nobody wants, beside the others
+OPTIONS = ("num_trajectories", "robot", "image_size", "strict", "frame_skip")
 
-HDF5_SUFFIXES = (".hdf5", ".h5")
-RECORDED = ("store", "bags", "lerobot", "hdf5")  # all others are published sets
+
+@dataclass(frozen=True)
+class Reader:
+    """One kind of data set.
+
+    Attributes:
+        open: a class derived from `Dataset`, or a function; called with the path, and with
+            arguments of `open_dataset` by name: those that `takes` names.
+        marks: files of a directory, any of which tells the kind, as patterns of `Path.glob`. That
+            all its files are there is the business of `open`.
+        endings: of a file that is such a data set.
+        rank: where several readers fit, the one of the lowest rank opens.
+    """
+
+    open: Callable[..., Dataset]
+    marks: tuple[str, ...] = ()
+    endings: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    rank: int = 100
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.takes) - set(OPTIONS):
+            raise ValueError(f"takes: {min(unknown)} is not one of {', '.join(OPTIONS)}")
+
+    def fits(self, path: Path) -> bool:
+        """Whether the path is a data set of this kind."""
+        if path.is_file():
+            return path.name.endswith(self.endings)
+        return any(
+            found.parent.name != DROPPED or found.parent == path
+            for mark in self.marks
+            for found in path.glob(mark)
+        )
+
+
+def _complaint(name: str, found: object) -> str:
+    if isinstance(found, Reader):
+        return ""
+    return f"must be a wm_planner.data.layouts.Reader, got {found!r}"
+
+
+READERS: Registry[Reader] = Registry(
+    "wm_planner.readers", "reader", _complaint, DatasetError, "train"
+)
 
 
 def open_dataset(
@@ -35,67 +72,80 @@ def open_dataset(
     image_size: int | None = None,
     strict: bool = False,
     frame_skip: int | None = None,
+    reader: str | None = None,
 ) -> Dataset:
     """Open a data set of any kind: our stores and bags, LeRobot's and HDF5, the published layouts.
 
     Args:
-        path: its directory, or an HDF5 file.
+        path: its directory, or its file.
         num_trajectories: take the first so many of a published set; None takes all.
         robot: of recordings that do not say of which robot they are.
         image_size: side of each camera's picture, pixels, where the data set leaves it open.
         strict: refuse bags of which something must be left out.
         frame_skip: raw actions per model step that bags are read with; None: the robot's.
+        reader: name of the reader; None: found by the files.
 
     Raises:
-        DatasetError: nothing known lies there, or it is damaged.
+        DatasetError: nothing known lies there, it is damaged, or there is no such reader.
     """
     path = Path(path)
-    layout = find_layout(path)
-    if layout in RECORDED:
-        if num_trajectories is not None:
-            raise DatasetError(f"{path}: num_trajectories is for the published data sets")
-        # Each needs libraries that the others do without.
-        if layout == "lerobot":
-            from wm_planner.data.lerobot_reader import LeRobotDataset
-
-            return LeRobotDataset(path, robot, image_size)
-        if layout == "hdf5":
-            from wm_planner.data.hdf5 import Hdf5Dataset
-
-            return Hdf5Dataset(path, image_size)
-        from wm_planner.data import recorded
-
-        if layout == "store":
-            return recorded.StoreDataset(path)
-        return recorded.BagDataset(path, robot, strict, frame_skip)
-    from wm_planner.data import dino_wm
-
-    published = (dino_wm.PushT, dino_wm.PointMaze, dino_wm.Wall, dino_wm.Deformable)
-    reader = next(reader for reader in published if reader.layout == layout)
-    return reader(path, num_trajectories)
+    name = find_layout(path) if reader is None else reader
+    options = (num_trajectories, robot, image_size, strict, frame_skip)
+    given: dict[str, Any] = dict(zip(OPTIONS, options, strict=True))
+    takes = READERS[name].takes
+    if num_trajectories is not None and "num_trajectories" not in takes:
+        raise DatasetError(
+            f"{path}: num_trajectories is for the published data sets; the reader '{name}' takes "
+            "all trajectories"
+        )
+    dataset = READERS[name].open(path, **{key: given[key] for key in takes})
+    dataset.layout = name
+    return dataset
 
 
 def find_layout(path: Path) -> str:
-    """Key of `MARKS`.
+    """Name of the reader that fits.
 
     Raises:
-        DatasetError: none fits; says what was looked for, and which folders inside would do.
+        DatasetError: none fits, or several of one rank; says what was looked for, and which folders
+            inside would do.
     """
-    if path.is_file() and path.suffix in HDF5_SUFFIXES:
-        return "hdf5"
-    if path.is_file() and path.name.endswith((".mcap", ".db3", ".mcap.zstd", ".db3.zstd")):
-        return "bags"
+    if path.is_dir():
+        _check_not_empty(path)
+    found = _match(path)
+    if len(found) > 1:
+        raise DatasetError(f"{path}: fits the readers {', '.join(found)}; name one by --reader")
+    if found:
+        return found[0]
     if not path.is_dir():
         raise DatasetError(f"{path}: no such directory")
-    _check_not_empty(path)
-    layout = _match(path)
-    if layout is not None:
-        return layout
     inside = sorted(p.name for p in path.iterdir() if p.is_dir() and _match(p))
     if inside:
         raise DatasetError(f"{path}: holds data sets in {', '.join(inside)}; open one of them")
-    looked_for = "; ".join(f"{name}: {' or '.join(marks)}" for name, marks in MARKS.items())
-    raise DatasetError(f"{path}: no data set is known by these files. Looked for {looked_for}")
+    readers, broken = _installed()
+    looked_for = [f"{name}: {' or '.join(reader.marks)}" for name, reader in readers.items()]
+    raise DatasetError(
+        f"{path}: no data set is known by these files. Looked for "
+        + "; ".join([*looked_for, *broken])
+    )
+
+
+def _installed() -> tuple[dict[str, Reader], list[str]]:
+    """The readers by rank, and what is wrong with those that cannot be used: others still can."""
+    readers, broken = {}, []
+    for name in READERS.names() or ["store"]:
+        try:
+            readers[name] = READERS[name]
+        except DatasetError as error:
+            broken.append(str(error))
+    return dict(sorted(readers.items(), key=lambda item: item[1].rank)), broken
+
+
+def _match(path: Path) -> list[str]:
+    """The readers of lowest rank that fit."""
+    readers, _ = _installed()
+    ranks = {name: reader.rank for name, reader in readers.items() if reader.fits(path)}
+    return [name for name, rank in ranks.items() if rank == min(ranks.values())]
 
 
 def _check_not_empty(path: Path) -> None:
@@ -113,12 +163,42 @@ def _check_not_empty(path: Path) -> None:
     )
 
 
-def _match(path: Path) -> str | None:
-    for layout, marks in MARKS.items():
-        if any(_has(path, mark) for mark in marks):
-            return layout
-    return None
+# Each of these needs libraries that the others do without.
 
 
-def _has(path: Path, mark: str) -> bool:
-    return any(found.parent.name != DROPPED or found.parent == path for found in path.glob(mark))
+def _store(path: Path) -> Dataset:
+    from wm_planner.data.recorded import StoreDataset
+
+    return StoreDataset(path)
+
+
+def _lerobot(path: Path, **options: Any) -> Dataset:
+    from wm_planner.data.lerobot_reader import LeRobotDataset
+
+    return LeRobotDataset(path, **options)
+
+
+def _hdf5(path: Path, **options: Any) -> Dataset:
+    from wm_planner.data.hdf5 import Hdf5Dataset
+
+    return Hdf5Dataset(path, **options)
+
+
+def _bags(path: Path, **options: Any) -> Dataset:
+    from wm_planner.data.recorded import BagDataset
+
+    return BagDataset(path, **options)
+
+
+_ENDINGS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+_BAG_FILES = ("metadata.yaml", *(f"*{ending}" for ending in _ENDINGS))
+STORE = Reader(_store, marks=("meta.json",), rank=0)
+LEROBOT = Reader(_lerobot, marks=("meta/info.json",), takes=("robot", "image_size"), rank=1)
+HDF5 = Reader(_hdf5, marks=("data.hdf5",), endings=(".hdf5", ".h5"), takes=("image_size",), rank=2)
+BAGS = Reader(
+    _bags,
+    marks=(*_BAG_FILES, *(f"*/{file}" for file in _BAG_FILES)),
+    endings=_ENDINGS,
+    takes=("robot", "strict", "frame_skip"),
+    rank=7,
+)

@@ -69,8 +69,6 @@ class LeRobotDataset(Dataset):
         DatasetError: a file is missing or damaged, or the data set lacks what the robot has.
     """
 
-    layout = "lerobot"
-
     def __init__(
         self, path: Path | str, robot: RobotFile | None = None, image_size: int | None = None
     ) -> None:
@@ -121,7 +119,7 @@ class LeRobotDataset(Dataset):
         parts = [self._rows.values(entry, feature) for feature in columns.features]
         return columns.pick(np.hstack(parts))
 
-    def _read_frames(self, index: int, rows: range) -> np.ndarray:
+    def read_frames(self, index: int, rows: range) -> np.ndarray:
         """One frame is decoded alone. For more, the episode is decoded once, and kept."""
         kept = self._kept
         if kept is None or kept[0] != index or any(row not in kept[1] for row in rows):

@@ -26,8 +26,6 @@ SHOWN = 5  # bags that an error names
 class StoreDataset(Dataset):
     """A `TrajectoryStore`: one frame per model step."""
 
-    layout = "store"
-
     def __init__(self, path: Path | str) -> None:
         self.store = TrajectoryStore.open(path)
         count, frames = self.store.images.shape[:2]
@@ -56,7 +54,7 @@ class StoreDataset(Dataset):
         values = np.array(getattr(self.store, name)[index])
         return finite(values, f"{self.path / name}.npy: trajectory {index}")
 
-    def _read_frames(self, index: int, rows: range) -> np.ndarray:
+    def read_frames(self, index: int, rows: range) -> np.ndarray:
         return np.array(self.store.images[index, rows.start : rows.stop : rows.step])
 
 
@@ -91,8 +89,6 @@ class BagDataset(Dataset):
     Raises:
         DatasetError: no bag can be used, or as many are of another robot; `strict`: any cannot.
     """
-
-    layout = "bags"
 
     def __init__(
         self,
@@ -134,9 +130,6 @@ class BagDataset(Dataset):
 
     def actions(self, index: int) -> np.ndarray:
         return self._parts[index].piece.actions
-
-    def states(self, index: int) -> None:
-        return None
 
     def info(self, index: int) -> dict[str, Any]:
         """'bag', 'start_s' (seconds from the bag's first sample), 'outcome', and what the events
@@ -204,7 +197,7 @@ class BagDataset(Dataset):
         self._parts += [_Part(recording, *pair) for pair in zip(pieces, first, strict=True)]
         self.recordings.append(recording)
 
-    def _read_frames(self, index: int, rows: range) -> np.ndarray:
+    def read_frames(self, index: int, rows: range) -> np.ndarray:
         part = self._parts[index]
         shape = part.piece.images.shape[1:]
         return self._pictures.read([part.first_frame + row for row in rows], shape)
