@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from .installed import ROOT, install
+
 EXAMPLE = ROOT / "examples" / "cart_task"
 
 pytest.importorskip("mujoco", reason="needs the 'sim' extra")
@@ -20,27 +16,9 @@ pytest.importorskip("setuptools", reason="the example is installed with it")
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
-    """Runs `wm-planner` where the example is installed and this package knows nothing of it."""
-    source, target = (
-        tmp_path_factory.mktemp("source") / "cart_task",
-        tmp_path_factory.mktemp("site"),
-    )
-    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
-    pip = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source)]
-    subprocess.run(pip, check=True, capture_output=True, timeout=90)
-    path = os.pathsep.join([str(target), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        program = [sys.executable, "-m", "wm_planner.cli.main", *arguments]
-        done = subprocess.run(
-            program, env=environment, capture_output=True, text=True, timeout=300, cwd=target
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done
-
-    return run
+    """Runs `wm-planner` where the example is installed."""
+    run = install("cart_task", tmp_path_factory.mktemp("cart_task"))
+    return lambda *arguments: run("-m", "wm_planner.cli.main", *arguments)
 
 
 def test_the_example_is_short():
