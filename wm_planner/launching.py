@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler
@@ -11,7 +13,7 @@ from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from wm_planner.bringup import NodeSpec
+from wm_planner.bringup import NodeSpec, write_parameters
 from wm_planner.errors import ConfigError
 
 
@@ -72,13 +74,14 @@ class Given:
 def actions_of(specs: Sequence[NodeSpec]) -> list[Any]:
     """Nodes of the table; all end when one that is required does."""
     actions: list[Any] = []
+    directory = Path(tempfile.mkdtemp(prefix="wm_planner_parameters_"))
     for spec in specs:
         options: dict[str, Any] = {"namespace": ""} if spec.managed else {}
         node = (LifecycleNode if spec.managed else Node)(
             package=spec.package,
             executable=spec.executable,
             name=spec.name,
-            parameters=[spec.parameters],
+            parameters=[str(write_parameters(spec, directory))],
             remappings=list(spec.remappings.items()),
             output="screen",
             **options,

@@ -17,7 +17,7 @@ ALLOWED = {"launch", "launch_ros", "ament_index_python", "wm_planner"}
 
 
 # Of the package, what needs neither torch nor rclpy.
-LIGHT = ("bringup", "errors", "launching", "robot", "simulation", "tasks")
+LIGHT = ("bringup", "errors", "launching", "registry", "robot", "simulation", "tasks")
 LIGHT = {f"wm_planner.{name}" for name in LIGHT}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ pytest.importorskip("rclpy")
 
 from sim_bridge.arm_driver import ArmDriverConfig  # noqa: E402
 from sim_bridge.bridge_node import BridgeConfig  # noqa: E402
-from wm_planner.bringup import RunOptions, bring_up  # noqa: E402
+from wm_planner.bringup import NodeSpec, RunOptions, bring_up, write_parameters  # noqa: E402
 from wm_planner.config import from_dict  # noqa: E402
 from wm_planner.errors import ConfigError  # noqa: E402
 from wm_planner.models.catalog import shipped_checkpoints  # noqa: E402
@@ -114,8 +115,6 @@ def test_simulation_table_gives_nodes_that_accept_their_parameters(task, lockste
         parameters.pop("use_sim_time", None)
         from_dict(CONFIGS[spec.name], parameters, spec.name)
     assert [spec.name for spec in specs if spec.ends_run] == ["bridge_node"]
-    # The parameter parser of ROS knows no YAML anchors: nothing may appear twice by reference.
-    assert "&id" not in yaml.safe_dump([spec.parameters for spec in specs])
 
 
 def test_unknown_robot_key_names_file_and_nearest(tmp_path):
@@ -150,3 +149,25 @@ def test_parameters_are_described_with_their_ranges(graph):
 def test_value_out_of_range_names_key_value_and_range(graph, parameters, text):
     with pytest.raises(ConfigError, match=text):
         graph.add(CameraNode, **parameters)
+
+
+def test_ros_reads_every_name_and_number_as_it_was_written(graph, tmp_path):
+    """Joints may be called y, on, null or 1e3; a list may be there twice."""
+    import rclpy
+
+    names = ["x", "y", "n", "on", "Yes", "null", "~", "1e3", "07", ".inf", "a: b", "# c", "é"]
+    numbers = [1.0, 1e-5, -2.5e9, math.inf]
+    values = {"names": names, "again": names, "numbers": numbers, "flag": True, "count": 3}
+    file = write_parameters(NodeSpec("any_node", "m", "e", values), tmp_path / "parameters")
+    node = graph.serve(
+        rclpy.create_node(
+            "another_name",
+            namespace="/left",
+            context=graph.context,
+            cli_args=["--ros-args", "--params-file", str(file)],
+            automatically_declare_parameters_from_overrides=True,
+        )
+    )
+    for name, value in values.items():
+        read = node.get_parameter(name).value
+        assert (list(read) if isinstance(value, list) else read) == value

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from wm_planner.bringup import NodeSpec
+from wm_planner.bringup import NodeSpec, write_parameters
 from wm_planner.cli.checks import check_writable
 from wm_planner.cli.preflight import (
     check_options,
@@ -133,9 +133,7 @@ def _plain(options: SimOptions) -> dict[str, Any]:
 
 def child_of(spec: NodeSpec, parameters: Path) -> Child:
     """The process of one node; its parameters are written into the directory `parameters`."""
-    parameters.mkdir(parents=True, exist_ok=True)
-    file = parameters / f"{spec.name}.yaml"
-    file.write_text(yaml.safe_dump({spec.name: {"ros__parameters": dict(spec.parameters)}}))
+    file = write_parameters(spec, parameters)
     ros = ["--ros-args", "-r", f"__node:={spec.name}", "--params-file", str(file)]
     for name, topic in spec.remappings.items():
         ros += ["-r", f"{name}:={topic}"]
