@@ -18,7 +18,7 @@ ARGUMENTS = {
     "checkpoint": ("base", "shipped variant, shipped name, or directory"),
     "clock": ("lockstep", "lockstep or realtime"),
     "episodes": ("1", "episodes to run"),
-    "seed": ("0", "seed of problems and planner"),
+    "seed": ("0", "seed of targets and planner"),
     "record": ("true", "true or false: one bag per episode"),
     "output": ("runs/sim", "directory that receives the bags"),
     "rviz": ("false", "true or false: show camera, goal, imagination and plan"),

@@ -18,20 +18,18 @@ from wm_planner.errors import ConfigError  # noqa: E402
 from wm_planner.evaluation.ablation import (  # noqa: E402
     Ablation,
     Row,
-    check_sections,
     collected_name,
     evaluation_stages,
     merged,
-    training_stages,
-)
-from wm_planner.evaluation.pooling import (  # noqa: E402
-    ablation_table,
-    error_table,
-    pooled,
     pooled_error,
     read_error,
+    training_stages,
 )
+from wm_planner.evaluation.result import pooled  # noqa: E402
+from wm_planner.evaluation.table import ablation_table, error_table  # noqa: E402
 from wm_planner.training.recipe import Recipe  # noqa: E402
+
+from .made_result import result  # noqa: E402
 
 CONFIGS = sorted((Path(__file__).parents[2] / "config" / "tables").glob("ablation*.yaml"))
 CONFIG = Path(__file__).parents[2] / "config/tables/ablation.yaml"
@@ -44,26 +42,13 @@ def stages(row: Row, recipe: dict | None = None, seed: int = 0, data: Path = Pat
     return list(training_stages(row, recipe or RECIPE, seed, data, Path("o")))
 
 
-def result(outcomes: str, targets: str = "t") -> dict:
-    return {
-        "task": "wall",
-        "seed": 0,
-        "episodes": len(outcomes),
-        "successes": outcomes.count("1"),
-        "success_rate": outcomes.count("1") / len(outcomes),
-        "plan_seconds_p50": 1.0,
-        "targets": targets,
-        "outcomes": outcomes,
-    }
-
-
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
 def test_the_committed_ablations_are_understood(config: Path) -> None:
     ablation = from_yaml(Ablation, config)
     recipe = merged(read_yaml(config.parent / ablation.recipe), ablation.quick)
     for name in ablation.rows:
         for stage in stages(ablation.row(name), recipe):
-            check_sections(stage.recipe, Recipe, name)
+            from_dict(Recipe, stage.recipe, name)
 
 
 def test_rows_share_what_they_have_in_common_and_nothing_else() -> None:
@@ -129,47 +114,46 @@ def test_a_model_recommends_the_recipes_planner_settings() -> None:
 
 
 def test_pooling_counts_all_pairs() -> None:
-    row = pooled([result("1101"), result("1111")], [result("0101"), result("1001")])
-    assert row["successes"] == 7 and row["episodes"] == 8 and row["rates"] == [0.75, 1.0]
-    assert row["difference"] == 3 / 8 and row["p_value"] == 2 * 0.5**3
-    assert row["interval_low"] < 7 / 8 < row["interval_high"]
-    table = ablation_table([{"row": "a", "mode": "mpc", "reference": "b", **row}])
+    of_both = [result("1101"), result("1111")], [result("0101"), result("1001")]
+    row = pooled("a", "mpc", "b", *of_both)
+    assert row.successes == 7 and row.episodes == 8 and row.rates == [0.75, 1.0]
+    assert row.difference == 3 / 8 and row.p_value == pytest.approx(0.25)
+    assert row.interval_low < 7 / 8 < row.interval_high
+    table = ablation_table([row])
     assert "87.5 % (7/8)" in table and "| b | 37.5 % (" in table
     assert "| 0.25 | +25, +50 | -121.3 % to 196.3 % |" in table
     with pytest.raises(ConfigError, match="different targets"):
-        pooled([result("1", "t")], [result("1", "u")])
+        pooled("a", "mpc", "b", [result("1", "t")], [result("1", "u")])
 
 
 def test_seeds_are_the_trials_of_what_is_said_of_trainings() -> None:
     """15, 2 and 3 points more: McNemar's p is sure of these models, three trainings are not."""
     more = [result("1" * gain + "0" * (100 - gain)) for gain in (15, 2, 3)]
-    row = pooled(more, [result("0" * 100)] * 3)
-    assert row["differences"] == [0.15, 0.02, 0.03] and row["p_value"] < 1e-5
+    row = pooled("a", "mpc", "b", more, [result("0" * 100)] * 3)
+    assert row.differences == [0.15, 0.02, 0.03] and row.p_value < 1e-5
     margin = 4.30265 * 0.0723418 / 3**0.5
-    assert row["seeds_low"] == pytest.approx(0.2 / 3 - margin, abs=1e-5)
-    assert row["seeds_high"] == pytest.approx(0.2 / 3 + margin, abs=1e-5)
-    table = ablation_table([{"row": "a", "mode": "mpc", "reference": "b", **row}])
+    assert row.seeds_low == pytest.approx(0.2 / 3 - margin, abs=1e-5)
+    assert row.seeds_high == pytest.approx(0.2 / 3 + margin, abs=1e-5)
+    table = ablation_table([row])
     assert "| +15, +2, +3 | -11.3 % to 24.6 % |" in table and "speaks of trainings" in table
 
 
 def test_one_seed_says_nothing_of_trainings() -> None:
-    row = pooled([result("11")], [result("10")])
-    assert row["seeds_low"] is row["seeds_high"] is None
-    assert "| +50 | one seed |" in ablation_table(
-        [{"row": "a", "mode": "mpc", "reference": "b", **row}]
-    )
+    row = pooled("a", "mpc", "b", [result("11")], [result("10")])
+    assert row.seeds_low is row.seeds_high is None
+    assert "| +50 | one seed |" in ablation_table([row])
 
 
 def test_errors_are_means_over_seeds_with_an_interval_over_runs() -> None:
     def error(expert: float, gaps: list[float]) -> dict:
         return {"expert": [expert, 3 * expert], "planned": [expert, 5 * expert], "gaps": gaps}
 
-    row = pooled_error([error(0.1, [0.0, 0.4]), error(0.3, [0.6, 0.6])])
-    assert row["expert"] == pytest.approx(0.4) and row["planned"] == pytest.approx(0.6)
+    row = pooled_error("a", [error(0.1, [0.0, 0.4]), error(0.3, [0.6, 0.6])])
+    assert row.expert == pytest.approx(0.4) and row.planned == pytest.approx(0.6)
     margin = 12.7062 * 0.1  # Student's t, and the standard error of 0.3 and 0.5
-    assert row["gap"] == pytest.approx(0.4)
-    assert row["gap_high"] - row["gap"] == pytest.approx(margin, rel=1e-3)
-    assert "| a | 0.4 | 0.6 | 1.50 | 0.4 (-0.871 to 1.67) |" in error_table([{"row": "a", **row}])
+    assert row.gap == pytest.approx(0.4)
+    assert row.gap_high - row.gap == pytest.approx(margin, rel=1e-3)
+    assert "| a | 0.4 | 0.6 | 1.50 | 0.4 (-0.871 to 1.67) |" in error_table([row])
 
 
 @pytest.mark.parametrize(
@@ -273,7 +257,7 @@ def test_options_are_checked_before_anything_runs(tmp_path, capsys, options, mes
     ("change", "message"),
     [
         ("planner: {horizn: 1}", "recipe.yaml: planner: unknown key 'horizn'"),
-        ("1: {}", "recipe.yaml: unknown section '1'"),
+        ("1: {}", "recipe.yaml: unknown key '1'"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_named(tmp_path, capsys, change, message) -> None:

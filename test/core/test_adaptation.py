@@ -12,9 +12,9 @@ from torch import nn
 from wm_planner.data.frames import FrameAssembler
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.arena import Arena
-from wm_planner.evaluation.episodes import Evaluation, Loop
+from wm_planner.evaluation.episode import Evaluation, Loop
 from wm_planner.evaluation.job import default_batch
-from wm_planner.evaluation.problems import Problems
+from wm_planner.evaluation.target import Targets
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.world_model import Latent, WorldModel
 from wm_planner.planning import Planner, PlannerConfig, Session, planner_config
@@ -239,7 +239,7 @@ def test_what_was_sent_is_learnt_from_not_what_was_planned() -> None:
 # In closed loop.
 
 
-def run(planner: Planner, env_gain: float, which: Problems, mode: str = "mpc") -> Evaluation:
+def run(planner: Planner, env_gain: float, which: Targets, mode: str = "mpc") -> Evaluation:
     class Env(GainEnv):
         gain = env_gain
 
@@ -250,9 +250,9 @@ def run(planner: Planner, env_gain: float, which: Problems, mode: str = "mpc") -
     return result
 
 
-def wall(*pairs) -> Problems:
+def wall(*pairs) -> Targets:
     starts, goals = zip(*pairs, strict=True)
-    return Problems("wall", np.array(starts, np.float64), np.array(goals, np.float64))
+    return Targets("wall", np.array(starts, np.float64), np.array(goals, np.float64))
 
 
 def test_closed_loop_settles_where_the_model_that_stays_overshoots() -> None:
@@ -265,11 +265,11 @@ def test_closed_loop_settles_where_the_model_that_stays_overshoots() -> None:
 
 
 def test_episodes_do_not_depend_on_those_before() -> None:
-    problems = wall(([10, 10], [60, 60]), ([30, 30], [50, 30]))
+    targets = wall(([10, 10], [60, 60]), ([30, 30], [50, 30]))
     session = adapting(0.1, num_iterations=20)
-    both = run(session.planner, 0.7, problems).episodes
+    both = run(session.planner, 0.7, targets).episodes
     assert gain_of(session) != 1.0
-    assert run(session.planner, 0.7, problems.part(slice(1, 2))).episodes == both[1:]
+    assert run(session.planner, 0.7, targets.part(slice(1, 2))).episodes == both[1:]
 
 
 def test_a_single_plan_to_its_end_does_not_adapt() -> None:

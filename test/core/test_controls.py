@@ -13,8 +13,8 @@ import pytest
 
 from wm_planner.cli.collect import collect_trajectory
 from wm_planner.errors import TaskError
-from wm_planner.evaluation.goals import sample_problems
-from wm_planner.evaluation.job import EnvMaker
+from wm_planner.evaluation.episode import EnvMaker
+from wm_planner.evaluation.target import sample_targets
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
 
@@ -49,7 +49,7 @@ def test_task_is_the_published_one(task: str) -> None:
 def test_pictures_need_no_setting(task: str) -> None:
     """In a process of its own, where nothing has been imported or chosen before."""
     code = f"""
-from wm_planner.evaluation.job import EnvMaker
+from wm_planner.evaluation.episode import EnvMaker
 from wm_planner.tasks.shifts import Shifts
 print(EnvMaker("{task}", 64, Shifts())(True).render().shape)
 """
@@ -200,7 +200,7 @@ def test_another_renderer_of_the_process_does_not_disturb() -> None:
         made.close()
 
 
-# Data, problems, messages -------------------------------------------------------------------
+# Data, targets, messages --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", EVERY)
@@ -217,8 +217,8 @@ def test_trajectories_are_collected_and_repeat(task: str) -> None:
 @pytest.mark.parametrize("task", EVERY)
 def test_expert_reaches_goals_sometimes(task: str) -> None:
     env, reached = make(task), 0
-    problems = sample_problems(env, 0, 12)
-    for i, (start, goal) in enumerate(zip(problems.starts, problems.goals, strict=True)):
+    targets = sample_targets(env, 0, 12)
+    for i, (start, goal) in enumerate(zip(targets.starts, targets.goals, strict=True)):
         policy = env.expert(np.random.default_rng(i))
         env.set_state(start)
         for _ in range(120):

@@ -7,10 +7,10 @@ import pytest
 
 from wm_planner.errors import DatasetError
 from wm_planner.evaluation.arena import Arena
-from wm_planner.evaluation.episodes import EpisodeResult, Evaluation, Loop
-from wm_planner.evaluation.goals import sample_problems
-from wm_planner.evaluation.problems import Problems
-from wm_planner.evaluation.summary import summarise
+from wm_planner.evaluation.episode import Episode, Evaluation, Loop
+from wm_planner.evaluation.job import Job
+from wm_planner.evaluation.result import Result
+from wm_planner.evaluation.target import Targets, sample_targets
 from wm_planner.planning import Planner, PlannerConfig
 from wm_planner.planning.objective import frame_weights
 
@@ -22,18 +22,18 @@ def planner(drift: float = 0.0, **settings) -> Planner:
     return Planner(dot_bundle(drift), PlannerConfig(**settings))
 
 
-def problems(*pairs) -> Problems:
+def targets(*pairs) -> Targets:
     starts, goals = zip(*pairs, strict=True)
-    return Problems("wall", np.array(starts, np.float64), np.array(goals, np.float64))
+    return Targets("wall", np.array(starts, np.float64), np.array(goals, np.float64))
 
 
 NEAR, FAR = ([10, 10], [14, 20]), ([10, 10], [60, 60])
 
 
 def evaluate(
-    plan_with: Planner, make_env, which: Problems, batch_size: int, told=lambda n: None, mode="mpc"
+    plan_with: Planner, make_env, which: Targets, batch_size: int, told=lambda n: None, mode="mpc"
 ):
-    """All problems, so many at a time."""
+    """All targets, so many at a time."""
     result = Evaluation()
     with Arena(plan_with, make_env, min(batch_size, len(which)), Loop(mode)) as arena:
         for first in range(0, len(which), batch_size):
@@ -41,7 +41,7 @@ def evaluate(
     return result
 
 
-def run(plan_with: Planner, which: Problems, mode: str = "mpc", batch_size: int = 8, **env):
+def run(plan_with: Planner, which: Targets, mode: str = "mpc", batch_size: int = 8, **env):
     made = []
 
     def make_env(render: bool) -> DotEnv:
@@ -53,7 +53,7 @@ def run(plan_with: Planner, which: Problems, mode: str = "mpc", batch_size: int 
 
 def test_mpc_stops_at_success_and_counts_the_steps_it_took() -> None:
     """Ten pixels per model step and axis at most: 50 px need at least five steps."""
-    result, robots = run(planner(), problems(NEAR, FAR))
+    result, robots = run(planner(), targets(NEAR, FAR))
     near, far = result.episodes
     assert near.success and far.success and near.distance < 4.5 > far.distance
     assert near.num_steps <= 5 <= far.num_steps <= 6
@@ -68,41 +68,41 @@ def test_stages_go_by_model_steps_not_by_replans(monkeypatch) -> None:
         "wm_planner.planning.planner.frame_weights",
         lambda mode, base, horizon, step: asked.append(step) or frame_weights("last", 1.0, horizon),
     )
-    run(planner(num_iterations=1, replan_steps=3), problems(FAR))
+    run(planner(num_iterations=1, replan_steps=3), targets(FAR))
     assert asked[:4] == [0, 0, 3, 6]  # the first to warm up
 
 
 def test_mpc_corrects_a_wrong_model_and_open_loop_does_not() -> None:
     """The model believes in a drift that is not there."""
-    which = problems(([10, 30], [40, 30]))
+    which = targets(([10, 30], [40, 30]))
     for mode, success in (("mpc", True), ("open-loop", False)):
         result, _ = run(planner(drift=0.06, objective="all", num_iterations=60), which, mode)
         assert result.episodes[0].success is success, mode
 
 
 def test_open_loop_executes_one_whole_plan_and_looks_at_its_end_only() -> None:
-    result, robots = run(planner(horizon=6), problems(FAR, NEAR), "open-loop")
+    result, robots = run(planner(horizon=6), targets(FAR, NEAR), "open-loop")
     assert [episode.num_steps for episode in result.episodes] == [6, 6]
     assert [len(robot.actions) for robot in robots] == [30, 30]
     assert len(result.plan_seconds) == 2
 
 
 def test_a_robot_that_does_not_move_fails_after_the_tasks_last_step() -> None:
-    result, _ = run(planner(num_iterations=2), problems(NEAR), stuck=True)
-    assert result.episodes == [EpisodeResult(False, 10, *[pytest.approx(np.hypot(4, 10))] * 2)]
+    result, _ = run(planner(num_iterations=2), targets(NEAR), stuck=True)
+    assert result.episodes == [Episode(False, 10, *[pytest.approx(np.hypot(4, 10))] * 2)]
     assert len(result.plan_seconds) == 10
 
 
 @pytest.mark.parametrize(("replan_steps", "plans"), [(1, 10), (3, 4), (5, 2)])
 def test_replan_steps(replan_steps: int, plans: int) -> None:
     solver = planner(num_iterations=2, replan_steps=replan_steps)
-    result, _ = run(solver, problems(FAR), stuck=True)
+    result, _ = run(solver, targets(FAR), stuck=True)
     assert len(result.plan_seconds) == plans and result.episodes[0].num_steps == 10
 
 
 @pytest.mark.parametrize("rollout", ["markov", "history"])
 def test_the_batch_does_not_change_results(rollout: str) -> None:
-    which = sample_problems(DotEnv(), 3, 7)
+    which = sample_targets(DotEnv(), 3, 7)
     solver = planner(rollout=rollout, num_iterations=4)
     results = [run(solver, which, batch_size=size)[0].episodes for size in (1, 3, 50)]
     for other in results[1:]:
@@ -113,13 +113,13 @@ def test_the_batch_does_not_change_results(rollout: str) -> None:
 
 def test_history_rollouts_get_up_to_num_hist_frames() -> None:
     solver = planner(rollout="history", num_iterations=1)
-    run(solver, problems(FAR), stuck=True)
+    run(solver, targets(FAR), stuck=True)
     assert solver.bundle.model.frames == {1, 2, 3}
 
 
 def test_the_warm_start_is_the_rest_of_the_last_plan() -> None:
     """With one iteration per replan only a warm start can finish the descent."""
-    which = problems(([10, 30], [55, 30]))
+    which = targets(([10, 30], [55, 30]))
     settings = dict(num_iterations=40, warm_iterations=1, learning_rate=0.05)
     warm, _ = run(planner(**settings), which)
     assert warm.episodes[0].success
@@ -127,14 +127,14 @@ def test_the_warm_start_is_the_rest_of_the_last_plan() -> None:
 
 
 def test_the_same_seed_gives_the_same_result() -> None:
-    which = sample_problems(DotEnv(), 0, 4)
+    which = sample_targets(DotEnv(), 0, 4)
     one, two = (run(planner(num_iterations=3), which)[0].episodes for _ in range(2))
     assert one == two
 
 
 def test_progress_adds_up_to_all_steps() -> None:
     told = []
-    which = problems(NEAR, FAR, NEAR)
+    which = targets(NEAR, FAR, NEAR)
     evaluate(planner(), lambda render: DotEnv(), which, 2, told.append)
     assert sum(told) == 150
 
@@ -150,23 +150,23 @@ def test_environments_are_closed_when_planning_fails() -> None:
             closed.append(self)
 
     with pytest.raises(RuntimeError, match="physics"):
-        evaluate(planner(num_iterations=1), lambda r: Env(), problems(NEAR, FAR), 2)
+        evaluate(planner(num_iterations=1), lambda r: Env(), targets(NEAR, FAR), 2)
     assert len(closed) == 3
 
 
-def test_a_longer_set_of_problems_begins_with_the_shorter_one() -> None:
-    short, long = (sample_problems(DotEnv(), 5, n) for n in (2, 4))
+def test_a_longer_set_of_targets_begins_with_the_shorter_one() -> None:
+    short, long = (sample_targets(DotEnv(), 5, n) for n in (2, 4))
     np.testing.assert_array_equal(long.starts[:2], short.starts)
-    assert not np.array_equal(sample_problems(DotEnv(), 6, 2).goals, short.goals)
+    assert not np.array_equal(sample_targets(DotEnv(), 6, 2).goals, short.goals)
 
 
 GOOD = dict(task="wall", starts=np.zeros((1, 2)), goals=np.zeros((1, 2)))
 
 
-def test_problems_are_written_and_read(tmp_path) -> None:
-    written = sample_problems(DotEnv(), 5, 3)
+def test_targets_are_written_and_read(tmp_path) -> None:
+    written = sample_targets(DotEnv(), 5, 3)
     written.save(tmp_path / "targets.npz")
-    read = Problems.load(tmp_path / "targets.npz", "wall")
+    read = Targets.load(tmp_path / "targets.npz", "wall")
     np.testing.assert_array_equal(read.starts, written.starts)
     np.testing.assert_array_equal(read.goals, written.goals)
 
@@ -176,7 +176,7 @@ def test_problems_are_written_and_read(tmp_path) -> None:
     [
         (None, "wall", "targets.npz: is no file of targets"),
         (b"PK\x03\x04 broken", "wall", "is no file of targets"),
-        (problems(NEAR), "point_maze", "holds targets of task 'wall', not of 'point_maze'"),
+        (targets(NEAR), "point_maze", "holds targets of task 'wall', not of 'point_maze'"),
         (dict(task="pusht", starts=np.zeros((1, 2)), goals=np.zeros((1, 2))), "pusht", r"\(N, 7\)"),
         (dict(task="wall", starts=np.zeros((1, 2))), "wall", "goals"),
         (dict(GOOD, task="wal"), "wall", "targets.npz: is no file of targets: unknown task 'wal'"),
@@ -191,7 +191,7 @@ def test_problems_are_written_and_read(tmp_path) -> None:
 )
 def test_a_bad_file_of_targets_is_named(tmp_path, content, task: str, message: str) -> None:
     file = tmp_path / "targets.npz"
-    if isinstance(content, Problems):
+    if isinstance(content, Targets):
         content.save(file)
     elif isinstance(content, np.ndarray):  # .npy, renamed
         with file.open("wb") as stream:
@@ -201,17 +201,22 @@ def test_a_bad_file_of_targets_is_named(tmp_path, content, task: str, message: s
     elif content is not None:
         file.write_bytes(content)
     with pytest.raises(DatasetError, match=message):
-        Problems.load(file, task)
+        Targets.load(file, task)
 
 
-def test_summary_by_hand() -> None:
-    episodes = [EpisodeResult(i < 9, 3, float(i), 50.0) for i in range(10)]
-    result = summarise(Evaluation(episodes, [0.1, 0.2, 0.3], [100, 100, 40], 7.0), horizon=5)
-    assert (result["episodes"], result["successes"], result["success_rate"]) == (10, 9, 0.9)
+def test_result_by_hand() -> None:
+    episodes = [Episode(i < 9, 3, float(i), 50.0) for i in range(10)]
+    which = targets(*[FAR] * 10)
+    job = Job("wall", "base", "0", 64, PlannerConfig(horizon=5), Loop(), batch_size=25)
+    evaluation = Evaluation(episodes, [0.1, 0.2, 0.3], [100, 100, 40], 7.0)
+    result = Result.of(job, 3, which, evaluation)
+    assert (result.episodes, result.successes, result.success_rate) == (10, 9, 0.9)
     # Wilson's interval of 9 in 10, from its closed form.
-    assert result["interval_low"] == pytest.approx(0.5958, abs=1e-4)
-    assert result["interval_high"] == pytest.approx(0.9821, abs=1e-4)
-    assert result["plan_seconds_p50"] == pytest.approx(0.2)
-    assert result["plan_seconds_per_episode"] == pytest.approx((0.1 + 0.2 + 0.3) / 10)
-    assert result["plan_evaluations"] == 80 and result["distance_median"] == 4.5
-    assert result["model_calls"] == 240 * 5 / 10 and result["memory_mib"] == 7.0
+    assert result.interval_low == pytest.approx(0.5958, abs=1e-4)
+    assert result.interval_high == pytest.approx(0.9821, abs=1e-4)
+    assert result.plan_seconds_p50 == pytest.approx(0.2)
+    assert result.plan_seconds_per_episode == pytest.approx((0.1 + 0.2 + 0.3) / 10)
+    assert result.plan_evaluations == 80 and result.distance_median == 4.5
+    assert result.model_calls == 240 * 5 / 10 and result.memory_mib == 7.0
+    assert (result.seed, result.batch_size, result.outcomes) == (3, 10, "1111111110")
+    assert result.targets == which.sha256()

@@ -12,7 +12,7 @@ import pytest
 from wm_planner.cli import main as cli
 from wm_planner.cli import targets
 from wm_planner.errors import ConfigError
-from wm_planner.evaluation.problems import Problems
+from wm_planner.evaluation.target import Targets
 from wm_planner.models import checkpoint
 
 from .dot_world import DotEnv, dot_bundle, picture
@@ -83,7 +83,7 @@ def test_command_reads_targets_again(world, tmp_path) -> None:
     for output, seed, episodes in zip(runs, ("1", "2"), ("3", "2"), strict=True):
         arguments = ["eval", "--task", "wall", "--episodes", episodes, "--seed", seed]
         assert cli.main([*arguments, "--targets", str(targets), "--output", str(output)]) == 0
-    one, two = (Problems.load(output / "targets.npz", "wall") for output in runs)
+    one, two = (Targets.load(output / "targets.npz", "wall") for output in runs)
     np.testing.assert_array_equal(one.starts[:2], two.starts)
 
 
@@ -152,7 +152,7 @@ def test_command_goes_on_where_it_was_left(world, tmp_path, capsys) -> None:
 def test_command_drops_targets_that_start_solved(world, tmp_path, capsys, caplog) -> None:
     starts, goals = np.zeros((3, 2)) + 10.0, np.array([[11.0, 10.0], [30.0, 30.0], [20.0, 30.0]])
     saved, file = tmp_path / "t.npz", tmp_path / "r.json"
-    Problems("wall", starts, goals).save(saved)
+    Targets("wall", starts, goals).save(saved)
     arguments = ["eval", "--task", "wall", "--targets", str(saved), "--json", str(file)]
     assert cli.main([*arguments, "--episodes", "3"]) == 0
     result = json.loads(file.read_text())
@@ -177,7 +177,7 @@ def test_command_refuses_targets_where_nothing_can_be(world, tmp_path, capsys, b
     states = {"starts": np.full((3, 2), 10.0), "goals": np.full((3, 2), 30.0)}
     states[bad][1] = 1e6
     file = tmp_path / "t.npz"
-    Problems("wall", **states).save(file)
+    Targets("wall", **states).save(file)
     arguments = ["eval", "--task", "wall", "--targets", str(file), "--episodes"]
     assert cli.main([*arguments, "1"]) == 0
     assert cli.main([*arguments, "3"]) == 2
@@ -197,7 +197,7 @@ def test_command_refuses_a_goal_state_where_nothing_can_be(world, tmp_path, caps
 
 def test_command_says_that_goals_are_those_of_the_file(world, tmp_path, caplog) -> None:
     file = tmp_path / "t.npz"
-    Problems("wall", np.full((1, 2), 10.0), np.full((1, 2), 30.0)).save(file)
+    Targets("wall", np.full((1, 2), 10.0), np.full((1, 2), 30.0)).save(file)
     arguments = ["eval", "--task", "wall", "--episodes", "1", "--targets", str(file)]
     caplog.set_level("INFO")
     assert cli.main(arguments) == 0 and "--goals" not in caplog.text
@@ -207,7 +207,7 @@ def test_command_says_that_goals_are_those_of_the_file(world, tmp_path, caplog) 
 
 
 def test_command_refuses_too_few_targets(world, tmp_path, capsys) -> None:
-    Problems("wall", np.full((1, 2), 10.0), np.full((1, 2), 30.0)).save(tmp_path / "t.npz")
+    Targets("wall", np.full((1, 2), 10.0), np.full((1, 2), 30.0)).save(tmp_path / "t.npz")
     arguments = ["eval", "--task", "wall", "--episodes", "2", "--targets", str(tmp_path / "t.npz")]
     assert cli.main(arguments) == 2
-    assert "holds 1 problems, --episodes asks for 2" in capsys.readouterr().err
+    assert "holds 1 targets, --episodes asks for 2" in capsys.readouterr().err

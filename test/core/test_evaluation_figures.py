@@ -11,14 +11,17 @@ import pytest
 from sim_bridge.rendering import check_rendering
 from wm_planner.cli import main as cli
 from wm_planner.errors import RenderError, TaskError
-from wm_planner.evaluation import job as jobs
-from wm_planner.evaluation.efficiency import efficiency
-from wm_planner.evaluation.episodes import Loop
-from wm_planner.evaluation.expert import execute, expert_runs
-from wm_planner.evaluation.goals import sample_problems
-from wm_planner.evaluation.landscape import landscape
-from wm_planner.evaluation.model_error import model_error
+from wm_planner.evaluation.episode import EnvMaker, Loop
+from wm_planner.evaluation.figures import (
+    efficiency,
+    execute,
+    expert_runs,
+    landscape,
+    model_error,
+)
+from wm_planner.evaluation.job import Job
 from wm_planner.evaluation.stats import mean_interval
+from wm_planner.evaluation.target import sample_targets
 from wm_planner.models import checkpoint
 from wm_planner.planning import Planner, PlannerConfig
 
@@ -98,14 +101,14 @@ def test_landscape_of_a_linear_model_is_a_known_parabola() -> None:
 
 @pytest.fixture
 def world(monkeypatch):
-    monkeypatch.setattr(jobs.EnvMaker, "__call__", lambda self, render: DotEnv(render))
+    monkeypatch.setattr(EnvMaker, "__call__", lambda self, render: DotEnv(render))
     monkeypatch.setattr(checkpoint, "load_bundle", lambda *given: dot_bundle())
 
 
 def test_efficiency_rises_with_the_budget(world, tmp_path) -> None:
     config = PlannerConfig(objective="last", horizon=6, learning_rate=0.1, init="zero")
-    job = jobs.Job("wall", "base", "0", 4, config, Loop("open-loop"), batch_size=4)
-    which = sample_problems(DotEnv(), 0, 4)
+    job = Job("wall", "base", "0", 4, config, Loop("open-loop"), batch_size=4)
+    which = sample_targets(DotEnv(), 0, 4)
     told = []
     points = efficiency({"gbp": job}, which, [100, 1, 100], tmp_path, starts=told.append)
     assert [p["num_iterations"] for p in points] == [1, 100]
@@ -138,7 +141,7 @@ def test_command_draws_and_writes_numbers(tmp_path, figure: str, arguments: str,
 
 
 def test_checkpoints_are_compared_with_the_first_run_by_run(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(jobs.EnvMaker, "__call__", lambda self, render: ExpertEnv(strength=0.45))
+    monkeypatch.setattr(EnvMaker, "__call__", lambda self, render: ExpertEnv(strength=0.45))
     drifts = {"base": 0.0, "online": 0.1}
     monkeypatch.setattr(checkpoint, "load_bundle", lambda name, *more: dot_bundle(drifts[name]))
     file = tmp_path / "figure.png"

@@ -15,12 +15,11 @@ from sim_bridge.rendering import check_rendering
 from wm_planner.cli import main as cli
 from wm_planner.config import from_dict, from_yaml
 from wm_planner.errors import ConfigError, RenderError
-from wm_planner.evaluation import job as jobs
-from wm_planner.evaluation.cells import _problems, cells, run_grid
-from wm_planner.evaluation.episodes import MODES
+from wm_planner.evaluation.cell import _targets, cells, run_grid
+from wm_planner.evaluation.episode import MODES, EnvMaker
 from wm_planner.evaluation.grid import Grid
-from wm_planner.evaluation.problems import Problems
-from wm_planner.evaluation.summary import comparison_table
+from wm_planner.evaluation.table import grid_table
+from wm_planner.evaluation.target import Targets
 from wm_planner.models import checkpoint
 from wm_planner.models.catalog import resolve_checkpoint, shipped_checkpoints
 from wm_planner.planning import SOLVERS
@@ -35,7 +34,7 @@ TWIN = str(resolve_checkpoint("wall-base"))
 @pytest.fixture
 def world(monkeypatch) -> None:
     """The exact model."""
-    monkeypatch.setattr(jobs.EnvMaker, "__call__", lambda self, render: DotEnv(render))
+    monkeypatch.setattr(EnvMaker, "__call__", lambda self, render: DotEnv(render))
     monkeypatch.setattr(checkpoint, "load_bundle", lambda *given: dot_bundle())
 
 
@@ -143,7 +142,7 @@ def test_layouts_are_for_the_tasks_that_have_them() -> None:
     assert found == {*everywhere, ("point_maze", "maze")}
 
 
-def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
+def test_targets_are_drawn_once_for_each_layout(tmp_path) -> None:
     try:
         check_rendering()
     except RenderError as error:
@@ -157,7 +156,7 @@ def test_problems_are_drawn_once_for_each_layout(tmp_path) -> None:
         "episodes": 8,
     }
     grid = from_dict(Grid, data, "grid")
-    drawn = {c.shift: _problems(grid, c, tmp_path) for c in cells(grid, "cpu")}
+    drawn = {c.shift: _targets(grid, c, tmp_path) for c in cells(grid, "cpu")}
     assert drawn["none"].sha256() == drawn["noise"].sha256()
     at = drawn["ne"].starts[:, :2]
     assert ((at[:, 0] > 1.3) | (at[:, 1] < 2.3)).all(), "north-west is a wall there"
@@ -285,7 +284,7 @@ def test_quick_results_of_one_task(tmp_path, capsys) -> None:
         ("mpc", "gbp"),
         ("mpc", "cem"),
     ]
-    targets = Problems.load(output / "targets-wall.npz", "wall")
+    targets = Targets.load(output / "targets-wall.npz", "wall")
     assert {row["targets"] for row in rows} == {targets.sha256()}
     ratio = rows[2]["plan_seconds_p50"] / rows[3]["plan_seconds_p50"]
     assert rows[2]["against_reference"]["time_ratio"] == pytest.approx(ratio)
@@ -311,9 +310,9 @@ def test_the_other_tables_quickly(tmp_path, name: str) -> None:
     chosen = grid.checkpoints["point_maze"] if name == "checkpoints" else ["base"]
     grid = replace(grid, checkpoints={"point_maze": chosen})
     rows = run_grid(grid, tmp_path, 1)
-    assert [row["episodes"] for row in rows] == [1] * len(cells(grid, "cpu"))
-    assert all(row["plan_seconds_p50"] > 0 for row in rows)
-    assert sum(row["against_reference"] is None for row in rows) >= 1
+    assert [row.episodes for row in rows] == [1] * len(cells(grid, "cpu"))
+    assert all(row.plan_seconds_p50 > 0 for row in rows)
+    assert sum(row.against_reference is None for row in rows) >= 1
 
 
 def test_a_measured_latency_is_timed_where_it_is_evaluated(world, tmp_path) -> None:
@@ -334,8 +333,8 @@ def test_a_measured_latency_is_timed_where_it_is_evaluated(world, tmp_path) -> N
         lines = (tmp_path / place / "batches.jsonl").read_text().splitlines()
         found = [json.loads(line) for line in lines]
         seconds = [second for batch in found for second in batch["plan_seconds"]]
-        assert row["plan_seconds_p50"] == np.percentile(seconds, 50)
-        assert row["plan_seconds_per_episode"] == pytest.approx(sum(seconds) / len(found))
+        assert row.plan_seconds_p50 == np.percentile(seconds, 50)
+        assert row.plan_seconds_per_episode == pytest.approx(sum(seconds) / len(found))
 
 
 def test_checkpoints_are_compared_with_one_of_them(tmp_path) -> None:
@@ -355,13 +354,13 @@ def test_checkpoints_are_compared_with_one_of_them(tmp_path) -> None:
     }
     grid = from_dict(Grid, data, "grid")
     rows = run_grid(grid, tmp_path / "out", 1)
-    assert [row["loop"] for row in rows] == ["mpc", "late"] * 2
-    assert rows[0]["against_reference"] is None
+    assert [row.loop for row in rows] == ["mpc", "late"] * 2
+    assert rows[0].against_reference is None
     for row in rows[1:]:
-        ratio = row["plan_seconds_p50"] / rows[0]["plan_seconds_p50"]
-        assert row["against_reference"]["time_ratio"] == pytest.approx(ratio)
-    assert rows[2]["outcomes"] == rows[0]["outcomes"]  # the same weights
-    assert rows[2]["distance_median"] == rows[0]["distance_median"]
-    lines = comparison_table(rows, str(grid.reference)).splitlines()
+        ratio = row.plan_seconds_p50 / rows[0].plan_seconds_p50
+        assert row.against_reference.time_ratio == pytest.approx(ratio)
+    assert rows[2].outcomes == rows[0].outcomes  # the same weights
+    assert rows[2].distance_median == rows[0].distance_median
+    lines = grid_table(rows, str(grid.reference)).splitlines()
     assert "s/episode | time / base mpc's (per plan, per episode)" in lines[0]
     assert [line.endswith("| 1, 1 |  |  |") for line in lines[2:]] == [True, False, False, False]

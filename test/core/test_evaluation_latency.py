@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from wm_planner.evaluation.arena import Arena
-from wm_planner.evaluation.episodes import Loop
-from wm_planner.evaluation.goals import sample_problems
-from wm_planner.evaluation.problems import Problems
+from wm_planner.evaluation.episode import Loop
+from wm_planner.evaluation.target import Targets, sample_targets
 from wm_planner.planning import Planner, PlannerConfig
 
 from .dot_world import DotEnv, dot_bundle, picture
 
-FAR = Problems("wall", np.array([[10.0, 10.0]]), np.array([[60.0, 60.0]]))
+FAR = Targets("wall", np.array([[10.0, 10.0]]), np.array([[60.0, 60.0]]))
 
 
 def planner(**settings) -> Planner:
@@ -21,7 +20,7 @@ def planner(**settings) -> Planner:
     return Planner(dot_bundle(), PlannerConfig(**settings))
 
 
-def run(loop: Loop, which: Problems = FAR, told=lambda periods: None, **settings):
+def run(loop: Loop, which: Targets = FAR, told=lambda periods: None, **settings):
     made = []
 
     def make_env(render: bool) -> DotEnv:
@@ -34,7 +33,7 @@ def run(loop: Loop, which: Problems = FAR, told=lambda periods: None, **settings
 
 
 def test_no_latency_is_the_limit_of_a_latency() -> None:
-    which = sample_problems(DotEnv(), 0, 4)
+    which = sample_targets(DotEnv(), 0, 4)
     waiting, actions = run(Loop(), which)
     ongoing, same = run(Loop(latency=0.0), which)
     assert ongoing.episodes == waiting.episodes
@@ -101,7 +100,7 @@ def test_a_robot_that_takes_positions_stays_where_it_is_until_there_is_a_plan() 
 
 def test_success_on_the_way_is_seen_and_ends_the_episode() -> None:
     """A plan takes two model steps; the goal is reached, and looked for, after an odd number."""
-    near = Problems("wall", np.array([[10.0, 10.0]]), np.array([[25.0, 10.0]]))
+    near = Targets("wall", np.array([[10.0, 10.0]]), np.array([[25.0, 10.0]]))
     result, (actions,) = run(Loop(latency=1.0), near, warm_start=False)
     assert result.episodes[0].success and result.episodes[0].num_steps == 5
     assert len(actions) == 25
@@ -190,7 +189,7 @@ def test_delayed_frames_show_the_past() -> None:
 
 def test_a_goal_image_is_all_that_the_planner_is_told() -> None:
     """The picture shows another place than the state: the planner goes where the picture says."""
-    which = Problems("wall", FAR.starts, np.array([[60.0, 10.0]]), picture([10, 60])[None])
+    which = Targets("wall", FAR.starts, np.array([[60.0, 10.0]]), picture([10, 60])[None])
     result, (actions,) = run(Loop(), which)
     assert not result.episodes[0].success
     assert actions[:20, 1].min() > 0.9 and np.abs(actions[:20, 0]).max() < 0.1

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 from wm_planner.cli.main import main  # noqa: E402
 from wm_planner.data.store import TrajectoryStore  # noqa: E402
 from wm_planner.errors import DatasetError  # noqa: E402
-from wm_planner.evaluation.recorded import (  # noqa: E402
+from wm_planner.evaluation.recordings import (  # noqa: E402
     LEAST_STILL,
     Recordings,
     encode_recordings,
@@ -43,9 +43,7 @@ def recordings(straight: bool = False, noise: float = 0.0, seed: int = 0) -> Rec
     place = torch.from_numpy(np.concatenate([start, start + moved], axis=1)).float()
     actions = (raw - np.tile(MEAN, 5)) / np.tile(STD, 5)
     seen = place + noise * torch.from_numpy(rng.normal(size=place.shape)).float()
-    return Recordings(
-        Latent(seen[:, :, None], place), torch.from_numpy(actions).float(), place, False
-    )
+    return Recordings(Latent(seen[:, :, None], place), torch.from_numpy(actions).float(), place)
 
 
 def planner(drift: float = 0.0, **settings) -> Planner:
@@ -79,15 +77,15 @@ def test_a_robot_that_takes_positions_is_planned_for_from_where_it_was():
     config = PlannerConfig(horizon=HORIZON, num_iterations=2, init="zero")
     held = Planner(dot_bundle(action={"kind": "position", **limits}), config)
     assert goal_measures(held, recordings(), 12)["goals"] == 12
-    places = recordings().places(HORIZON, 12)
-    assert torch.equal(places, recordings().windows(HORIZON, 12)[0].proprio[:, 0])
+    latent, _, places = recordings().windows(HORIZON, 12)
+    assert torch.equal(places, latent.proprio[:, 0])
 
 
 def test_a_latent_without_content_shows_in_every_measure():
     lost = recordings()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(lost.latent.visual.shape, generator=generator)
-    lost = Recordings(Latent(noise, noise[:, :, 0]), lost.actions, lost.proprio, False)
+    lost = Recordings(Latent(noise, noise[:, :, 0]), lost.actions, lost.proprio)
     result = goal_measures(planner(), lost, 40)
     assert 0.3 < result["falls"] < 0.75, "the goal's own frame is the one that is near"
     assert result["found"] < 0.3
@@ -107,18 +105,16 @@ def test_arrived_is_the_distance_of_what_looks_the_same():
     place = torch.zeros(2, 61, 2)
     place[1] = torch.arange(61)[:, None]  # moves all the time: no pair of it counts
     visual = place[:, :, None] + 0.1 * torch.randn(2, 61, 1, 2, generator=generator)
-    still = same_place(Recordings(Latent(visual, place), torch.zeros(2, 60, 10), place, False))
+    still = same_place(Recordings(Latent(visual, place), torch.zeros(2, 60, 10), place))
     assert still["from"] == 61 and still["within"] == 0.2
     # Half the squared difference of two such noises has mean 0.02 and is exponential.
     assert still["picture"] == pytest.approx(0.02 * 3.0, rel=0.5)
-    moving = Recordings(Latent(visual[1:], place[1:]), torch.zeros(1, 60, 10), place[1:], False)
+    moving = Recordings(Latent(visual[1:], place[1:]), torch.zeros(1, 60, 10), place[1:])
     far = same_place(moving)
     assert far["from"] - 1 >= LEAST_STILL and 1.0 <= far["within"] < 2.0
     # A step of 1 is a distance of 1 and some noise, and that of 0.2 a distance of 0.04.
     assert far["picture"] == pytest.approx(0.04, rel=0.6)
-    one = Recordings(
-        Latent(visual[:, :1], place[:, :1]), torch.zeros(2, 0, 10), place[:, :1], False
-    )
+    one = Recordings(Latent(visual[:, :1], place[:, :1]), torch.zeros(2, 0, 10), place[:, :1])
     assert same_place(one) is None
 
 

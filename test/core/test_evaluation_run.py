@@ -16,12 +16,12 @@ import pytest
 from sim_bridge.rendering import check_rendering
 from wm_planner.errors import ConfigError, RenderError
 from wm_planner.evaluation import job as jobs
-from wm_planner.evaluation import run as runs
-from wm_planner.evaluation.episodes import EpisodeResult, Evaluation, Loop
-from wm_planner.evaluation.goals import sample_problems
-from wm_planner.evaluation.job import Job, default_batch
-from wm_planner.evaluation.run import RunDirectory, num_periods, run_job
+from wm_planner.evaluation.episode import EnvMaker, Episode, Evaluation, Loop
+from wm_planner.evaluation.job import Job, default_batch, run_job
+from wm_planner.evaluation.record import Record
+from wm_planner.evaluation.target import sample_targets
 from wm_planner.planning import PlannerConfig
+from wm_planner.tasks.shifts import Shifts
 
 from .dot_world import DotEnv, dot_bundle
 
@@ -34,7 +34,7 @@ JOB = Job(
     loop=Loop("open-loop"),
     batch_size=2,
 )
-PROBLEMS = sample_problems(DotEnv(), 0, 5)
+TARGETS = sample_targets(DotEnv(), 0, 5)
 
 
 @pytest.fixture
@@ -47,30 +47,30 @@ def world(monkeypatch):
             started.append(tuple(state))
             super().set_state(state)
 
-    monkeypatch.setattr(jobs.EnvMaker, "__call__", lambda self, render: Env(render))
+    monkeypatch.setattr(EnvMaker, "__call__", lambda self, render: Env(render))
     return started
 
 
-def run(job: Job = JOB, problems=PROBLEMS, directory=None, told=lambda periods: None):
-    record = None if directory is None else RunDirectory(directory, job)
-    return run_job(job, problems, record, bundle=dot_bundle(), progress=told)
+def run(job: Job = JOB, targets=TARGETS, directory=None, told=lambda periods: None):
+    record = None if directory is None else Record(directory, job)
+    return run_job(job, targets, record, bundle=dot_bundle(), progress=told)
 
 
 def test_what_is_finished_is_not_run_again(world, tmp_path) -> None:
     told = []
     first = run(directory=tmp_path / "run", told=told.append)
-    assert len(world) == 10 and sum(told) == 5 * 2 * 5 == num_periods(JOB, PROBLEMS)
+    assert len(world) == 10 and sum(told) == 5 * 2 * 5 == JOB.num_periods(TARGETS)
     world.clear(), told.clear()
     assert run(directory=tmp_path / "run", told=told.append) == first
     assert not world and sum(told) == 50
 
 
 def test_a_longer_evaluation_takes_over_whole_batches(world, tmp_path) -> None:
-    short = run(problems=PROBLEMS.part(slice(3)), directory=tmp_path / "run")
+    short = run(targets=TARGETS.part(slice(3)), directory=tmp_path / "run")
     world.clear()
     whole = run(directory=tmp_path / "run")
     assert whole.episodes[:3] == short.episodes
-    starts = {tuple(start) for start in PROBLEMS.starts[2:]}
+    starts = {tuple(start) for start in TARGETS.starts[2:]}
     assert {state for state in world if state in starts} == starts and len(world) == 6
 
 
@@ -102,8 +102,8 @@ def test_who_made_a_batch_is_remembered(world, tmp_path, caplog) -> None:
 
     def go(count: int, commit: str):
         caplog.clear()
-        record = RunDirectory(tmp_path, JOB, {"command": f"run {count}", "commit": commit})
-        result = run_job(JOB, PROBLEMS.part(slice(count)), record, bundle=dot_bundle())
+        record = Record(tmp_path, JOB, {"command": f"run {count}", "commit": commit})
+        result = run_job(JOB, TARGETS.part(slice(count)), record, bundle=dot_bundle())
         return result, [message for message in caplog.messages if "commit" in message]
 
     file = tmp_path / "batches.jsonl"
@@ -135,7 +135,7 @@ def test_who_made_a_batch_is_remembered(world, tmp_path, caplog) -> None:
     ],
 )
 def test_a_bad_line_is_named(world, tmp_path, change, message) -> None:
-    run(problems=PROBLEMS.part(slice(2)), directory=tmp_path)
+    run(targets=TARGETS.part(slice(2)), directory=tmp_path)
     file = tmp_path / "batches.jsonl"
     line = json.loads(file.read_text())
     (line["episodes"][0] if "success" in change else line).update(change)
@@ -160,18 +160,18 @@ def test_a_bad_line_is_named(world, tmp_path, change, message) -> None:
 def test_a_directory_holds_one_kind_of_evaluation(world, tmp_path, change, message) -> None:
     run(directory=tmp_path / "run")
     with pytest.raises(ConfigError) as error:
-        RunDirectory(tmp_path / "run", replace(JOB, **change))
+        Record(tmp_path / "run", replace(JOB, **change))
     assert message in str(error.value)
 
 
 def test_foreign_directories_are_left_alone(tmp_path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds no config.json"):
-        RunDirectory(tmp_path, JOB)
+        Record(tmp_path, JOB)
     for text, message in (("{", "not valid JSON"), ("[1, 2]", "holds no settings")):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(ConfigError, match=f"config.json: {message}"):
-            RunDirectory(tmp_path, JOB)
+            Record(tmp_path, JOB)
 
 
 def test_batches_suit_planner_and_loop() -> None:
@@ -186,12 +186,12 @@ def test_what_is_measured_has_the_machine_to_itself(world, monkeypatch) -> None:
 
     def in_processes(job, parts, *args):
         shared.append(job.loop.latency)
-        return runs._in_turn(job, parts, dot_bundle(), lambda periods: None)
+        return jobs._in_turn(job, parts, dot_bundle(), lambda periods: None)
 
-    monkeypatch.setattr(runs, "_in_processes", in_processes)
+    monkeypatch.setattr(jobs, "_in_processes", in_processes)
     for latency in (0.1, "measured"):
         job = replace(JOB, loop=Loop(latency=latency), batch_size=1)
-        run_job(job, PROBLEMS.part(slice(2)), processes=2, bundle=dot_bundle())
+        run_job(job, TARGETS.part(slice(2)), processes=2, bundle=dot_bundle())
     assert shared == [0.1]
 
 
@@ -205,18 +205,18 @@ def test_memory_is_that_of_the_part_alone(world) -> None:
     assert run().memory_mib < before + 100
 
 
-def interrupted(job: Job, problems) -> Evaluation:
+def interrupted(job: Job, targets) -> Evaluation:
     """The work of a process at a terminal where Ctrl-C is pressed; the second part never ends."""
     os.kill(os.getpid(), signal.SIGINT)
-    if problems.starts[0, 0] != PROBLEMS.starts[0, 0]:
+    if targets.starts[0, 0] != TARGETS.starts[0, 0]:
         signal.pause()
-    return Evaluation([EpisodeResult(True, 1, 0.0, 1.0)] * 2, [0.1], [1])
+    return Evaluation([Episode(True, 1, 0.0, 1.0)] * 2, [0.1], [1])
 
 
 def test_only_the_parent_hears_an_interrupt(tmp_path, monkeypatch) -> None:
     """It keeps what is finished and waits for nothing else."""
-    monkeypatch.setattr(runs, "_work", interrupted)
-    record, told = RunDirectory(tmp_path, JOB), []
+    monkeypatch.setattr(jobs, "_work", interrupted)
+    record, told = Record(tmp_path, JOB), []
 
     def stop(periods: int) -> None:
         told.append(periods)
@@ -224,8 +224,8 @@ def test_only_the_parent_hears_an_interrupt(tmp_path, monkeypatch) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_job(JOB, PROBLEMS.part(slice(4)), record, processes=2, progress=stop)
-    assert list(record.finished()) == [PROBLEMS.part(slice(2)).sha256()]
+        run_job(JOB, TARGETS.part(slice(4)), record, processes=2, progress=stop)
+    assert list(record.finished()) == [TARGETS.part(slice(2)).sha256()]
     for child in multiprocessing.active_children():
         # Not by its exit code: the pool's own thread may be about to fetch that.
         assert wait([child.sentinel], 60), "it is still planning"
@@ -237,12 +237,12 @@ def test_processes_do_not_change_results(tmp_path) -> None:
         check_rendering()
     except RenderError as error:
         pytest.skip(str(error))
-    shifts = jobs.Shifts(process_noise=0.1, image_noise=5.0)
+    shifts = Shifts(process_noise=0.1, image_noise=5.0)
     job = replace(JOB, shifts=shifts)
-    problems = sample_problems(job.make_env()(True), 1, 4)
-    alone = run_job(job, problems)
-    record = RunDirectory(tmp_path / "run", job)
-    shared = run_job(job, problems, record, processes=2)
+    targets = sample_targets(job.make_env()(True), 1, 4)
+    alone = run_job(job, targets)
+    record = Record(tmp_path / "run", job)
+    shared = run_job(job, targets, record, processes=2)
     assert shared.episodes == alone.episodes
     assert shared.plan_evaluations == alone.plan_evaluations
     assert shared.memory_mib > 50

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sim_bridge.envs.mazes import MAZES
-from wm_planner.cli.targets import find_problems
+from wm_planner.cli.targets import find_targets
 from wm_planner.errors import ConfigError, TaskError
-from wm_planner.evaluation.goals import sample_problems
-from wm_planner.evaluation.job import EnvMaker
+from wm_planner.evaluation.episode import EnvMaker
+from wm_planner.evaluation.target import sample_targets
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
 
@@ -78,15 +78,15 @@ def test_obstacle_stops_what_moves(task: str) -> None:
 def test_obstacle_blocks_neither_start_nor_goal(task: str) -> None:
     usual, blocked = make(task), make(task, obstacle=1)
     at, reach = place(blocked), REACH[task]
-    drawn = sample_problems(blocked, 0, 30)
+    drawn = sample_targets(blocked, 0, 30)
     for state in (*drawn.starts, *drawn.goals):
         assert np.linalg.norm(state[:2] - at) > reach and blocked.is_free(state)
     touching = np.array(RESTING[task])
     touching[:2] = at + [0.9 * reach, 0.0]
     assert usual.is_free(touching) and not blocked.is_free(touching)
     if task != "pusht":  # its goals are where pushing led, in the world that they are drawn in
-        same = (drawn.starts == sample_problems(usual, 0, 30).starts).all(axis=1)
-        assert 15 < same.sum() < 30, "only problems that it would block are drawn again"
+        same = (drawn.starts == sample_targets(usual, 0, 30).starts).all(axis=1)
+        assert 15 < same.sum() < 30, "only targets that it would block are drawn again"
 
 
 @pytest.mark.parametrize("task", SCENES)
@@ -224,7 +224,7 @@ def test_expert_finds_its_way_in_another_maze(name: str) -> None:
 @pytest.mark.parametrize(
     ("task", "shifts"), [("wall", dict(door_y=45.0)), ("point_maze", dict(maze="open"))]
 )
-def test_problems_are_drawn_in_the_layout_but_without_disturbances(task, shifts) -> None:
+def test_targets_are_drawn_in_the_layout_but_without_disturbances(task, shifts) -> None:
     shown = Shifts(**shifts, process_noise=0.5, camera_x=0.1)
     assert shown.of_layout() == Shifts(**shifts)
     assert shown.disturbances() == {"process_noise": 0.5, "camera_x": 0.1}
@@ -233,22 +233,22 @@ def test_problems_are_drawn_in_the_layout_but_without_disturbances(task, shifts)
 
 
 def test_targets_of_another_layout_are_refused(tmp_path) -> None:
-    usual = sample_problems(make("point_maze"), 0, 20)
+    usual = sample_targets(make("point_maze"), 0, 20)
     usual.save(tmp_path / "targets.npz")
     shifts = Shifts(maze="medium_northeast")  # its free cells are walls of the U, and the reverse
     job = SimpleNamespace(
         task="point_maze",
         image_size=32,
         shifts=shifts,
-        make_env=lambda: EnvMaker("point_maze", 32, shifts),
+        make_env=lambda disturbed: EnvMaker("point_maze", 32, shifts),
     )
     args = argparse.Namespace(
         task="point_maze", targets=tmp_path / "targets.npz", episodes=20, seed=0, goals="random"
     )
     with pytest.raises(ConfigError, match=r"of 20 targets lie in walls or obstacle of .*maze"):
-        find_problems(args, job)
+        find_targets(args, job)
     args.targets, args.data, args.goal_image, args.goal_state = None, None, None, None
-    assert len(find_problems(args, job)) == 20
+    assert len(find_targets(args, job)) == 20
 
 
 @pytest.mark.parametrize(

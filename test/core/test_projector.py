@@ -266,7 +266,7 @@ def test_from_the_command_line_to_a_plan(tmp_path, monkeypatch, capsys):
     def no_simulator(*_):
         raise ImportError("none here")
 
-    monkeypatch.setattr("wm_planner.evaluation.job.EnvMaker", no_simulator)
+    monkeypatch.setattr("wm_planner.evaluation.episode.EnvMaker", no_simulator)
     data = dot_store(tmp_path / "data", count=16, steps=4).directory
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE)

@@ -16,8 +16,9 @@ from wm_planner.cli.robot_findings import (
     joint_lines,
     limit_lines,
 )
-from wm_planner.cli.robot_report import Heard, Mark, clock_lines, rate_lines, row_of, table_of
+from wm_planner.cli.robot_report import HEADINGS, Heard, Mark, clock_lines, rate_lines, row_of
 from wm_planner.errors import ConfigError
+from wm_planner.evaluation.table import aligned
 from wm_planner.robot import CameraSource, PositionLimits, read_robot
 from wm_planner.runtime.robot_description import joint_limits
 
@@ -62,7 +63,7 @@ def test_rate_jitter_gap_and_age() -> None:
     assert heard([0.0, 0.1, 0.6]).gap_s == pytest.approx(0.5)
     assert row_of("/a", "T", regular)[2:] == ("10.0 Hz", "0.0 ms", "20 ms")
     assert row_of("/a", "T", heard([0.0]))[2] == "1 message"
-    lengths = {len(line.split("  ")[0]) for line in table_of([row_of("/a", "T", regular)])}
+    lengths = {len(line.split("  ")[0]) for line in aligned([HEADINGS, row_of("/a", "T", regular)])}
     assert lengths == {5, 2}  # 'topic', and '/a' padded to it
 
 

@@ -71,7 +71,9 @@ def test_greedy_look_ahead_follows_the_latent():
 
 
 def test_measure_writes_them_also_for_an_encoder_that_is_finished(tmp_path, monkeypatch):
-    monkeypatch.setattr("wm_planner.evaluation.job.EnvMaker", lambda *_: lambda render: FullEnv())
+    monkeypatch.setattr(
+        "wm_planner.evaluation.episode.EnvMaker", lambda *_: lambda render: FullEnv()
+    )
     data = dot_store(tmp_path / "data", count=16, steps=4).directory
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE)

@@ -16,6 +16,7 @@ import yaml
 
 from wm_planner.cli.checks import check_threads
 from wm_planner.errors import ConfigError
+from wm_planner.evaluation.table import ablation_table, error_table
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.ablation import Ablation, Stage
@@ -61,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
         WmPlannerError: the file cannot be used, or a command failed.
     """
     from wm_planner.config import to_dict
-    from wm_planner.evaluation.ablation import MODEL_ERROR, collected_name
-    from wm_planner.evaluation.pooling import ablation_table, error_table, pooled, pooled_error
-    from wm_planner.evaluation.run import write_json
+    from wm_planner.evaluation.ablation import MODEL_ERROR, collected_name, pooled_error
+    from wm_planner.evaluation.record import write_json
+    from wm_planner.evaluation.result import pooled
     from wm_planner.training.run_log import provenance
 
     ablation, recipe = _read(args)
@@ -79,30 +80,26 @@ def run(args: argparse.Namespace) -> int:
     for name in names:
         _check(args, ablation, name, recipe)
     if collects and not args.data.exists():
-        _collect(recipe["task"], recipe["collect"], args.data)
-    results: dict[tuple[str, str], list[dict]] = {}
+        sizes = [f"--{key.replace('_', '-')}={value}" for key, value in recipe["collect"].items()]
+        args.data.parent.mkdir(parents=True, exist_ok=True)
+        _command(["collect", "--task", recipe["task"], *sizes, "--output", str(args.data)])
+    results: dict[tuple[str, str], list[Any]] = {}
     kinds = (*ablation.modes, *([MODEL_ERROR] if ablation.model_error_runs else []))
     for seed in ablation.seeds:
         for name in names:
             for kind, result in zip(kinds, _one(args, ablation, name, seed, recipe), strict=True):
                 results.setdefault((name, kind), []).append(result)
     rows = [
-        {
-            "row": name,
-            "mode": mode,
-            "reference": (reference := ablation.reference_of(name)),
-            **pooled(results[name, mode], results[reference, mode]),
-        }
+        pooled(name, mode, reference, results[name, mode], results[reference, mode])
         for mode in ablation.modes
-        for name in names
+        for name, reference in ((name, ablation.reference_of(name)) for name in names)
     ]
     errors = []
     if ablation.model_error_runs:
-        errors = [{"row": name, **pooled_error(results[name, MODEL_ERROR])} for name in names]
+        errors = [pooled_error(name, results[name, MODEL_ERROR]) for name in names]
     table = ablation_table(rows) + ("\n" + error_table(errors) if errors else "")
-    content = {**provenance(), "ablation": to_dict(ablation), "recipe": recipe, "rows": rows}
-    content["model_error"] = errors
-    write_json(args.output / "ablation.json", content)
+    content = {"ablation": ablation, "recipe": recipe, "rows": rows, "model_error": errors}
+    write_json(args.output / "ablation.json", {**provenance(), **to_dict(content)})
     (args.output / "ablation.md").write_text(table)
     print(table, end="")
     return 0
@@ -168,11 +165,11 @@ def _understood(
     Raises:
         ConfigError: something is not understood.
     """
-    from wm_planner.evaluation.ablation import check_sections
+    from wm_planner.config import from_dict
     from wm_planner.planning import planner_config
     from wm_planner.training.recipe import Recipe
 
-    known = check_sections(recipe, Recipe, source)
+    known = from_dict(Recipe, recipe, source)
     base = {**known.planner, "solver": "gbp"}  # eval's own, whatever the checkpoint recommends
     return known, planner_config(base, changes, f"{source}: planner")
 
@@ -187,11 +184,10 @@ def _training(
 
 def _one(
     args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
-) -> list[dict[str, Any]]:
-    """Results of a row and seed: one of each mode, then the model's error."""
-    from wm_planner.evaluation.ablation import evaluation_stages
-    from wm_planner.evaluation.pooling import read_error
-    from wm_planner.evaluation.summary import read_result
+) -> list[Any]:
+    """Of a row and seed: a `Result` of each mode, then the model's error."""
+    from wm_planner.evaluation.ablation import evaluation_stages, read_error
+    from wm_planner.evaluation.result import read_result
 
     stages = _training(args, ablation, name, seed, recipe)
     for stage in stages:
@@ -214,12 +210,6 @@ def _run(stage: Stage, more: list[str], what: str) -> None:
         stage.recipe_file.write_text(yaml.safe_dump(stage.recipe, sort_keys=False))
     logger.info("%s: %s", what, shlex.join(["wm-planner", *stage.arguments, *more]))
     _command([*stage.arguments, *more])
-
-
-def _collect(task: str, sizes: dict[str, Any], output: Path) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    options = [f"--{key.replace('_', '-')}={value}" for key, value in sizes.items()]
-    _command(["collect", "--task", task, *options, "--output", str(output)])
 
 
 def _command(arguments: list[str]) -> None:

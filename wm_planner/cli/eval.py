@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_planner.cli.checks import check_numbers, check_writable
-from wm_planner.cli.targets import add_arguments, find_problems
+from wm_planner.cli.targets import add_arguments, find_targets
 from wm_planner.errors import ConfigError
+from wm_planner.evaluation.table import interval, listing, percent, reached, result_table
 from wm_planner.registry import listed
 from wm_planner.tasks import task_names
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.job import Job
+    from wm_planner.evaluation.result import Result
     from wm_planner.models.bundle import Bundle
     from wm_planner.planning import PlannerConfig
+    from wm_planner.tasks.shifts import Shifts
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -48,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="mpc (default) replans; open-loop executes one plan to its end",
     )
     parser.add_argument("--episodes", type=int, default=50, help="or goals of --data; default 50")
-    parser.add_argument("--seed", type=int, default=0, help="of the problems and of the planner")
+    parser.add_argument("--seed", type=int, default=0, help="of the targets and of the planner")
     parser.add_argument("--horizon", type=int, help="model steps planned ahead")
     parser.add_argument(
         "--set",
@@ -59,27 +63,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="planner setting, for example horizon=6; may be repeated",
     )
     add_arguments(parser)
-    _add_world(parser)
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        help="episodes planned together (default: what fits); seconds per plan are those of a "
-        "planning call divided by its episodes, so 1 measures latency",
-    )
-    parser.add_argument("--processes", type=int, default=1, help="default 1; results are the same")
-    parser.add_argument("--threads", type=int, default=1, help="of each process (default 1)")
-    parser.add_argument("--device", default="cpu", help="torch device: cpu (default) or cuda")
-    parser.add_argument("--json", type=Path, help="file for the result as one JSON object")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="directory for result, table, settings, problems and every episode; one that was "
-        "begun with the same settings is finished",
-    )
-    parser.set_defaults(run=run)
-
-
-def _add_world(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shift",
         action="append",
@@ -94,6 +77,23 @@ def _add_world(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS|measured",
         help="the world goes on while the planner thinks, for so long or for as long as it takes",
     )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        help="episodes planned together (default: what fits); seconds per plan are those of a "
+        "planning call divided by its episodes, so 1 measures latency",
+    )
+    parser.add_argument("--processes", type=int, default=1, help="default 1; results are the same")
+    parser.add_argument("--threads", type=int, default=1, help="of each process (default 1)")
+    parser.add_argument("--device", default="cpu", help="torch device: cpu (default) or cuda")
+    parser.add_argument("--json", type=Path, help="file for the result as one JSON object")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="directory for result, table, settings, targets and every episode; one that was "
+        "begun with the same settings is finished",
+    )
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -114,8 +114,9 @@ def run(args: argparse.Namespace) -> int:
         from wm_planner.cli.eval_recorded import run_recorded
 
         return run_recorded(args)
-    from wm_planner.evaluation.run import TARGETS, RunDirectory, num_periods, run_job, write_json
-    from wm_planner.evaluation.summary import markdown, result_of
+    from wm_planner.evaluation.job import run_job
+    from wm_planner.evaluation.record import TARGETS, Record, write_json
+    from wm_planner.evaluation.result import Result
     from wm_planner.tasks import get_task
 
     task = get_task(args.task)
@@ -125,20 +126,20 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         from wm_planner.training.run_log import provenance
 
-        record = RunDirectory(args.output, job, provenance())
-    problems = find_problems(args, job)
+        record = Record(args.output, job, provenance())
+    targets = find_targets(args, job)
     if record is not None:
-        problems.save(args.output / TARGETS)
+        targets.save(args.output / TARGETS)
     from tqdm import tqdm
 
-    with tqdm(total=num_periods(job, problems), desc="eval", unit="period") as bar:
-        evaluation = run_job(job, problems, record, args.processes, bundle, bar.update)
-    result = result_of(job, args.seed, problems, evaluation)
+    with tqdm(total=job.num_periods(targets), desc="eval", unit="period") as bar:
+        evaluation = run_job(job, targets, record, args.processes, bundle, bar.update)
+    result = Result.of(job, args.seed, targets, evaluation)
     if args.json is not None:
-        write_json(args.json, result)
+        write_json(args.json, result.to_json())
     if args.output is not None:
-        write_json(args.output / "result.json", result)
-        (args.output / "result.md").write_text(markdown([result]))
+        write_json(args.output / "result.json", result.to_json())
+        (args.output / "result.md").write_text(result_table(result))
     print(table(result, task.distance_unit))
     return 0
 
@@ -149,9 +150,8 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
     Raises:
         WmPlannerError: the checkpoint, or an argument, cannot be used.
     """
-    from wm_planner.evaluation.episodes import Loop
+    from wm_planner.evaluation.episode import Loop
     from wm_planner.evaluation.job import Job, default_batch
-    from wm_planner.evaluation.shifts import parse_shifts
     from wm_planner.models import checkpoint
     from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 
@@ -183,6 +183,29 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
     return job, bundle
 
 
+def parse_shifts(settings: Iterable[str], source: str = "--shift") -> Shifts:
+    """Shifts from 'name=value' strings.
+
+    Raises:
+        ConfigError: an unknown name, with the nearest one, or a value that cannot be used.
+    """
+    import yaml
+
+    from wm_planner.config import from_dict
+    from wm_planner.tasks.shifts import Shifts
+
+    values = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise ConfigError(f"{source}: '{setting}' is not of the form name=value")
+        try:
+            values[name.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{source}: '{setting}': the value is not valid YAML") from error
+    return from_dict(Shifts, values, source)
+
+
 def planner_settings(recommended: dict[str, Any], args: argparse.Namespace) -> PlannerConfig:
     """Settings of the checkpoint, changed by the command line.
 
@@ -209,39 +232,37 @@ def comparison(file_a: Path, file_b: Path) -> str:
     Raises:
         ConfigError: a file is no result, or the two are of different targets.
     """
-    from wm_planner.evaluation.summary import compare, percent, read_result
+    from wm_planner.evaluation.result import compare, read_result
 
     c = compare(read_result(file_a), read_result(file_b))
-    interval = f"{percent(c['difference_low'])} to {percent(c['difference_high'])}"
+    ends = interval(c.difference_low, c.difference_high)
     rows = [
-        ("A", f"{percent(c['rate_a'])}  {file_a}"),
-        ("B", f"{percent(c['rate_b'])}  {file_b}"),
-        ("A - B", f"{percent(c['difference'])}  (95 % interval {interval})"),
-        ("solved by one", f"A alone {c['only_a']}, B alone {c['only_b']}"),
-        ("McNemar's test", f"p = {c['p_value']:.3g}  (exact, two-sided)"),
-        ("time, A to B", f"{c['time_ratio']:.3g} times the seconds per plan (p50)"),
+        ("A", f"{percent(c.rate_a)}  {file_a}"),
+        ("B", f"{percent(c.rate_b)}  {file_b}"),
+        ("A - B", f"{percent(c.difference)}  (95 % interval {ends})"),
+        ("solved by one", f"A alone {c.only_a}, B alone {c.only_b}"),
+        ("McNemar's test", f"p = {c.p_value:.3g}  (exact, two-sided)"),
+        ("time, A to B", f"{c.time_ratio:.3g} times the seconds per plan (p50)"),
     ]
-    if (ratio := c["episode_time_ratio"]) is not None:
+    if (ratio := c.episode_time_ratio) is not None:
         rows.append(("", f"{ratio:.3g} times the seconds of planning per episode"))
-    return "\n".join(f"  {name:<18}{value}" for name, value in rows)
+    return "\n".join(listing(rows))
 
 
-def table(result: dict[str, Any], distance_unit: str) -> str:
+def table(r: Result, distance_unit: str) -> str:
     """The result for people."""
-    p50, p99 = (1000 * result[f"plan_seconds_{p}"] for p in ("p50", "p99"))
-    interval = f"95 % interval {result['interval_low']:.2f} to {result['interval_high']:.2f}"
+    p50, p99 = 1000 * r.plan_seconds_p50, 1000 * r.plan_seconds_p99
     rows = [
-        ("success", f"{result['successes']}/{result['episodes']}  ({interval})"),
-        ("plan p50, p99", f"{p50:.0f} ms, {p99:.0f} ms  (batch of {result['batch_size']})"),
-        ("rollouts per plan", f"{result['plan_evaluations']:.0f}"),
-        ("model calls", f"{result['model_calls']:.0f} per episode"),
-        ("memory", f"{result['memory_mib']:.0f} MiB at most"),
-        ("distance left", f"median {result['distance_median']:.3g} {distance_unit}"),
+        ("success", reached(r.successes, r.episodes)),
+        ("plan p50, p99", f"{p50:.0f} ms, {p99:.0f} ms  (batch of {r.batch_size})"),
+        ("rollouts per plan", f"{r.plan_evaluations:.0f}"),
+        ("model calls", f"{r.model_calls:.0f} per episode"),
+        ("memory", f"{r.memory_mib:.0f} MiB at most"),
+        ("distance left", f"median {r.distance_median:.3g} {distance_unit}"),
     ]
-    if result["dropped"]:
-        rows.insert(1, ("dropped", f"{result['dropped']} targets that start solved"))
-    title = " ".join(str(result[key]) for key in ("task", "checkpoint", "planner", "mode"))
-    return "\n".join([title, *(f"  {name:<18}{value}" for name, value in rows)])
+    if r.dropped:
+        rows.insert(1, ("dropped", f"{r.dropped} targets that start solved"))
+    return "\n".join([f"{r.task} {r.checkpoint} {r.planner} {r.mode}", *listing(rows)])
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from wm_planner.cli.checks import check_numbers, check_writable
 from wm_planner.errors import ConfigError
+from wm_planner.evaluation.table import figure, listing, markdown
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +25,14 @@ def run_recorded(args: argparse.Namespace) -> int:
 
     from wm_planner.cli.eval import planner_settings
     from wm_planner.data.store import TrajectoryStore
-    from wm_planner.evaluation.recorded import (
+    from wm_planner.evaluation.record import write_json
+    from wm_planner.evaluation.recordings import (
         encode_recordings,
         goal_measures,
         held_out,
         same_place,
         step_errors,
     )
-    from wm_planner.evaluation.run import write_json
     from wm_planner.models.checkpoint import load_bundle
     from wm_planner.planning import Planner
     from wm_planner.training.run_log import provenance
@@ -52,7 +53,7 @@ def run_recorded(args: argparse.Namespace) -> int:
     def bar(name: str) -> Any:
         return lambda parts: tqdm(list(parts), desc=name, unit="batch")
 
-    recordings = encode_recordings(bundle, store, rows, known, bar("encode"))
+    recordings = encode_recordings(bundle, store, rows, bar("encode"))
     result = {
         "checkpoint": str(args.checkpoint),
         "data": str(args.data),
@@ -91,67 +92,49 @@ def _check(args: argparse.Namespace) -> None:
 
 def errors_table(errors: dict[str, Any], model_dt_s: float) -> str:
     """The errors of each step, beside those of copying the first frame, in Markdown."""
-    lines = [
-        f"held-out error of the model, mean of {errors['windows']} windows",
-        "",
-        "| model step | seconds | model | copying | ratio |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for step, (model, copy) in enumerate(zip(errors["model"], errors["copy"], strict=True), 1):
         ratio = f"{model / copy:.2f}" if copy else "-"
-        lines.append(f"| {step} | {step * model_dt_s:.2f} | {model:.3g} | {copy:.3g} | {ratio} |")
-    return "\n".join(lines)
+        rows.append((step, f"{step * model_dt_s:.2f}", figure(model), figure(copy), ratio))
+    title = f"held-out error of the model, mean of {errors['windows']} windows"
+    return f"{title}\n\n" + markdown("model step | seconds | model | copying | ratio", rows)
 
 
 def table(result: dict[str, Any], model_dt_s: float) -> str:
     """The result for people."""
-    horizon, goals = result["horizon"], result["goals"]
-    percent = "{:.0f} %".format
-    rows = [
-        (
-            "latent distance",
-            "falls in "
-            + percent(100 * result["falls"])
-            + " of the recorded steps towards a goal "
-            + f"{horizon} steps away (50 % tells nothing)",
-        ),
-        (
-            "look-ahead",
-            f"the plan's first step comes nearer for {percent(100 * result['first_step_nearer'])}"
-            f" of {goals} goals, as imagined; the recorded one for "
-            + percent(100 * result["recorded_first_step_nearer"]),
-        ),
-        (
-            "action found",
-            f"{percent(100 * result['found'])} of the steps: the recorded action is told from "
-            f"others (by chance {percent(100 * result['found_by_chance'])})",
-        ),
-        (
-            "cost",
-            f"plans {result['plan_cost']:.3g}, what was recorded {result['recorded_cost']:.3g}, "
-            f"standing still {result['still_cost']:.3g}, all by the model",
-        ),
-        (
-            "plan, recording",
-            f"cosine {result['cosine']:.2f}, difference {result['action_error']:.2f} standard "
-            "deviations of the action",
-        ),
-    ]
-    if result["arrived"] is not None:
-        arrived = result["arrived"]
-        rows.append(
-            (
-                "arrived",
-                f"the same place is within {arrived['picture']:.3g} in the latent "
-                f"({arrived['from']} frames)",
-            )
-        )
-    kind = "held-out trajectories" if not result["trained_on_them"] else "trajectories it KNOWS"
-    title = f"{result['embodiment']} {result['checkpoint']} {result['planner']}"
-    lines = [f"{title}: {result['trajectories']} {kind}", ""]
-    lines.append(errors_table(result["errors"], model_dt_s))
-    lines += ["", *(f"  {name:<18}{value}" for name, value in rows)]
-    return "\n".join(lines)
+    r = result
+
+    def percent(key: str) -> str:
+        return f"{100 * r[key]:.0f} %"
+
+    distance = (
+        f"falls in {percent('falls')} of the recorded steps towards a goal {r['horizon']} steps "
+        "away (50 % tells nothing)"
+    )
+    nearer = (
+        f"the plan's first step comes nearer for {percent('first_step_nearer')} of {r['goals']} "
+        f"goals, as imagined; the recorded one for {percent('recorded_first_step_nearer')}"
+    )
+    found = (
+        f"{percent('found')} of the steps: the recorded action is told from others "
+        f"(by chance {percent('found_by_chance')})"
+    )
+    cost = (
+        f"plans {r['plan_cost']:.3g}, what was recorded {r['recorded_cost']:.3g}, "
+        f"standing still {r['still_cost']:.3g}, all by the model"
+    )
+    plan = (
+        f"cosine {r['cosine']:.2f}, difference {r['action_error']:.2f} standard deviations of the "
+        "action"
+    )
+    rows = [("latent distance", distance), ("look-ahead", nearer), ("action found", found)]
+    rows += [("cost", cost), ("plan, recording", plan)]
+    if (arrived := r["arrived"]) is not None:
+        within = f"the same place is within {arrived['picture']:.3g} in the latent"
+        rows.append(("arrived", f"{within} ({arrived['from']} frames)"))
+    kind = "trajectories it KNOWS" if r["trained_on_them"] else "held-out trajectories"
+    title = f"{r['embodiment']} {r['checkpoint']} {r['planner']}: {r['trajectories']} {kind}"
+    return "\n".join([title, "", errors_table(r["errors"], model_dt_s), *listing(rows)])
 
 
 def draw(file: Path, errors: dict[str, Any], name: str) -> None:

@@ -135,7 +135,7 @@ def _put(values: dict[str, Any], change: str) -> None:
 def _corrections(args: argparse.Namespace, bundle: Bundle) -> Corrections:
     """Recorded trajectories, or the simulated task."""
     from wm_planner.data.store import TrajectoryStore
-    from wm_planner.evaluation.job import EnvMaker
+    from wm_planner.evaluation.episode import EnvMaker
     from wm_planner.training.finetune import Corrections
 
     if args.method != "online":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 GEOMETRY = "geometry.json"
-PROBLEMS = 20
+TARGETS = 20
 
 
 def check_measurable(store: TrajectoryStore) -> None:
@@ -58,8 +58,8 @@ def measure(output: Path, encoder: Any, store: TrajectoryStore, machine: Machine
     from tqdm import tqdm
 
     from wm_planner.errors import RenderError
-    from wm_planner.evaluation.job import EnvMaker
-    from wm_planner.evaluation.run import write_json
+    from wm_planner.evaluation.episode import EnvMaker
+    from wm_planner.evaluation.record import write_json
     from wm_planner.tasks import get_task
     from wm_planner.training.encoder import encode_images
     from wm_planner.training.geometry import distance_correlation, greedy_success
@@ -75,8 +75,8 @@ def measure(output: Path, encoder: Any, store: TrajectoryStore, machine: Machine
     except (ImportError, RenderError, TaskError) as error:
         logger.info("no simulator: greedy look-ahead is not measured: %s", error)
     else:
-        with tqdm(desc="greedy look-ahead", total=PROBLEMS, unit="problem") as bar:
-            measures["greedy_success"] = greedy_success(env, encode, PROBLEMS, progress=bar.update)
+        with tqdm(desc="greedy look-ahead", total=TARGETS, unit="target") as bar:
+            measures["greedy_success"] = greedy_success(env, encode, TARGETS, progress=bar.update)
         env.close()
     write_json(output / GEOMETRY, measures)
     logger.info("latent distance: %s", ", ".join(f"{k} {v:.2f}" for k, v in measures.items()))

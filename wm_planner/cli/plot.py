@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +47,26 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
             metavar="FILE.png",
             help="figure to write; its numbers go beside it, into FILE.json",
         )
-        figure.add_argument("--seed", type=int, default=0, help="of problems and planner")
+        figure.add_argument("--seed", type=int, default=0, help="of targets and planner")
         figure.add_argument("--horizon", type=int, help="model steps planned ahead")
         figure.add_argument("--set", action="append", default=[], dest="settings", metavar="K=V")
         figure.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
         figure.add_argument("--device", default="cpu", help="torch device: cpu (default) or cuda")
-        _ARGUMENTS[name](figure)
+    landscape, efficiency, model_error = (figures.choices[name] for name in helps)
+    landscape.add_argument("--size", type=int, default=41, help="points on a side (default 41)")
+    efficiency.add_argument(
+        "--planner", action="append", help="default gbp and cem; may be repeated"
+    )
+    efficiency.add_argument("--mode", choices=("open-loop", "mpc"), default="mpc")
+    efficiency.add_argument("--budgets", type=int, nargs="+", default=[1, 3, 10, 30, 100])
+    efficiency.add_argument("--episodes", type=int, default=20, help="default 20")
+    efficiency.add_argument(
+        "--batch-size", type=int, default=1, help="1 (default): the time is that of one robot"
+    )
+    efficiency.add_argument(
+        "--processes", type=int, default=1, help="more disturb each other's time"
+    )
+    model_error.add_argument("--episodes", type=int, default=50, help="expert runs (default 50)")
     parser.set_defaults(run=run)
 
 
@@ -62,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         WmPlannerError: something cannot be used; the message names it.
     """
     from wm_planner.cli import figures
-    from wm_planner.evaluation.run import write_json
+    from wm_planner.evaluation.record import write_json
 
     get_task(args.task)
     if args.output.suffix != ".png" or not args.output.resolve().parent.is_dir():
@@ -80,28 +95,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_landscape(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", type=int, default=41, help="points on a side (default 41)")
-
-
-def _add_efficiency(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--planner", action="append", help="default gbp and cem; may be repeated")
-    parser.add_argument("--mode", choices=("open-loop", "mpc"), default="mpc")
-    parser.add_argument("--budgets", type=int, nargs="+", default=[1, 3, 10, 30, 100])
-    parser.add_argument("--episodes", type=int, default=20, help="default 20")
-    parser.add_argument(
-        "--batch-size", type=int, default=1, help="1 (default): the time is that of one robot"
-    )
-    parser.add_argument("--processes", type=int, default=1, help="more disturb each other's time")
-
-
-def _add_model_error(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--episodes", type=int, default=50, help="expert runs (default 50)")
-
-
 def _landscape(args: argparse.Namespace) -> dict[str, Any]:
-    from wm_planner.evaluation.expert import expert_runs
-    from wm_planner.evaluation.landscape import landscape
+    from wm_planner.evaluation.figures import expert_runs, landscape
 
     if len(args.checkpoint) > 2:
         raise ConfigError(f"--checkpoint: a plane has two axes, got {len(args.checkpoint)} plans")
@@ -113,20 +108,17 @@ def _landscape(args: argparse.Namespace) -> dict[str, Any]:
     else:
         axes = (first, second)
         planners = {first: one, second: _planner(args, second, "gbp")[1]}
-    env = job.make_env()(True)
-    try:
+    with closing(job.make_env()(True)) as env:
         runs = expert_runs(env, args.seed, 1, job.planner.horizon)
         data = landscape(planners, axes, env, runs, args.size)
-    finally:
-        env.close()
     if first == second:  # one model: both planners look at the same surface
         data["losses"] = {first: data["losses"]["gbp"]}
     return data
 
 
 def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
-    from wm_planner.evaluation.efficiency import efficiency
-    from wm_planner.evaluation.goals import sample_problems
+    from wm_planner.evaluation.figures import efficiency
+    from wm_planner.evaluation.target import sample_targets
     from wm_planner.training.run_log import provenance
 
     if len(args.checkpoint) > 1:
@@ -135,15 +127,12 @@ def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--budgets must be at least 1, got {min(args.budgets)}")
     names = dict.fromkeys(args.planner or ("gbp", "cem"))
     jobs = {name: _job(args, args.checkpoint[0], name)[0] for name in names}
-    env = next(iter(jobs.values())).make_env()(True)
-    try:
-        problems = sample_problems(env, args.seed, args.episodes)
-    finally:
-        env.close()
+    with closing(next(iter(jobs.values())).make_env()(True)) as env:
+        targets = sample_targets(env, args.seed, args.episodes)
     runs = args.output.with_suffix(".runs")
     try:
         origin = provenance()
-        points = efficiency(jobs, problems, args.budgets, runs, args.processes, origin, logger.info)
+        points = efficiency(jobs, targets, args.budgets, runs, args.processes, origin, logger.info)
     except ConfigError as error:  # of a run directory, which is not what was typed
         there, typed = f"--output {runs}", f"--output {args.output}: {runs}"
         raise ConfigError(str(error).replace(there, typed)) from error
@@ -151,18 +140,14 @@ def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _model_error(args: argparse.Namespace) -> dict[str, Any]:
-    from wm_planner.evaluation.expert import expert_runs
-    from wm_planner.evaluation.model_error import less_first, model_error
+    from wm_planner.evaluation.figures import expert_runs, less_first, model_error
 
     results: dict[str, dict[str, Any]] = {}
     for checkpoint in args.checkpoint:
         job, planner = _planner(args, checkpoint, "gbp")
-        env = job.make_env()(True)
-        try:
+        with closing(job.make_env()(True)) as env:
             runs = expert_runs(env, args.seed, args.episodes, job.planner.horizon)
             results[checkpoint] = model_error(planner, env, runs)
-        finally:
-            env.close()
     first, *others = results.values()
     for other in others:
         other |= less_first(first["gaps"], other["gaps"])
@@ -186,9 +171,4 @@ def _planner(args: argparse.Namespace, checkpoint: str, planner: str) -> tuple[J
     return job, Planner(bundle, job.planner)
 
 
-_ARGUMENTS = {
-    "landscape": _add_landscape,
-    "efficiency": _add_efficiency,
-    "model-error": _add_model_error,
-}
 _COMPUTE = {"landscape": _landscape, "efficiency": _efficiency, "model-error": _model_error}

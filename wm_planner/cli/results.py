@@ -9,9 +9,13 @@ import os
 import platform
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wm_planner.errors import ConfigError, WmPlannerError
+from wm_planner.evaluation.table import grid_table
+
+if TYPE_CHECKING:
+    from wm_planner.evaluation.cell import CellResult
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +58,9 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from wm_planner.config import from_yaml, suggest, to_dict
-    from wm_planner.evaluation.cells import cells, run_grid
+    from wm_planner.evaluation.cell import cells, run_grid
     from wm_planner.evaluation.grid import Grid
-    from wm_planner.evaluation.run import write_json
-    from wm_planner.evaluation.summary import comparison_table
+    from wm_planner.evaluation.record import write_json
     from wm_planner.training.run_log import provenance
 
     if args.processes < 1:
@@ -86,36 +89,41 @@ def run(args: argparse.Namespace) -> int:
     file = args.output / "results.json"
     content = {**origin, "machine": machine, "grid": to_dict(grid)}
     rows += _rows_of_others(file, content, set(chosen))
-    there = {row["task"] for row in rows}
-    rows.sort(key=lambda row: list(grid.checkpoints).index(row["task"]))
+    there = {row.task for row in rows}
+    rows.sort(key=lambda row: list(grid.checkpoints).index(row.task))
     grid = replace(grid, checkpoints={k: v for k, v in grid.checkpoints.items() if k in there})
-    write_json(file, {**content, "grid": to_dict(grid), "rows": rows})
-    table = comparison_table(rows, str(grid.reference))
+    content |= {"grid": to_dict(grid), "rows": [row.to_json() for row in rows]}
+    write_json(file, content)
+    table = grid_table(rows, str(grid.reference))
     (args.output / "results.md").write_text(table)
     print(table, end="")
     return 0
 
 
-def _rows_of_others(file: Path, now: dict[str, Any], chosen: set[str]) -> list[dict[str, Any]]:
+def _rows_of_others(file: Path, now: dict[str, Any], chosen: set[str]) -> list[CellResult]:
     """What `file` has of tasks that this run was not asked for, each row with its commit.
 
     Rows of another grid or machine than `now` has are left out, and that is said.
     """
+    from wm_planner.evaluation.cell import CellResult
+
     if not file.exists():
         return []
     now = json.loads(json.dumps(now))  # as what was read
     try:
         before = json.loads(file.read_text())
-        rows = [{"commit": before["commit"], **row} for row in before["rows"]]
-        rows = [row for row in rows if row["task"] not in chosen]
+        others = [row for row in before["rows"] if row["task"] not in chosen]
+        rows = [
+            CellResult.from_json({"commit": before["commit"], **row}, str(file)) for row in others
+        ]
         grid, theirs = now["grid"], before["grid"]
         here, there = grid.pop("checkpoints"), theirs.pop("checkpoints")
         same = theirs == grid and before["machine"] == now["machine"]
-        kept = [row for row in rows if same and here.get(row["task"]) == there[row["task"]]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        kept = [row for row in rows if same and here.get(row.task) == there[row.task]]
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as error:
         logger.warning("%s: cannot be read (%r), and is written anew", file, error)
         return []
-    if dropped := {row["task"] for row in rows if row not in kept}:
+    if dropped := {row.task for row in rows if row not in kept}:
         told = "%s: rows of %s are left out, which are of other settings or another machine"
         logger.warning(told, file, ", ".join(sorted(dropped)))
     return kept

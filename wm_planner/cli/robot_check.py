@@ -24,6 +24,7 @@ from wm_planner.cli.robot_findings import (
     wanted_joints,
 )
 from wm_planner.cli.robot_report import (
+    HEADINGS,
     Heard,
     Line,
     Mark,
@@ -32,12 +33,12 @@ from wm_planner.cli.robot_report import (
     note,
     rate_lines,
     row_of,
-    table_of,
     wrong,
 )
 from wm_planner.cli.robot_session import NAME, Session
 from wm_planner.cli.robot_view import PICTURES
 from wm_planner.errors import ConfigError, ImageSourceError
+from wm_planner.evaluation.table import aligned
 from wm_planner.robot import DESCRIPTION, CameraSource, RobotFile, read_robot
 from wm_planner.ros.command_topics import command_type, type_on_graph
 from wm_planner.ros.conversions import image_array
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         inspection.begin()
         session.wait(args.seconds)
         sections = inspection.sections()
-    print("\n".join(table_of([section.row for section in sections if section.row])))
+    print("\n".join(aligned([HEADINGS, *(part.row for part in sections if part.row)])))
     for section in sections:
         print(section.title)
         for line in section.lines:

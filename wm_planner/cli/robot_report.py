@@ -162,14 +162,6 @@ def row_of(topic: str, kind: str, heard: Heard) -> tuple[str, ...]:
     return topic, kind, f"{heard.rate_hz:.1f} Hz", jitter, age
 
 
-def table_of(rows: list[tuple[str, ...]]) -> list[str]:
-    """Aligned lines, headings first."""
-    rows = [HEADINGS, *rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
-    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    return ["  ".join(row).rstrip() for row in cells]
-
-
 def _duration(seconds: float) -> str:
     if seconds > 1e8:
         return "decades"

@@ -26,14 +26,14 @@ from wm_planner.cli.robot_session import START_S, Session
 from wm_planner.cli.run_film import Ring, RunFilm
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, WmPlannerError
-from wm_planner.evaluation.stats import wilson_interval
+from wm_planner.evaluation.table import reached
 from wm_planner.robot import RobotFile
 from wm_planner.ros.conversions import image_array, proprio_array, to_ns
 from wm_planner.ros.qos import LATCHED, RELIABLE
 
 
 class Judge:
-    """What a simulated driver tells of its problems; no real robot has that.
+    """What a simulated driver tells of its targets; no real robot has that.
 
     Args:
         session: whose node listens.
@@ -62,7 +62,7 @@ class Judge:
         ):
             node.create_subscription(kind, f"/{self._name}/{topic}", take, profile)
 
-    def next_problem(self) -> None:
+    def next_target(self) -> None:
         """Put the robot at the next start."""
         self._session.call(Trigger, f"/{self._name}/reset")
 
@@ -137,7 +137,7 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
     )
     film = None if args.film is None else RunFilm(unit="m")
     limit_s = args.time_limit or TIME_LIMIT_S
-    reached = 0
+    successes = 0
     logs = None if args.record is None else args.record / "logs"
     with Session(robot, bring_up(robot, options), logs) as session:
         print(f"{robot.name}: loading {robot.checkpoint} ({session.where})", flush=True)
@@ -153,10 +153,10 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
         print("\n".join(told(robot, way.goal)), flush=True)
         for episode in range(args.episodes):
             if episode:
-                judge.next_problem()
+                judge.next_target()
                 way.watch.aim(*judge.goal())
             end = _trial(way, judge, recorder, limit_s, episode == 0)
-            reached += judge.success
+            successes += judge.success
             judged = "reached" if judge.success else "not reached"
             print(
                 f"episode {episode}: {judged} by the simulator's measure, {judge.distance:.3f} m "
@@ -168,9 +168,8 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
             if episode == 0 and film is not None:
                 film.finish(judged)
                 print(f"film: {film.write(args.film)}", flush=True)
-    low, high = wilson_interval(reached, args.episodes)
-    print(f"reached {reached}/{args.episodes}  (95 % interval {low:.2f} to {high:.2f})")
-    return 1 if args.episodes == 1 and not reached else 0
+    print(f"reached {reached(successes, args.episodes)}")
+    return 1 if args.episodes == 1 and not successes else 0
 
 
 def _trial(

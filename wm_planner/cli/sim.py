@@ -23,6 +23,7 @@ from wm_planner.cli.preflight import (
 )
 from wm_planner.cli.processes import Child, Supervisor
 from wm_planner.errors import WmPlannerError
+from wm_planner.evaluation.table import listing, reached
 from wm_planner.registry import listed
 from wm_planner.simulation import SimOptions, simulation
 from wm_planner.tasks import task_names
@@ -145,10 +146,8 @@ def table(result: dict[str, Any], record: RunRecord, paths: list[Path]) -> str:
     """The result for people."""
     steps = [episode.num_steps for episode in record.finished]
     rate_hz = record.replan_rate_hz() if result["clock"] == "realtime" else None
-    share = f"{result['successes']}/{result['episodes']}"
-    interval = f"95 % interval {result['interval_low']:.2f} to {result['interval_high']:.2f}"
     rows = [
-        ("success", f"{share}  ({interval})"),
+        ("success", reached(result["successes"], result["episodes"])),
         ("steps", f"{min(steps)} to {max(steps)}" if len(set(steps)) > 1 else str(steps[0])),
         ("plan p50, p99", _milliseconds(result, "plan_seconds")),
         ("camera to command", _milliseconds(result, "latency_seconds")),
@@ -157,7 +156,7 @@ def table(result: dict[str, Any], record: RunRecord, paths: list[Path]) -> str:
         rows.append(("replan rate", f"{rate_hz:.1f} Hz"))
     rows += [(path.suffix[1:] or path.name, str(path)) for path in paths]
     title = " ".join(str(result[key]) for key in ("task", "checkpoint", "planner", "clock"))
-    return "\n".join([title, *(f"  {name:<18}{value}" for name, value in rows)])
+    return "\n".join([title, *listing(rows)])
 
 
 def _run_graph(

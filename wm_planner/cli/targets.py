@@ -1,9 +1,10 @@
-"""Which problems `wm-planner eval` runs: from a file, or drawn as the command line says."""
+"""Which targets `wm-planner eval` runs: from a file, or drawn as the command line says."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,15 @@ from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.job import Job
-    from wm_planner.evaluation.problems import Problems
+    from wm_planner.evaluation.target import Targets
 
 logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say what the problems are."""
+    """Add the arguments that say what the targets are."""
     parser.add_argument(
-        "--targets", type=Path, help="file of problems: read when it exists, else written"
+        "--targets", type=Path, help="file of targets: read when it exists, else written"
     )
     parser.add_argument(
         "--goals",
@@ -45,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def find_problems(args: argparse.Namespace, job: Job) -> Problems:
-    """The file's problems, without those that start solved; or new ones, written to the file.
+def find_targets(args: argparse.Namespace, job: Job) -> Targets:
+    """The file's targets, without those that start solved; or new ones, written to the file.
 
     Raises:
         WmPlannerError: the file, data set or image cannot be used, or not in the job's layout.
@@ -58,29 +59,29 @@ def find_problems(args: argparse.Namespace, job: Job) -> Problems:
                 args.targets,
                 args.goals,
             )
-        problems = _read(args)
-        _check_free(problems, job, f"--targets {args.targets}")
-        return problems
+        targets = _read(args)
+        _check_free(targets, job, f"--targets {args.targets}")
+        return targets
     _check_goals(args)
-    problems = _draw(args, job)
+    targets = _draw(args, job)
     if args.goals != "random":  # those were drawn where there is room
         source = {"dataset": ("data", args.data), "image": ("goal-state", args.goal_state)}
-        _check_free(problems, job, "--{} {}".format(*source[args.goals]))
+        _check_free(targets, job, "--{} {}".format(*source[args.goals]))
     if args.targets is not None:
-        problems.save(args.targets)
-    return problems
+        targets.save(args.targets)
+    return targets
 
 
-def _read(args: argparse.Namespace) -> Problems:
-    from wm_planner.evaluation.problems import Problems
+def _read(args: argparse.Namespace) -> Targets:
+    from wm_planner.evaluation.target import Targets
 
-    problems = Problems.load(args.targets, args.task)
-    if len(problems) < args.episodes:
+    targets = Targets.load(args.targets, args.task)
+    if len(targets) < args.episodes:
         raise ConfigError(
-            f"--targets {args.targets}: holds {len(problems)} problems, "
+            f"--targets {args.targets}: holds {len(targets)} targets, "
             f"--episodes asks for {args.episodes}"
         )
-    kept = problems.part(slice(args.episodes)).without_solved()
+    kept = targets.part(slice(args.episodes)).without_solved()
     if len(kept) < args.episodes:
         left_out = args.episodes - len(kept)
         logger.warning("%s: %d of the targets start solved: dropped", args.targets, left_out)
@@ -89,42 +90,31 @@ def _read(args: argparse.Namespace) -> Problems:
     return kept
 
 
-def _draw(args: argparse.Namespace, job: Job) -> Problems:
-    from wm_planner.evaluation import goals
-    from wm_planner.evaluation.job import EnvMaker
+def _draw(args: argparse.Namespace, job: Job) -> Targets:
+    from wm_planner.evaluation import target
 
     if args.goals == "dataset":
         from wm_planner.data.layouts import open_dataset
 
         dataset = open_dataset(args.data)
         horizon = job.planner.horizon
-        return goals.dataset_problems(dataset, args.task, horizon, args.seed, args.episodes)
-    # Without disturbances, so that the problems of all of them are the same. The first
-    # environment must draw: MuJoCo chooses its GL library only once.
-    env = EnvMaker(job.task, job.image_size, job.shifts.of_layout())(True)
-    try:
+        return target.dataset_targets(dataset, args.task, horizon, args.seed, args.episodes)
+    # The first environment must draw: MuJoCo chooses its GL library only once.
+    with closing(job.make_env(disturbed=False)(True)) as env:
         if args.goals == "random":
-            return goals.sample_problems(env, args.seed, args.episodes)
+            return target.sample_targets(env, args.seed, args.episodes)
         image, state = _read_image(args.goal_image), _read_state(args.goal_state)
-        return goals.image_problems(env, image, state, args.seed, args.episodes)
-    finally:
-        env.close()
+        return target.image_targets(env, image, state, args.seed, args.episodes)
 
 
-def _check_free(problems: Problems, job: Job, source: str) -> None:
+def _check_free(targets: Targets, job: Job, source: str) -> None:
     """What somebody wrote, or was drawn in another layout, can lie where nothing can be."""
-    from wm_planner.evaluation.job import EnvMaker
-
-    env = EnvMaker(job.task, job.image_size, job.shifts.of_layout())(True)  # see `_draw`
-    try:
-        pairs = list(zip(problems.starts, problems.goals, strict=True))
+    with closing(job.make_env(disturbed=False)(True)) as env:  # see `_draw`
         blocked = [
-            next((s for s in pair if not (env.is_possible(s) and env.is_free(s))), None)
-            for pair in pairs
+            [state for state in pair if not (env.is_possible(state) and env.is_free(state))]
+            for pair in zip(targets.starts, targets.goals, strict=True)
         ]
-    finally:
-        env.close()
-    found = [state for state in blocked if state is not None]
+    found = [states[0] for states in blocked if states]
     if not found:
         return
     where, way_out = "something solid", "give others, or let --goals random draw them"
@@ -132,7 +122,7 @@ def _check_free(problems: Problems, job: Job, source: str) -> None:
         where = f"walls or obstacle of {layout}"
         way_out = "let this --shift draw them: --goals random, to a new --targets"
     raise ConfigError(
-        f"{source}: {len(found)} of {len(problems)} targets lie in {where}, or outside the scene, "
+        f"{source}: {len(found)} of {len(targets)} targets lie in {where}, or outside the scene, "
         f"the first at {found[0].tolist()}; {way_out}"
     )
 

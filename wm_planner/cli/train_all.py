@@ -77,7 +77,7 @@ def _take_directory(args: argparse.Namespace, recipe: Recipe, store: TrajectoryS
             settings or data.
     """
     from wm_planner.config import to_dict
-    from wm_planner.evaluation.run import write_json
+    from wm_planner.evaluation.record import write_json
     from wm_planner.training.run_log import check_same, provenance
 
     content = json.loads(json.dumps({"recipe": to_dict(recipe), "data": store.meta}))
@@ -184,21 +184,20 @@ def _train(
 
 
 def _arrived(bundle: Bundle, store: TrajectoryStore) -> dict[str, Any] | None:
-    from wm_planner.evaluation.recorded import encode_recordings, held_out, same_place
+    from wm_planner.evaluation.recordings import encode_recordings, held_out, same_place
 
-    rows, known = held_out(bundle, store)
-    return same_place(encode_recordings(bundle, store, rows, known))
+    return same_place(encode_recordings(bundle, store, held_out(bundle, store)[0]))
 
 
 def _report(args: argparse.Namespace, bundle: Bundle, store: TrajectoryStore) -> None:
     """OUTPUT/report.json and .png; the table on standard output."""
     from wm_planner.cli.eval_recorded import draw, errors_table
-    from wm_planner.evaluation.recorded import encode_recordings, held_out, step_errors
-    from wm_planner.evaluation.run import write_json
+    from wm_planner.evaluation.record import write_json
+    from wm_planner.evaluation.recordings import encode_recordings, held_out, step_errors
     from wm_planner.planning import planner_config
 
-    rows, known = held_out(bundle, store)
-    recordings = encode_recordings(bundle, store, rows, known)
+    rows, _ = held_out(bundle, store)
+    recordings = encode_recordings(bundle, store, rows)
     rollout = planner_config(bundle.planner).rollout
     steps = min(planner_config(bundle.planner).horizon, recordings.steps)
     errors = step_errors(bundle, recordings, steps, rollout)
@@ -208,7 +207,7 @@ def _report(args: argparse.Namespace, bundle: Bundle, store: TrajectoryStore) ->
         "arrived": bundle.info.get("arrived"),
     }
     draw(args.output / FIGURE, errors, bundle.embodiment.name)
-    print(errors_table(errors, bundle.embodiment.model_dt_s))
+    print(errors_table(errors, bundle.embodiment.model_dt_s), end="")
     if bundle.info.get("arrived"):
         print(_arrived_line(bundle.info["arrived"]))
     write_json(args.output / REPORT, result)

@@ -1,4 +1,4 @@
-"""Ways to train, side by side: which commands each takes.
+"""An ablation: ways to train, side by side; which commands each takes, and the model's errors.
 
 Every row changes a recipe. Rows that agree up to a stage share its run; every stage is a command
 of `wm-planner` with a recipe of its own, so that any of them can be repeated by hand.
@@ -9,19 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from statistics import fmean
+from typing import Any
+
+import numpy as np
 
 from wm_planner.config import from_dict, suggest
 from wm_planner.errors import ConfigError
-from wm_planner.evaluation.episodes import MODES
+from wm_planner.evaluation.episode import MODES
+from wm_planner.evaluation.stats import mean_interval
 from wm_planner.models.encoder import comes_trained
 from wm_planner.planning.config import MAX_SEED
 
 STAGES = ("encoder", "projector", "model", "finetune")
 MODEL_ERROR = "model-error"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Ablation:
             another.
         seeds: of training; each is a run of its own, of encoder, model and finetuning.
         modes: 'open-loop', 'mpc', or both.
-        episodes, eval_seed: problems of each cell.
+        episodes, eval_seed: targets of each evaluation.
         model_error_runs: runs of the expert on which the model's error is compared with that on
             plans (`model_error`); 0 leaves it out.
         quick: changes of the recipe's sections that show that everything runs, and nothing else.
@@ -96,10 +99,9 @@ class Ablation:
         for key, seeds in (("seeds", self.seeds), ("eval_seed", (self.eval_seed,))):
             if not 0 <= min(seeds) <= max(seeds) <= MAX_SEED:
                 raise ValueError(f"{key} must be from 0 to {MAX_SEED}, got {getattr(self, key)}")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: each may be named once, got {list(self.seeds)}")
-        if len(set(self.modes)) < len(self.modes):
-            raise ValueError(f"modes: each may be named once, got {list(self.modes)}")
+        for key in ("seeds", "modes"):
+            if len(set(values := getattr(self, key))) < len(values):
+                raise ValueError(f"{key}: each may be named once, got {list(values)}")
         if self.model_error_runs < 0 or self.model_error_runs == 1:
             raise ValueError(
                 "model_error_runs must be 0, for none, or at least 2, for an interval, "
@@ -138,6 +140,47 @@ class Stage:
     def recipe_file(self) -> Path:
         """Beside the directory, which the command wants to find empty."""
         return self.output.with_name(self.output.name + ".yaml")
+
+
+@dataclass(frozen=True)
+class PooledError:
+    """A row's model errors: means over steps, runs and seeds.
+
+    Attributes:
+        row: name.
+        expert, planned: on the expert's runs, and on plans.
+        gap: their difference, with its 95 % interval over the runs, of these models.
+    """
+
+    row: str
+    expert: float
+    planned: float
+    gap: float
+    gap_low: float
+    gap_high: float
+
+
+def read_error(file: Path) -> dict[str, list[float]]:
+    """'expert', 'planned' and 'gaps' of the one checkpoint that `plot model-error` wrote of.
+
+    Raises:
+        ConfigError: it cannot be read, or is of another version.
+    """
+    try:
+        (error,) = json.loads(file.read_text())["checkpoints"].values()
+        return {key: error[key] for key in ("expert", "planned", "gaps")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ConfigError(
+            f"{file}: no result of 'wm-planner plot model-error' ({problem!r}); delete it and run "
+            "the same command again"
+        ) from problem
+
+
+def pooled_error(row: str, errors: list[dict[str, list[float]]]) -> PooledError:
+    """What `read_error` read of each seed, all on the same runs."""
+    expert, planned = (fmean(fmean(e[kind]) for e in errors) for kind in ("expert", "planned"))
+    gaps = np.mean([error["gaps"] for error in errors], axis=0).tolist()
+    return PooledError(row, expert, planned, *mean_interval(gaps))
 
 
 def merged(recipe: dict, changes: dict) -> dict:
@@ -211,19 +254,6 @@ def evaluation_stages(
         figure = at(MODEL_ERROR, arguments).with_suffix(".png")
         done = figure.with_suffix(".json")
         yield Stage((*arguments, "--output", str(figure)), figure, done)
-
-
-def check_sections(recipe: dict, known: type[T], source: str) -> T:
-    """A merged recipe as what it holds.
-
-    Raises:
-        ConfigError: a section is not understood.
-    """
-    sections = {item.name for item in fields(known)}  # type: ignore[arg-type]
-    for key in recipe:
-        if key not in sections:
-            raise ConfigError(f"{source}: unknown section '{key}'.{suggest(key, sections)}")
-    return from_dict(known, recipe, source)
 
 
 def _key(*content: Any) -> str:

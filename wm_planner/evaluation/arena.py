@@ -10,14 +10,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from wm_planner.errors import ConfigError
-from wm_planner.evaluation.episodes import MEASURED, EpisodeResult, Evaluation, Loop
-from wm_planner.evaluation.problems import Problems
+from wm_planner.evaluation.episode import MEASURED, Env, Episode, Evaluation, Loop
+from wm_planner.evaluation.target import Targets
 from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import Planner, Session
@@ -42,7 +41,7 @@ class Arena:
     def __init__(
         self,
         planner: Planner,
-        make_env: Callable[[bool], Any],
+        make_env: Callable[[bool], Env],
         size: int,
         loop: Loop,
         clock: Callable[[], float] = time.perf_counter,
@@ -69,25 +68,25 @@ class Arena:
             env.close()
 
     def run(
-        self, problems: Problems, progress: Callable[[int], object] = lambda periods: None
+        self, targets: Targets, progress: Callable[[int], object] = lambda periods: None
     ) -> Evaluation:
-        """Run at most `size` problems together.
+        """Run at most `size` episodes together.
 
         Args:
-            problems: where to start and where to go.
+            targets: where to start and where to go.
             progress: told the number of control periods that are done, or saved by a success.
 
         Raises:
             PlanningError: the model gives no finite plan.
         """
-        batch = _Batch(self, problems)
+        batch = _Batch(self, targets)
         if not self._warm:
             batch.warm_up()
             self._warm = True
         return batch.run(progress)
 
 
-def draw(camera: Any, states: Sequence[np.ndarray]) -> Observation:
+def draw(camera: Env, states: Sequence[np.ndarray]) -> Observation:
     """Pictures and proprioception of states, as frames one after the other."""
     images = np.stack([camera.render_state(state) for state in states])
     return Observation(images, np.stack([camera.proprio_of(state) for state in states]), 0)
@@ -119,20 +118,20 @@ class _Rows:
 class _Batch:
     """Episodes side by side. Time is counted in control periods."""
 
-    def __init__(self, arena: Arena, problems: Problems) -> None:
+    def __init__(self, arena: Arena, targets: Targets) -> None:
         self._arena, self._planner, self._loop = arena, arena.planner, arena.loop
         self._session = arena.session
         self._task, self._body = arena.camera.task, arena.planner.embodiment
-        self._robots = arena.robots[: len(problems)]
+        self._robots = arena.robots[: len(targets)]
         self._goals = []
-        for robot, start, goal in zip(self._robots, problems.starts, problems.goals, strict=True):
+        for robot, start, goal in zip(self._robots, targets.starts, targets.goals, strict=True):
             robot.set_state(goal)
             self._goals.append(robot.get_state())
             robot.set_state(start)
-        self._goal, self._alpha = self._encode_goals(problems.goal_images)
+        self._goal, self._alpha = self._encode_goals(targets.goal_images)
         self._states = [[robot.get_state()] for robot in self._robots]
         self._actions: list[list[np.ndarray]] = [[] for _ in self._robots]
-        self._results: dict[int, EpisodeResult] = {}
+        self._results: dict[int, Episode] = {}
         self._before = [self._distance(row) for row in range(len(self._robots))]
 
     def warm_up(self) -> None:
@@ -220,7 +219,7 @@ class _Batch:
                 continue
             success = self._task.is_success(self._states[row][-1], self._goals[row])
             if success or now == last:
-                self._results[row] = EpisodeResult(
+                self._results[row] = Episode(
                     bool(success),
                     now // self._body.frame_skip,
                     self._distance(row),

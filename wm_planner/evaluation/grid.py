@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from wm_planner.config import from_dict, suggest
-from wm_planner.evaluation.episodes import Loop
+from wm_planner.evaluation.episode import Loop
 from wm_planner.planning import SOLVERS
 from wm_planner.planning.config import MAX_SEED
 from wm_planner.tasks import get_task, task_names
@@ -57,11 +57,11 @@ class Grid:
         reference: see `Reference`.
         shifts: differences from the trained world, by a name of your own. One of a layout that a
             task does not have is left out for it.
-        episodes: problems of each cell, the same for all of a task.
-        timing_episodes: problems on which planning times are measured: one at a time, with nothing
+        episodes: targets of each cell, the same for all of a task.
+        timing_episodes: targets on which planning times are measured: one at a time, with nothing
             beside, because a batch's time is no robot's. Loops of a measured latency need none:
             all their episodes are run so.
-        seed: of problems and planners.
+        seed: of targets and planners.
         quick: see `Quick`.
     """
 
@@ -137,13 +137,8 @@ class Grid:
             name: {**(settings or {}), **self.quick.settings}
             for name, settings in self.planners.items()
         }
-        quick = self.quick
-        return replace(
-            self,
-            planners=planners,
-            episodes=quick.episodes,
-            timing_episodes=quick.timing_episodes,
-        )
+        few, timed = self.quick.episodes, self.quick.timing_episodes
+        return replace(self, planners=planners, episodes=few, timing_episodes=timed)
 
 
 def _check_counts(values: Quick | Grid) -> None:

@@ -1,21 +1,25 @@
-"""One evaluation, described so that another process can do a part of it."""
+"""A job: one evaluation, described so that it can be run in batches, by one process or several."""
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from wm_planner.errors import TaskError
+from wm_planner.errors import WmPlannerError
 from wm_planner.evaluation.arena import Arena
-from wm_planner.evaluation.episodes import MEASURED, Evaluation, Loop
-from wm_planner.evaluation.problems import Problems
+from wm_planner.evaluation.episode import MEASURED, EnvMaker, Evaluation, Loop
+from wm_planner.evaluation.record import Record
+from wm_planner.evaluation.target import Targets
 from wm_planner.models import checkpoint
 from wm_planner.models.bundle import Bundle
 from wm_planner.planning import Planner, PlannerConfig
@@ -25,37 +29,12 @@ from wm_planner.tasks.shifts import Shifts
 
 MAX_BATCH = 25  # episodes planned together: more gain nothing on a CPU, and cannot be shared out
 MIB = 2**20
-
-
-@dataclass(frozen=True)
-class EnvMaker:
-    """Makes environments of a task: called with True for one that draws, False for physics."""
-
-    task: str
-    image_size: int
-    shifts: Shifts = field(default_factory=Shifts)
-
-    def __call__(self, render: bool) -> Any:
-        import gymnasium
-
-        options: dict[str, Any] = {"image_size": self.image_size, "render": render}
-        if layout := self.shifts.layout():
-            options["layout"] = layout
-        made = gymnasium.make(get_task(self.task).env_id, **options)
-        env: Any = made.unwrapped
-        if not self.shifts.disturbances():
-            return env
-        if not hasattr(env, "disturbed"):
-            raise TaskError(
-                f"task '{self.task}': its environment has no method 'disturbed', so it can have "
-                "no shifts"
-            )
-        return env.disturbed(self.shifts)
+Progress = Callable[[int], object]  # told the number of control periods
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that results depend on, but the problems.
+    """All that results depend on, but the targets.
 
     Attributes:
         task: task name.
@@ -81,9 +60,10 @@ class Job:
     device: str = "cpu"
     threads: int = 1
 
-    def make_env(self) -> EnvMaker:
-        """The job's environments."""
-        return EnvMaker(self.task, self.image_size, self.shifts)
+    def make_env(self, disturbed: bool = True) -> EnvMaker:
+        """The job's environments, or those of its layout alone: targets are drawn in them."""
+        shifts = self.shifts if disturbed else self.shifts.of_layout()
+        return EnvMaker(self.task, self.image_size, shifts)
 
     def arena(self, size: int, bundle: Bundle | None = None) -> Arena:
         """Planner and environments.
@@ -100,6 +80,15 @@ class Job:
             bundle = checkpoint.load_bundle(self.checkpoint, self.device, self.task)
         return Arena(Planner(bundle, self.planner), self.make_env(), size, self.loop)
 
+    def num_periods(self, targets: Targets) -> int:
+        """Control periods that the targets take at most; a progress bar's length."""
+        task = get_task(self.task)
+        steps = task.max_model_steps if self.loop.mode == "mpc" else self.planner.horizon
+        return steps * task.embodiment.frame_skip * len(targets)
+
+
+_ARENAS: dict[Job, Arena] = {}  # one per worker process
+
 
 def default_batch(config: PlannerConfig, loop: Loop) -> int:
     """Episodes that may be planned together: one when latency is measured or the model adapts."""
@@ -109,16 +98,108 @@ def default_batch(config: PlannerConfig, loop: Loop) -> int:
     return min(MAX_BATCH, max(1, MAX_ROLLOUTS // candidates))
 
 
-def run_part(
-    arena: Arena, problems: Problems, progress: Callable[[int], object] = lambda periods: None
+def run_job(
+    job: Job,
+    targets: Targets,
+    record: Record | None = None,
+    processes: int = 1,
+    bundle: Bundle | None = None,
+    progress: Progress = lambda periods: None,
+) -> Evaluation:
+    """Run every target that `record` does not know yet.
+
+    Batches are the same whatever the number of processes, and so are results.
+
+    Args:
+        job: settings.
+        targets: all of them.
+        record: finished batches are taken from it, and added to it.
+        processes: 1 stays in this one, as do episodes whose latency is measured: beside each other
+            plans take longer.
+        bundle: the job's checkpoint, where this process has loaded it already.
+        progress: told the number of control periods that are done, or saved by a success.
+
+    Raises:
+        PlanningError: the model gives no finite plan.
+        WmPlannerError: a process was killed; what is finished is in `record`.
+    """
+    size = job.batch_size
+    parts = [targets.part(slice(i, i + size)) for i in range(0, len(targets), size)]
+    keys = [part.sha256() for part in parts]
+    finished = {} if record is None else record.finished()
+    pending = [i for i, key in enumerate(keys) if key not in finished]
+    waiting = [parts[i] for i in pending]
+    progress(job.num_periods(targets) - sum(map(job.num_periods, waiting)))
+    if processes > 1 and len(pending) > 1 and job.loop.latency != MEASURED:
+        batches = _in_processes(job, waiting, min(processes, len(pending)), progress)
+    else:
+        batches = _in_turn(job, waiting, bundle, progress)
+    for index, evaluation in batches:
+        key = keys[pending[index]]
+        finished[key] = evaluation
+        if record is not None:
+            record.add(key, evaluation)
+    total = Evaluation()
+    for key in keys:
+        total.extend(finished[key])
+    return total
+
+
+def _in_turn(
+    job: Job, parts: list[Targets], bundle: Bundle | None, progress: Progress
+) -> Iterator[tuple[int, Evaluation]]:
+    if parts:
+        with job.arena(max(map(len, parts)), bundle) as arena:
+            for index, part in enumerate(parts):
+                yield index, _run_part(arena, part, progress)
+
+
+def _in_processes(
+    job: Job, parts: list[Targets], processes: int, progress: Progress
+) -> Iterator[tuple[int, Evaluation]]:
+    context, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        try:
+            # Ctrl-C goes to all processes of a terminal; workers inherit that they do not hear it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                futures = {pool.submit(_work, job, part): i for i, part in enumerate(parts)}
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            for future in as_completed(futures):
+                index = futures[future]
+                yield index, future.result()
+                progress(job.num_periods(parts[index]))
+        except BrokenProcessPool as error:
+            raise WmPlannerError(
+                "a process of the evaluation was killed, perhaps for want of memory; take fewer "
+                "--processes or a smaller --batch-size (with --output, what is finished is kept)"
+            ) from error
+        except BaseException:  # Ctrl-C above all: nobody waits for what is still planned
+            for process in set(multiprocessing.active_children()) - set(others):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _work(job: Job, targets: Targets) -> Evaluation:
+    if job not in _ARENAS:
+        _ARENAS[job] = job.arena(job.batch_size)
+    return _run_part(_ARENAS[job], targets)
+
+
+def _run_part(
+    arena: Arena, targets: Targets, progress: Progress = lambda periods: None
 ) -> Evaluation:
     """`Arena.run`, with the most memory that was taken while it ran: see `Evaluation`."""
     device = arena.planner.bundle.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        _reset_peak()
-    evaluation = arena.run(problems, progress)
+        with suppress(OSError):  # no /proc, or none that may be written
+            Path("/proc/self/clear_refs").write_text("5")  # forgets what was taken before
+    evaluation = arena.run(targets, progress)
     if device.type == "cuda":
         evaluation.memory_mib = torch.cuda.max_memory_allocated(device) / MIB
     else:
@@ -126,14 +207,8 @@ def run_part(
     return evaluation
 
 
-def _reset_peak() -> None:
-    """Let the kernel forget what this process took before, where it can."""
-    with suppress(OSError):  # no /proc, or none that may be written
-        Path("/proc/self/clear_refs").write_text("5")
-
-
 def _peak_mib() -> float:
-    """Most memory that this process had since the last `_reset_peak`; without it, ever."""
+    """Most memory that this process had since its peak was forgotten; if it cannot be, ever."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

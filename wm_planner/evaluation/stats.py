@@ -1,4 +1,4 @@
-"""Statistics that every table of results shares."""
+"""Statistics that every table of results shares: intervals, and tests of paired results."""
 
 from __future__ import annotations
 

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from wm_planner.errors import ConfigError
-from wm_planner.evaluation.episodes import MEASURED
-from wm_planner.evaluation.goals import sample_problems
+from wm_planner.evaluation.episode import MEASURED
 from wm_planner.evaluation.grid import Grid, Reference
-from wm_planner.evaluation.job import Job, default_batch
-from wm_planner.evaluation.problems import Problems
-from wm_planner.evaluation.run import RunDirectory, run_job
-from wm_planner.evaluation.summary import TIMES, compare, result_of
+from wm_planner.evaluation.job import Job, default_batch, run_job
+from wm_planner.evaluation.record import Record
+from wm_planner.evaluation.result import TIMES, Comparison, Result, compare
+from wm_planner.evaluation.target import Targets, sample_targets
 from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.models.checkpoint import torch_device
 from wm_planner.planning import planner_config
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Cell:
-    """One line of the table."""
+    """One evaluation of the grid; planner, shift and loop by their names there."""
 
     name: str
     planner: str
@@ -46,6 +44,33 @@ class Cell:
             of.checkpoint or self.job.checkpoint,
             of.loop or self.loop,
         )
+
+    @property
+    def world(self) -> tuple[str, Shifts]:
+        """What its targets depend on."""
+        return self.job.task, self.job.shifts.of_layout()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult(Result):
+    """A cell's line in the table of its grid.
+
+    Attributes:
+        planner, shift, loop: their names in the grid.
+        against_reference: None where the cell is the reference itself.
+        commit: of the package that found it, where that is not the table's.
+    """
+
+    shift: str
+    loop: str
+    against_reference: Comparison | None
+    commit: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Result`."""
+        values = super().to_json()
+        commit = values.pop("commit")
+        return values if commit is None else {"commit": commit, **values}
 
 
 def cells(grid: Grid, device: str) -> list[Cell]:
@@ -87,46 +112,52 @@ def run_grid(
     device: str = "cpu",
     origin: dict[str, str] | None = None,
     starts: Callable[[str], object] = lambda name: None,
-) -> list[Row]:
+) -> list[CellResult]:
     """Run what `output` does not hold yet.
 
     Args:
         grid: what to run.
-        output: directory, with a run directory for every cell and its timing.
+        output: directory, with a record for every cell and its timing; see `Record`.
         processes: see `run_job`; timing always has the machine to itself.
-        device: torch device.
-        origin: command and commit, written down.
         starts: told the name of each cell and timing before it begins.
 
     Returns:
         A row for each cell: its result, planning times of episodes one at a time and alone (its own
         where the latency is measured, else those of its timing), and the paired comparison with its
-        reference, None where the cell is that itself.
+        reference.
 
     Raises:
         WmPlannerError: a cell cannot be run; `output` keeps the others.
     """
     todo = cells(grid, device)
-    problems: dict[tuple[str, Shifts], Problems] = {}
+    targets: dict[tuple[str, Shifts], Targets] = {}
     for cell in todo:
-        if _world(cell) not in problems:
-            problems[_world(cell)] = _problems(grid, cell, output)
-    rows, timings = {}, {}
+        if cell.world not in targets:
+            targets[cell.world] = _targets(grid, cell, output)
+
+    def run(kind: str, cell: Cell, job: Job, of: Targets, processes: int) -> Result:
+        record = Record(output / kind / cell.name, job, origin)
+        return Result.of(job, grid.seed, of, run_job(job, of, record, processes))
+
+    found: dict[tuple[str, ...], Result] = {}
     for cell in todo:
         starts(cell.name)
-        which = problems[_world(cell)]
-        record = RunDirectory(output / "cells" / cell.name, cell.job, origin)
-        evaluation = run_job(cell.job, which, record, processes)
-        rows[cell.name] = result_of(cell.job, grid.seed, which, evaluation)
+        found[cell.key()] = run("cells", cell, cell.job, targets[cell.world], processes)
     for cell in todo:
         if cell.job.loop.latency == MEASURED:  # has had the machine to itself, in every episode
             continue
         starts(f"{cell.name}, timing")
-        job = replace(cell.job, batch_size=1)
-        which = problems[_world(cell)].part(slice(grid.timing_episodes))
-        record = RunDirectory(output / "timing" / cell.name, job, origin)
-        timings[cell.name] = result_of(job, grid.seed, which, run_job(job, which, record))
-    return list(_joined(grid, todo, rows, timings))
+        few = targets[cell.world].part(slice(grid.timing_episodes))
+        alone = run("timing", cell, replace(cell.job, batch_size=1), few, 1)
+        times = {name: getattr(alone, name) for name in TIMES}
+        found[cell.key()] = replace(found[cell.key()], **times)
+    rows = []
+    for cell in todo:
+        result, other = found[cell.key()], cell.key(grid.reference)
+        pair = None if other == cell.key() else compare(result, found[other])
+        named = {"planner": cell.planner, "shift": cell.shift, "loop": cell.loop}
+        rows.append(CellResult(**{**vars(result), **named, "against_reference": pair}))
+    return rows
 
 
 def _cell(
@@ -153,35 +184,12 @@ def _cell(
     return Cell(name, planner, shift, loop_name, job)
 
 
-def _world(cell: Cell) -> tuple[str, Shifts]:
-    """What a cell's problems depend on."""
-    return cell.job.task, cell.job.shifts.of_layout()
-
-
-def _problems(grid: Grid, cell: Cell, output: Path) -> Problems:
-    """Of the cell's world without disturbances; written down, to be evaluated elsewhere."""
-    task, shifts = _world(cell)
-    env = replace(cell.job, shifts=shifts).make_env()(True)
-    try:
-        problems = sample_problems(env, grid.seed, grid.episodes)
-    finally:
-        env.close()
+def _targets(grid: Grid, cell: Cell, output: Path) -> Targets:
+    """Of the cell's world; written down, to be evaluated elsewhere."""
+    with closing(cell.job.make_env(disturbed=False)(True)) as env:
+        targets = sample_targets(env, grid.seed, grid.episodes)
     output.mkdir(parents=True, exist_ok=True)
+    task, shifts = cell.world
     name = f"{task}-{cell.shift}" if shifts.layout() else task
-    problems.save(output / f"targets-{name}.npz")
-    return problems
-
-
-def _joined(
-    grid: Grid, todo: list[Cell], rows: dict[str, Row], timings: dict[str, Row]
-) -> Iterator[Row]:
-    for cell in todo:
-        row = rows[cell.name] | {"planner": cell.planner, "shift": cell.shift, "loop": cell.loop}
-        if cell.name in timings:
-            row |= {key: timings[cell.name][key] for key in TIMES}
-        rows[cell.name] = row
-    cell_of = {cell.key(): cell for cell in todo}
-    for cell in todo:
-        other = cell_of[cell.key(grid.reference)]
-        pair = None if other is cell else compare(rows[cell.name], rows[other.name])
-        yield rows[cell.name] | {"against_reference": pair}
+    targets.save(output / f"targets-{name}.npz")
+    return targets

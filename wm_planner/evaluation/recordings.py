@@ -1,4 +1,4 @@
-"""What recordings say of a checkpoint: no simulator, no task, no robot.
+"""Recordings, and what they say of a checkpoint: no simulator, no task, no robot.
 
 Distances are the planner's: the mean squared difference of the visual tokens of two frames.
 
@@ -41,40 +41,31 @@ class Recordings:
         latent: (N, T + 1, ...).
         actions: (N, T, A) standardised.
         proprio: (N, T + 1, P) standardised.
-        known: whether the checkpoint was trained on some of them: nothing says that it was not.
     """
 
     latent: Latent
     actions: Tensor
     proprio: Tensor
-    known: bool
 
     @property
     def steps(self) -> int:
         """T."""
         return self.actions.shape[1]
 
-    def windows(self, length: int, most: int) -> tuple[Latent, Tensor]:
+    def windows(self, length: int, most: int) -> tuple[Latent, Tensor, Tensor]:
         """At most `most` windows of `length` model steps, evenly from all there are.
 
         Returns:
-            Latents (M, length + 1, ...) and standardised actions (M, length, A).
+            Latents (M, length + 1, ...), standardised actions (M, length, A), and standardised
+            proprioception (M, P) at the beginnings.
         """
-        rows, times = self._begins(length, most)
-        frames = times[:, None] + torch.arange(length + 1)
-        rows = rows[:, None]
-        latent = Latent(self.latent.visual[rows, frames], self.latent.proprio[rows, frames])
-        return latent, self.actions[rows, frames[:, :-1]]
-
-    def places(self, length: int, most: int) -> Tensor:
-        """(M, P) standardised proprioception at the beginnings of the same windows."""
-        return self.proprio[self._begins(length, most)]
-
-    def _begins(self, length: int, most: int) -> tuple[Tensor, Tensor]:
         starts = self.steps - length + 1
         count = len(self.actions) * starts
         numbers = torch.linspace(0, count - 1, min(most, count)).round().long()
-        return numbers // starts, numbers % starts
+        rows = (numbers // starts)[:, None]
+        frames = (numbers % starts)[:, None] + torch.arange(length + 1)
+        latent = Latent(self.latent.visual[rows, frames], self.latent.proprio[rows, frames])
+        return latent, self.actions[rows, frames[:, :-1]], self.proprio[rows, frames][:, 0]
 
 
 def held_out(bundle: Bundle, store: TrajectoryStore) -> tuple[np.ndarray, bool]:
@@ -94,7 +85,6 @@ def encode_recordings(
     bundle: EmbodiedModel,
     store: TrajectoryStore,
     rows: np.ndarray,
-    known: bool = False,
     progress: Callable[[Iterable[slice]], Iterable[slice]] = iter,
 ) -> Recordings:
     """Encode the store's trajectories `rows`; `progress` wraps the iteration over parts.
@@ -116,7 +106,6 @@ def encode_recordings(
         Latent(torch.cat(visual).unflatten(0, shape), torch.cat(embedded).unflatten(0, shape)),
         bundle.preprocess.normalise_actions(np.array(store.actions[rows])),
         bundle.preprocess.normalise_proprio(np.array(store.proprio[rows])),
-        known,
     )
 
 
@@ -147,7 +136,7 @@ def step_errors(bundle: EmbodiedModel, recordings: Recordings, horizon: int, rol
         DatasetError: the recordings are shorter.
     """
     check_length(recordings, horizon)
-    latent, actions = recordings.windows(horizon, MAX_WINDOWS)
+    latent, actions, _ = recordings.windows(horizon, MAX_WINDOWS)
     model, copy = [], []
     for rows in torch.arange(len(actions)).split(_BATCH):
         real = _to(bundle, latent[rows])
@@ -203,9 +192,8 @@ def goal_measures(
     """
     horizon = planner.config.horizon
     check_length(recordings, horizon)
-    latent, actions = recordings.windows(horizon, goals)
-    proprio = planner.bundle.preprocess.denormalise_proprio(recordings.places(horizon, goals))
-    rest = planner.rest.at(proprio.numpy())
+    latent, actions, places = recordings.windows(horizon, goals)
+    rest = planner.rest.at(planner.bundle.preprocess.denormalise_proprio(places).numpy())
     columns: dict[str, list[Tensor]] = {}
     for rows in progress(torch.arange(len(actions)).split(_BATCH)):
         values = _of_goals(
@@ -238,6 +226,7 @@ def _of_goals(planner: Planner, real: Latent, taken: Tensor, rest: np.ndarray) -
 
     left = _distance(real, goal)
     planned = imagined(plan)
+    still = Latent(now.visual.expand_as(planned.visual), now.proprio.expand_as(planned.proprio))
     return {
         "distance": left,
         "falls": (left[:, 1:] < left[:, :-1]).float().mean(dim=1),
@@ -245,7 +234,7 @@ def _of_goals(planner: Planner, real: Latent, taken: Tensor, rest: np.ndarray) -
         "recorded_first_step_nearer": (left[:, 1] < left[:, 0]).float(),
         "plan_cost": cost(planned),
         "recorded_cost": cost(imagined(taken)),
-        "still_cost": cost(Latent(*(x.expand_as(y) for x, y in _pairs(now, planned)))),
+        "still_cost": cost(still),
         "cosine": torch.nn.functional.cosine_similarity(plan.flatten(1), taken.flatten(1)),
         "action_error": (plan - taken).square().mean(dim=(1, 2)).sqrt(),
     }
@@ -255,7 +244,7 @@ def _of_goals(planner: Planner, real: Latent, taken: Tensor, rest: np.ndarray) -
 def _found(planner: Planner, recordings: Recordings) -> dict[str, float]:
     """See `goal_measures`: the recorded action against those of other places."""
     bundle = planner.bundle
-    latent, actions = recordings.windows(1, MAX_WINDOWS)
+    latent, actions, _ = recordings.windows(1, MAX_WINDOWS)
     count = len(actions)
     choices = min(CHOICES, count)
     # The recorded action first, then those of windows far apart in the recordings.
@@ -265,7 +254,8 @@ def _found(planner: Planner, recordings: Recordings) -> dict[str, float]:
     for rows in torch.arange(count).split(max(1, 512 // choices)):
         real = _to(bundle, latent[rows])
         tried = actions[others[rows]].flatten(0, 1).to(bundle.device)
-        start, aim = (_repeat(real.frames(slice(i, i + 1)), choices) for i in (0, 1))
+        real = real[torch.arange(len(rows)).repeat_interleave(choices)]
+        start, aim = real.frames(slice(0, 1)), real.frames(slice(1, 2))
         ends = bundle.model.rollout(start, tried, None, planner.config.rollout)
         error = _distance(ends, aim)[:, 1].unflatten(0, (-1, choices))
         hits.append((error.argmin(dim=1) == 0).float().cpu())
@@ -304,15 +294,6 @@ def same_place(recordings: Recordings) -> dict[str, Any] | None:
 def _distance(path: Latent, goal: Latent) -> Tensor:
     """(B, T) distance of the frames, broadcast over time."""
     return (path.visual - goal.visual).square().mean(dim=(-2, -1))
-
-
-def _pairs(first: Latent, second: Latent) -> list[tuple[Tensor, Tensor]]:
-    return [(first.visual, second.visual), (first.proprio, second.proprio)]
-
-
-def _repeat(latent: Latent, count: int) -> Latent:
-    """Each of (B, ...) `count` times, one after the other."""
-    return Latent(*(x.repeat_interleave(count, dim=0) for x in (latent.visual, latent.proprio)))
 
 
 def _to(bundle: EmbodiedModel, latent: Latent) -> Latent:

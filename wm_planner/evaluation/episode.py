@@ -1,13 +1,65 @@
-"""How plans are executed, and what comes of it."""
+"""An episode: the environment that it is run in, how plans are executed, and what came of it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from wm_planner.errors import TaskError
+from wm_planner.tasks import Task, get_task
+from wm_planner.tasks.shifts import Shifts
 
 MODES = ("open-loop", "mpc")
 MEASURED = "measured"
 MAX_LATENCY = 3600.0  # seconds
+State = np.ndarray  # (S,) float64, in the order of the task's state names
+
+
+class Env(Protocol):
+    """What evaluation asks of a task's environment; `sim_bridge.envs.base.TaskEnv` says it all."""
+
+    task: Task
+
+    def get_state(self) -> State: ...
+    def set_state(self, state: State) -> None: ...
+    def advance(self, action: np.ndarray) -> None: ...
+    def render_state(self, state: State) -> np.ndarray: ...
+    def proprio_of(self, state: State) -> np.ndarray: ...
+    def sample_state(self, rng: np.random.Generator) -> State: ...
+    def sample_problem(self, rng: np.random.Generator) -> tuple[State, State]: ...
+    def is_possible(self, state: State) -> bool: ...
+    def is_free(self, state: State) -> bool: ...
+    def expert(self, rng: np.random.Generator) -> Callable[[State], np.ndarray]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class EnvMaker:
+    """Makes environments of a task: called with True for one that draws, False for physics."""
+
+    task: str
+    image_size: int
+    shifts: Shifts = field(default_factory=Shifts)
+
+    def __call__(self, render: bool) -> Env:
+        import gymnasium
+
+        options: dict[str, Any] = {"image_size": self.image_size, "render": render}
+        if layout := self.shifts.layout():
+            options["layout"] = layout
+        env: Any = gymnasium.make(get_task(self.task).env_id, **options).unwrapped
+        if not self.shifts.disturbances():
+            return env
+        if not hasattr(env, "disturbed"):
+            raise TaskError(
+                f"task '{self.task}': its environment has no method 'disturbed', so it can have "
+                "no shifts"
+            )
+        return env.disturbed(self.shifts)
 
 
 @dataclass(frozen=True)
@@ -47,8 +99,8 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class EpisodeResult:
-    """One episode.
+class Episode:
+    """One episode that was run.
 
     Attributes:
         success: the goal was reached.
@@ -65,7 +117,7 @@ class EpisodeResult:
 
 @dataclass
 class Evaluation:
-    """All episodes, in the order of the problems, and what planning took.
+    """All episodes, in the order of the targets, and what planning took.
 
     Attributes:
         plan_seconds: of each planning call, divided by the number of episodes planned in it.
@@ -74,7 +126,7 @@ class Evaluation:
             included; of a GPU, the peak that torch allocated there.
     """
 
-    episodes: list[EpisodeResult] = field(default_factory=list)
+    episodes: list[Episode] = field(default_factory=list)
     plan_seconds: list[float] = field(default_factory=list)
     plan_evaluations: list[int] = field(default_factory=list)
     memory_mib: float = 0.0
