@@ -101,3 +101,29 @@ def test_links_lead_somewhere(page):
 )
 def test_robot_examples_are_read(file):
     assert read_robot(file).embodiment
+
+
+def flows() -> dict[str, list[str]]:
+    """Heading of each flow in the page on architecture -> its hops, 'file: function'."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    part = page.partition("## How data goes")[2].partition("\n## ")[0]
+    blocks = re.findall(r"### (.*?)\n+```mermaid\n(.*?)```", part, re.DOTALL)
+    return {name: re.findall(r"<br>([\w/]+\.py: [\w.]+)", block) for name, block in blocks}
+
+
+@pytest.mark.parametrize("name", flows())
+def test_each_hop_of_a_flow_is_a_function_that_exists(name):
+    hops = flows()[name]
+    assert 3 <= len(hops) <= 6
+    for hop in hops:
+        file, _, path = hop.partition(": ")
+        body = ast.parse((ROOT / "wm_planner" / file).read_text()).body
+        for part in path.split("."):
+            kinds = (ast.ClassDef, ast.FunctionDef)
+            found = [n for n in body if isinstance(n, kinds) and n.name == part]
+            assert found, hop
+            body = found[0].body
+
+
+def test_the_five_flows_are_drawn():
+    assert len(flows()) == 5
