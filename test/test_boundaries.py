@@ -21,13 +21,14 @@ MAY_IMPORT = {
     "config": {"types", "errors"},
     "registry": {"errors", "config"},
     "embodiment": {"errors", "config"},
+    "torch_file": {"errors"},
     "robot": BASE,
     "tasks": BASE,
     "bringup": BASE | {"models", "robot"},
     "simulation": BASE | {"tasks", "models", "robot", "bringup"},
     "launching": BASE | {"bringup"},
-    "data": BASE | {"tasks", "robot"},
-    "models": BASE | {"tasks"},
+    "data": BASE | {"tasks", "robot", "torch_file"},
+    "models": BASE | {"tasks", "torch_file"},
     "planning": BASE | {"tasks", "models"},
     "training": BASE | {"tasks", "data", "models", "planning"},
     "evaluation": BASE | {"tasks", "data", "models", "planning"},
@@ -45,7 +46,7 @@ MAY_IMPORT = {
 MUST_NOT_KNOW = {
     **dict.fromkeys(("", "types", "errors", "config", "registry"), "torch ros mujoco"),
     **dict.fromkeys(("embodiment", "tasks", "bringup"), "torch ros mujoco"),
-    **dict.fromkeys(("simulation", "data", "robot"), "torch ros mujoco"),
+    **dict.fromkeys(("simulation", "torch_file", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",
     **dict.fromkeys(("models", "training", "evaluation", "runtime"), "ros mujoco"),
     "planning": "ros mujoco disk",
@@ -158,7 +159,7 @@ def test_tables_read_cards_only(name):
 
 def light_modules() -> list[str]:
     rooms = ("", "types", "errors", "config", "registry", "embodiment", "robot", "tasks")
-    rooms += ("bringup", "simulation", "data", "runtime", "sim_bridge")
+    rooms += ("bringup", "simulation", "torch_file", "data", "runtime", "sim_bridge")
     return [name for name, _ in modules() if room_of(name) in rooms]
 
 

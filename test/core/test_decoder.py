@@ -8,7 +8,7 @@ import torch
 
 from wm_planner.errors import ConfigError
 from wm_planner.models.decoder import build_decoder
-from wm_planner.models.inert_pickle import PickledFile
+from wm_planner.models.pickled_modules import PickledFile
 from wm_planner.models.vqvae import VQVAE
 
 from .reference_fixture import DATA

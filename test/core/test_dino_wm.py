@@ -16,8 +16,8 @@ import yaml
 from wm_planner.cli import main as cli
 from wm_planner.data.dino_wm import PointMaze, PushT
 from wm_planner.data.layouts import open_dataset
+from wm_planner.data.pickled_values import load_pickle, load_pth
 from wm_planner.data.store import write_store
-from wm_planner.data.torch_file import load_pickle, load_pth
 from wm_planner.errors import DatasetError
 
 from .bag_messages import episode_messages, event, write
@@ -594,14 +594,61 @@ def test_a_tensor_views_nothing_but_its_storage(tmp_path):
     torch.save(torch.zeros(1), file)
     forged = pickle.dumps(Rebuilt(Rebuilt(np.zeros(1), 0), 1), 5)
     rewritten(file, lambda name, data: forged if name.endswith(".pkl") else data)
-    with pytest.raises(DatasetError, match="a.pth: damaged: ValueError: a tensor in a ndarray"):
+    with pytest.raises(
+        DatasetError, match="a.pth: damaged: ValueError: a tensor in a torch._utils"
+    ):
         load_pth(file)
+
+
+def referred_to(value, times=60):
+    """Lists that refer twice to the one within: spelt out, 2 ** times values."""
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize("name", ["a.pkl", "a.pth"])
+def test_shared_lists_do_not_hang(tmp_path, name):
+    file = tmp_path / name
+    load = load_pth if name == "a.pth" else load_pickle
+
+    def written(value):
+        torch.save(value, file) if name == "a.pth" else file.write_bytes(pickle.dumps(value))
+
+    shared = referred_to([1], 3)
+    written(shared)
+    read = load(file)
+    assert read == shared and read[0] is read[1]
+    for bomb in (referred_to([1]), {"a": referred_to(OrderedDict(b=1))}, referred_to(())):
+        written(bomb)
+        with pytest.raises(DatasetError, match=f"{name}: damaged.*more than 10000000 items"):
+            load(file)
+    endless = [1]
+    endless.append(endless)
+    written(endless)
+    with pytest.raises(DatasetError, match=f"{name}: damaged: RecursionError"):
+        load(file)
+
+
+def test_a_compressed_pickle_is_refused_before_it_is_expanded(tmp_path):
+    file = tmp_path / "a.pth"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", pickle.dumps(list(range(10**5))))
+    with pytest.raises(DatasetError, match="a.pth: damaged: .*data.pkl is compressed"):
+        load_pth(file)
+
+
+def test_tensors_of_bfloat16_are_read_exactly(tmp_path):
+    file = tmp_path / "a.pth"
+    tensor = torch.linspace(-3, 3, 12).reshape(3, 4).bfloat16()
+    torch.save(tensor.T, file)
+    np.testing.assert_array_equal(load_pth(file), tensor.T.float().numpy())
 
 
 def test_the_old_format_of_torch_is_named(tmp_path):
     file = tmp_path / "a.pth"
     torch.save(torch.ones(2), file, _use_new_zipfile_serialization=False)
-    with pytest.raises(DatasetError, match="a.pth: .*save an older one with a current torch"):
+    with pytest.raises(DatasetError, match="a.pth: .*before torch 1.6.*with a current torch"):
         load_pth(file)
 
 

@@ -13,7 +13,7 @@ import yaml
 from wm_planner.cli import main as cli
 from wm_planner.errors import CheckpointError, WmPlannerError
 from wm_planner.models.checkpoint import load_bundle
-from wm_planner.models.inert_pickle import PickledFile
+from wm_planner.models.pickled_modules import PickledFile
 from wm_planner.models.reference import find_config, locate
 from wm_planner.models.world_model import Latent
 

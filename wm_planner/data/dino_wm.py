@@ -15,7 +15,7 @@ import numpy as np
 from wm_planner.data.dataset import Dataset, Stats, finite
 from wm_planner.data.image_files import tensor_frames, video_frames
 from wm_planner.data.layouts import Reader
-from wm_planner.data.torch_file import load_pickle, load_pth
+from wm_planner.data.pickled_values import load_pickle, load_pth
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import DatasetError
 from wm_planner.tasks.registry import get_task, unknown_embodiment

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wm_planner.data.torch_file import load_pth
+from wm_planner.data.pickled_values import load_pth
 from wm_planner.errors import DatasetError
 
 

@@ -20,7 +20,7 @@ from wm_planner.models.bundle import Bundle
 from wm_planner.models.catalog import file_sha256
 from wm_planner.models.decoder import build_decoder
 from wm_planner.models.dinov2 import DinoV2Encoder
-from wm_planner.models.inert_pickle import PickledFile, PickledModule
+from wm_planner.models.pickled_modules import PickledFile, PickledModule
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.reference_sizes import Variant, check_config, infer_sizes, value_at
 from wm_planner.models.world_model import ModelConfig, WorldModel

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from wm_planner.errors import CheckpointError
 from wm_planner.models.dinov2 import DECODER_UPSAMPLING, VARIANTS
-from wm_planner.models.inert_pickle import PickledFile, PickledModule, StoredTensor
+from wm_planner.models.pickled_modules import PickledFile, PickledModule
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.vqvae import VQVAE
 from wm_planner.models.world_model import ModelConfig
 from wm_planner.tasks import Task
+from wm_planner.torch_file import StoredTensor
 
 Variant = str | tuple[int, int, int]  # as `DinoV2Encoder` takes it
 _BLOCK = "transformer.layers.0."

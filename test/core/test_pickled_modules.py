@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from wm_planner.errors import CheckpointError
-from wm_planner.models.inert_pickle import PickledFile
+from wm_planner.models.pickled_modules import PickledFile
 
 from .reference_checkpoint import TINY, checkpoint_with, import_tiny
 
@@ -122,6 +122,29 @@ def flipped(file):
     data = bytearray(TINY.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
+
+
+def test_shared_modules_do_not_hang(tmp_path):
+    nested = torch.nn.Sequential()
+    for _ in range(40):
+        nested = torch.nn.Sequential(nested, nested)
+    file = tmp_path / "model.pth"
+    torch.save({"predictor": nested}, file)
+    with pytest.raises(CheckpointError, match="model.pth: damaged.*modules within modules"):
+        PickledFile(file)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int64", "bool"])
+def test_tensors_are_read_as_they_were(tmp_path, dtype):
+    value = torch.arange(6).reshape(2, 3).to(getattr(torch, dtype)).T
+    module = torch.nn.Module()
+    module.register_buffer("x", value)
+    torch.save({"predictor": module}, tmp_path / "model.pth")
+    pickled = PickledFile(tmp_path / "model.pth")
+    read = pickled.read(pickled.entries["predictor"].tensors)["x"]
+    assert read.dtype == (torch.float32 if dtype == "bfloat16" else value.dtype)
+    assert torch.equal(read, value.to(read.dtype)) and read.is_contiguous()
+    read.zero_()  # a copy of its own
 
 
 @pytest.mark.parametrize(
