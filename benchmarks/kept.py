@@ -6,7 +6,6 @@ builds a store of each five, and prints a table.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from wm_planner.data.bags import typestore
 from wm_planner.data.build import build_store
 from wm_planner.data.recorded import BagDataset
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
+from wm_planner.files import write_json
 from wm_planner.robot import CameraSource, CommandSink, Record, RobotFile
 from wm_planner.runtime.recorder import BagWriter
 
@@ -210,7 +210,7 @@ def main() -> int:
             flush=True,
         )
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(json.dumps(rows, indent=2) + "\n")
+        write_json(Path(sys.argv[1]), rows)
     return 0
 
 

@@ -21,23 +21,25 @@ MAY_IMPORT = {
     "config": {"types", "errors"},
     "registry": {"errors", "config"},
     "embodiment": {"errors", "config"},
+    "files": {"errors"},
+    "provenance": set(),
     "torch_file": {"errors"},
     "robot": BASE,
     "tasks": BASE,
     "bringup": BASE | {"models", "robot"},
     "simulation": BASE | {"tasks", "models", "robot", "bringup"},
     "launching": BASE | {"bringup"},
-    "data": BASE | {"tasks", "robot", "torch_file"},
-    "models": BASE | {"tasks", "torch_file"},
+    "data": BASE | {"tasks", "robot", "files", "torch_file"},
+    "models": BASE | {"tasks", "files", "torch_file"},
     "planning": BASE | {"tasks", "models"},
-    "training": BASE | {"tasks", "data", "models", "planning"},
-    "evaluation": BASE | {"tasks", "data", "models", "planning"},
+    "training": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
+    "evaluation": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
     "runtime": BASE | {"tasks", "data", "models", "planning"},
     "ros": BASE | {"tasks", "data"},
-    "nodes": BASE | {"robot", "tasks", "data", "models", "planning", "runtime", "ros"},
+    "nodes": BASE | {"files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
     "cli": BASE
-    | {"tasks", "bringup", "data", "models", "planning", "training", "evaluation", "runtime"}
-    | {"ros", "nodes", "robot", "simulation"},
+    | {"files", "provenance", "robot", "simulation", "tasks", "bringup", "data", "models"}
+    | {"planning", "training", "evaluation", "runtime", "ros", "nodes"},
     "sim_bridge": BASE | {"tasks"},
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
     "sim_bridge.arm_driver": BASE | {"tasks", "ros", "sim_bridge"},
@@ -45,8 +47,8 @@ MAY_IMPORT = {
 # Room -> libraries that it must not know, wherever in the file the import stands.
 MUST_NOT_KNOW = {
     **dict.fromkeys(("", "types", "errors", "config", "registry"), "torch ros mujoco"),
-    **dict.fromkeys(("embodiment", "tasks", "bringup"), "torch ros mujoco"),
-    **dict.fromkeys(("simulation", "torch_file", "data", "robot"), "torch ros mujoco"),
+    **dict.fromkeys(("files", "provenance", "torch_file", "embodiment"), "torch ros mujoco"),
+    **dict.fromkeys(("tasks", "bringup", "simulation", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",
     **dict.fromkeys(("models", "training", "evaluation", "runtime"), "ros mujoco"),
     "planning": "ros mujoco disk",
@@ -159,7 +161,8 @@ def test_tables_read_cards_only(name):
 
 def light_modules() -> list[str]:
     rooms = ("", "types", "errors", "config", "registry", "embodiment", "robot", "tasks")
-    rooms += ("bringup", "simulation", "torch_file", "data", "runtime", "sim_bridge")
+    rooms += ("files", "provenance", "torch_file", "bringup", "simulation", "data", "runtime")
+    rooms += ("sim_bridge",)
     return [name for name, _ in modules() if room_of(name) in rooms]
 
 

@@ -84,6 +84,21 @@ def from_dict(cls: type[T], data: dict[str, Any], source: str) -> T:
         raise ConfigError(f"{source}: {error}") from error
 
 
+def parse_setting(text: str, source: str) -> tuple[str, Any]:
+    """Key and value of 'key=value', with the value in YAML.
+
+    Raises:
+        ConfigError: it is not of this form; `source` names the option in the message.
+    """
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"{source}: '{text}' is not of the form key=value")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: '{text}': the value is not valid YAML") from error
+
+
 def from_yaml(cls: type[T], path: Path | str) -> T:
     """Read `path` into the dataclass `cls`."""
     return from_dict(cls, read_yaml(path), str(path))

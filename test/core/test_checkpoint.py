@@ -155,7 +155,10 @@ def missing_key(directory):
         (lambda d: (d / catalog.WEIGHTS).unlink(), "model.safetensors: no such file"),
         (truncate, "truncated or changed"),
         (flip_byte, "truncated or changed"),
-        (lambda d: (d / catalog.CARD).write_text("{"), "cannot be read"),
+        (
+            lambda d: (d / catalog.CARD).write_text("{"),
+            "bundle.json: not valid JSON.*line 1 column 2",
+        ),
         (lambda d: (d / catalog.CARD).write_text("[]"), "schema list"),
         (lambda d: change_card(d, schema=99), "schema 99"),
         (missing_key, "preprocess"),

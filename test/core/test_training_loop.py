@@ -20,12 +20,13 @@ from safetensors.torch import load_file  # noqa: E402
 
 from wm_planner.cli.main import main  # noqa: E402
 from wm_planner.errors import CheckpointError, ConfigError, TrainingError  # noqa: E402
+from wm_planner.provenance import provenance  # noqa: E402
 from wm_planner.training.distributed import Group, joined  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining, train_encoder  # noqa: E402
 from wm_planner.training.learner import Schedule  # noqa: E402
 from wm_planner.training.machine import Machine  # noqa: E402
 from wm_planner.training.model_learner import ModelLearner  # noqa: E402
-from wm_planner.training.run_log import RunLog, provenance  # noqa: E402
+from wm_planner.training.run_log import RunLog  # noqa: E402
 from wm_planner.training.state import load_state  # noqa: E402
 
 from .training_world import dot_store, interrupted, metrics, tiny_checkpoint, weights  # noqa: E402

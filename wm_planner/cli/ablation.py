@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from wm_planner.config import to_dict
     from wm_planner.evaluation.ablation import MODEL_ERROR, collected_name, pooled_error
-    from wm_planner.evaluation.record import write_json
     from wm_planner.evaluation.result import pooled
-    from wm_planner.training.run_log import provenance
+    from wm_planner.files import write_json
+    from wm_planner.provenance import provenance
 
     ablation, recipe = _read(args)
     if ablation.model_error_runs:

@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
     from wm_planner.data.store import write_store
     from wm_planner.errors import ConfigError
+    from wm_planner.provenance import command_line
     from wm_planner.tasks import get_task, resized
-    from wm_planner.training.run_log import command_line
 
     task = get_task(args.task)
     if min(args.num_trajectories, args.steps, args.workers) < 1 or args.seed < 0:

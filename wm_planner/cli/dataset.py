@@ -104,7 +104,7 @@ def run_build(args: argparse.Namespace) -> int:
 
     from wm_planner.data.build import build_store
     from wm_planner.errors import ConfigError
-    from wm_planner.training.run_log import command_line
+    from wm_planner.provenance import command_line
 
     for name in ("steps", "image_size", "frame_skip"):
         value = getattr(args, name)

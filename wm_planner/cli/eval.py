@@ -115,8 +115,9 @@ def run(args: argparse.Namespace) -> int:
 
         return run_recorded(args)
     from wm_planner.evaluation.job import run_job
-    from wm_planner.evaluation.record import TARGETS, Record, write_json
+    from wm_planner.evaluation.record import TARGETS, Record
     from wm_planner.evaluation.result import Result
+    from wm_planner.files import write_json
     from wm_planner.tasks import get_task
 
     task = get_task(args.task)
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     job, bundle = make_job(args)
     record = None
     if args.output is not None:
-        from wm_planner.training.run_log import provenance
+        from wm_planner.provenance import provenance
 
         record = Record(args.output, job, provenance())
     targets = find_targets(args, job)

@@ -25,7 +25,6 @@ def run_recorded(args: argparse.Namespace) -> int:
 
     from wm_planner.cli.eval import planner_settings
     from wm_planner.data.store import TrajectoryStore
-    from wm_planner.evaluation.record import write_json
     from wm_planner.evaluation.recordings import (
         encode_recordings,
         goal_measures,
@@ -33,9 +32,10 @@ def run_recorded(args: argparse.Namespace) -> int:
         same_place,
         step_errors,
     )
+    from wm_planner.files import write_json
     from wm_planner.models.checkpoint import load_bundle
     from wm_planner.planning import Planner
-    from wm_planner.training.run_log import provenance
+    from wm_planner.provenance import provenance
 
     _check(args)
     torch.set_num_threads(args.threads)

@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.config import from_yaml
     from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
     from wm_planner.models.checkpoint import in_float16, load_bundle, save_bundle
+    from wm_planner.provenance import provenance
     from wm_planner.training.recipe import Recipe
-    from wm_planner.training.run_log import provenance
 
     bundle = load_bundle(args.checkpoint)
     if args.recipe is not None:

@@ -7,9 +7,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from wm_planner.cli.training_options import add_training_options, is_finished, training_machine
+from wm_planner.config import parse_setting
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,18 +117,13 @@ def finetuning_of(args: argparse.Namespace) -> Finetuning:
 
 def _put(values: dict[str, Any], change: str) -> None:
     """Set 'a.b=value' in nested settings."""
-    path, separator, text = change.partition("=")
-    if not separator:
-        raise ConfigError(f"--set: '{change}' is not of the form key=value")
-    *groups, key = path.strip().split(".")
+    path, value = parse_setting(change, "--set")
+    *groups, key = path.split(".")
     for group in groups:
         if not isinstance(values.get(group), dict):
             raise ConfigError(f"--set: '{path}': '{group}' has no settings of its own")
         values = values[group]
-    try:
-        values[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set: '{change}': the value is not valid YAML") from error
+    values[key] = value
 
 
 def _corrections(args: argparse.Namespace, bundle: Bundle) -> Corrections:

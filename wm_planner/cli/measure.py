@@ -59,7 +59,7 @@ def measure(output: Path, encoder: Any, store: TrajectoryStore, machine: Machine
 
     from wm_planner.errors import RenderError
     from wm_planner.evaluation.episode import EnvMaker
-    from wm_planner.evaluation.record import write_json
+    from wm_planner.files import write_json
     from wm_planner.tasks import get_task
     from wm_planner.training.encoder import encode_images
     from wm_planner.training.geometry import distance_correlation, greedy_success

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         WmPlannerError: something cannot be used; the message names it.
     """
     from wm_planner.cli import figures
-    from wm_planner.evaluation.record import write_json
+    from wm_planner.files import write_json
 
     get_task(args.task)
     if args.output.suffix != ".png" or not args.output.resolve().parent.is_dir():
@@ -119,7 +119,7 @@ def _landscape(args: argparse.Namespace) -> dict[str, Any]:
 def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
     from wm_planner.evaluation.figures import efficiency
     from wm_planner.evaluation.target import sample_targets
-    from wm_planner.training.run_log import provenance
+    from wm_planner.provenance import provenance
 
     if len(args.checkpoint) > 1:
         raise ConfigError("--checkpoint: efficiency is of one checkpoint")

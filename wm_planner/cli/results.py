@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.config import from_yaml, suggest, to_dict
     from wm_planner.evaluation.cell import cells, run_grid
     from wm_planner.evaluation.grid import Grid
-    from wm_planner.evaluation.record import write_json
-    from wm_planner.training.run_log import provenance
+    from wm_planner.files import write_json
+    from wm_planner.provenance import provenance
 
     if args.processes < 1:
         raise ConfigError(f"--processes must be at least 1, got {args.processes}")

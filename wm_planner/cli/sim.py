@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import asdict, replace
@@ -24,6 +23,7 @@ from wm_planner.cli.preflight import (
 from wm_planner.cli.processes import Child, Supervisor
 from wm_planner.errors import WmPlannerError
 from wm_planner.evaluation.table import listing, reached
+from wm_planner.files import write_json
 from wm_planner.registry import listed
 from wm_planner.simulation import SimOptions, simulation
 from wm_planner.tasks import task_names
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         WmPlannerError: something cannot work (before any process starts), or a node died.
     """
-    from wm_planner.training.run_log import provenance
+    from wm_planner.provenance import provenance
 
     environment = child_environment(os.environ)
     options = SimOptions(
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
         "clock": args.clock,
     }
     if args.json is not None:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(args.json, result)
     bags = [output / "bags"] if options.record else []
     print(table(result, record, [*pictures, *bags, output / "logs"]))
     return 1 if options.episodes == 1 and result["successes"] == 0 else 0

@@ -77,13 +77,14 @@ def _take_directory(args: argparse.Namespace, recipe: Recipe, store: TrajectoryS
             settings or data.
     """
     from wm_planner.config import to_dict
-    from wm_planner.evaluation.record import write_json
-    from wm_planner.training.run_log import check_same, provenance
+    from wm_planner.files import read_json, write_json, written_aside
+    from wm_planner.provenance import provenance
+    from wm_planner.training.run_log import check_same
 
     content = json.loads(json.dumps({"recipe": to_dict(recipe), "data": store.meta}))
     file = args.output / SETTINGS
     if file.is_file():
-        check_same(json.loads(file.read_text()), {**content, **provenance()}, args.output)
+        check_same(read_json(file), {**content, **provenance()}, args.output)
         if not args.resume and not _is_complete(args):
             raise ConfigError(
                 f"{args.output}: holds a run that has not finished; go on with it by --resume, or "
@@ -96,9 +97,8 @@ def _take_directory(args: argparse.Namespace, recipe: Recipe, store: TrajectoryS
             "--output"
         )
     args.output.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(".part")
-    write_json(aside, {**content, **provenance()})
-    aside.replace(file)
+    with written_aside(file) as part:
+        write_json(part, {**content, **provenance()})
 
 
 def _is_complete(args: argparse.Namespace) -> bool:
@@ -192,8 +192,8 @@ def _arrived(bundle: Bundle, store: TrajectoryStore) -> dict[str, Any] | None:
 def _report(args: argparse.Namespace, bundle: Bundle, store: TrajectoryStore) -> None:
     """OUTPUT/report.json and .png; the table on standard output."""
     from wm_planner.cli.eval_recorded import draw, errors_table
-    from wm_planner.evaluation.record import write_json
     from wm_planner.evaluation.recordings import encode_recordings, held_out, step_errors
+    from wm_planner.files import write_json
     from wm_planner.planning import planner_config
 
     rows, _ = held_out(bundle, store)

@@ -5,13 +5,13 @@ A directory with ``image.png`` and ``goal.json``; a bare picture does, too, with
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
+from wm_planner.files import read_json, write_json
 
 IMAGE, FACTS = "image.png", "goal.json"
 SCHEMA = 1
@@ -45,7 +45,7 @@ def save_goal(
         directory.mkdir(parents=True, exist_ok=True)
         png = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1]
         (directory / IMAGE).write_bytes(png.tobytes())
-        (directory / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+        write_json(directory / FACTS, facts)
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be written: {error.strerror}") from error
 
@@ -69,14 +69,10 @@ def load_goal(path: Path | str, embodiment: Embodiment) -> tuple[np.ndarray, np.
     if not path.is_dir():
         return _picture(path, embodiment), None
     file = path / FACTS
+    facts = read_json(file, way_out="'wm-planner robot goal' writes a goal")
     try:
-        facts = json.loads(file.read_text())
         given = {str(name): float(value) for name, value in dict(facts["proprio"]).items()}
-    except OSError as error:
-        raise ConfigError(
-            f"{file}: cannot be read: {error.strerror}; 'wm-planner robot goal' writes a goal"
-        ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file}: is no goal: {type(error).__name__}: {error}") from error
     missing = [name for name in embodiment.proprio if name not in given]
     if missing:

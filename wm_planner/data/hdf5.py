@@ -18,6 +18,7 @@ from wm_planner.data.store import TrajectoryStore
 from wm_planner.data.video import reason
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError, DatasetError
+from wm_planner.files import written_aside
 
 FILE = "data.hdf5"  # in a folder
 ENV = "env_args"
@@ -45,8 +46,11 @@ def export_hdf5(store: TrajectoryStore, file: Path | str) -> None:
         **store.meta,
         "embodiment": store.embodiment.to_json(),
     }
+    file = Path(file)
+    if file.exists():
+        raise DatasetError(f"{file}: cannot be written: it exists already; choose another file")
     try:
-        with h5py.File(file, "x") as out:
+        with written_aside(file) as part, h5py.File(part, "x") as out:
             data = out.create_group("data")
             steps = store.actions.shape[1]
             for index in range(len(store.actions)):

@@ -9,7 +9,6 @@ the embodiment, the last frame of every trajectory, and the simulator's states.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from wm_planner.data.lerobot_columns import ACTION, OWN, OWN_ROWS, OWN_SCHEMA, STATE, VIEWS
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
+from wm_planner.files import write_json, written_aside
 
 EPISODES_PER_FILE = 500
 INDICES = ("frame_index", "episode_index", "index", "task_index")
@@ -45,14 +45,15 @@ def export_lerobot(store: TrajectoryStore, directory: Path | str) -> None:
             the embodiment's cameras side by side.
     """
     directory = Path(directory)
+    if directory.exists():
+        raise DatasetError(f"{directory}: cannot be written: it exists; choose another directory")
     fps = 1 / store.embodiment.model_dt_s
     views = _views(store)
     try:
-        directory.mkdir()
-        _write(store, views, directory, fps)
+        with written_aside(directory) as part:
+            part.mkdir()
+            _write(store, views, part, fps)
     except OSError as error:
-        if not isinstance(error, FileExistsError):
-            shutil.rmtree(directory, ignore_errors=True)
         raise DatasetError(f"{directory}: cannot be written: {error}") from error
 
 
@@ -96,8 +97,8 @@ def _write(store: TrajectoryStore, views: dict[str, slice], directory: Path, fps
     for path in (DATA.format(chunk_index=0, file_index=0), EPISODES):
         (directory / path).parent.mkdir(parents=True)
     for name, content in (("meta/info.json", info), ("meta/stats.json", _stats(store, views))):
-        (directory / name).write_text(json.dumps(content, indent=2) + "\n")
-    (directory / OWN).write_text(json.dumps(own, indent=2) + "\n")
+        write_json(directory / name, content)
+    write_json(directory / OWN, own)
     pq.write_table(_episodes(store), directory / EPISODES)
     pq.write_table(_tasks(store.embodiment.name), directory / TASKS)
     with pq.ParquetWriter(directory / OWN_ROWS, _own_schema(views)) as writer:

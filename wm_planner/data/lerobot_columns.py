@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from wm_planner.config import suggest
-from wm_planner.data.lerobot_meta import INFO, MAX_ENTRIES, Feature, Meta, read_json
+from wm_planner.data.lerobot_meta import INFO, MAX_ENTRIES, Feature, Meta, read_meta
 from wm_planner.embodiment import FIELDS, TWIST_AXES, ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.robot import LeRobotKeys, RobotFile
@@ -102,7 +102,7 @@ def of_export(meta: Meta, robot: RobotFile | None) -> Reading:
         DatasetError: it was changed since, or is of another robot than `robot`.
     """
     file = meta.root / OWN
-    values = read_json(file)
+    values = read_meta(file)
     if not isinstance(values, dict) or values.get("schema") != OWN_SCHEMA:
         got = values.get("schema") if isinstance(values, dict) else type(values).__name__
         raise DatasetError(f"{file}: schema {got}, expected {OWN_SCHEMA}")

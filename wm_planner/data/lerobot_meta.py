@@ -6,7 +6,6 @@ part belongs to whom. Versions 2 have a file per episode, named by its number.
 
 from __future__ import annotations
 
-import json
 import math
 import string
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 
 from wm_planner.data.video import advice, one_line, reason
 from wm_planner.errors import DatasetError
+from wm_planner.files import parse_json
 
 INFO = "meta/info.json"
 PATHS = {  # of the data and of the videos, where info.json does not say otherwise
@@ -107,7 +107,7 @@ class Meta:
     def __init__(self, root: Path) -> None:
         self.root = root
         file = root / INFO
-        info = read_json(file)
+        info = read_meta(file)
         if not isinstance(info, dict):
             raise DatasetError(f"{file}: expected a mapping, got {type(info).__name__}")
         self._info = info
@@ -163,7 +163,7 @@ class Meta:
     def _stats(self) -> list[Any]:
         whole, parts = self.root / "meta/stats.json", self.root / "meta/episodes_stats.jsonl"
         if whole.is_file():
-            return [read_json(whole)]
+            return [read_meta(whole)]
         if parts.is_file():
             return [line.get("stats") for _, line in _read_lines(parts)]
         return []
@@ -431,16 +431,13 @@ def column_values(table: pa.Table, name: str, size: int, where: str) -> np.ndarr
     return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(rows, size)
 
 
-def read_json(file: Path) -> Any:
+def read_meta(file: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
         DatasetError: missing, too large, or no JSON.
     """
-    try:
-        return json.loads(_text(file))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DatasetError(f"{file}: not valid JSON ({reason(error)}); {advice(file)}") from error
+    return parse_json(_text(file), str(file), DatasetError, advice(file))
 
 
 def _read_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -448,12 +445,7 @@ def _read_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(_text(file).splitlines(), start=1):
         if not line.strip():
             continue
-        try:
-            values = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DatasetError(
-                f"{file}: line {number} is not valid JSON ({reason(error)}); {advice(file)}"
-            ) from error
+        values = parse_json(line, f"{file}: line {number}", DatasetError, advice(file))
         if not isinstance(values, dict):
             raise DatasetError(f"{file}: line {number}: expected a mapping, got {line[:60]}")
         yield number, values

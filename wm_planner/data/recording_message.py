@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import DatasetError
+from wm_planner.files import parse_json
 
 RECORDING_TOPIC = "recording"
 SCHEMA = 1  # of that message
@@ -45,10 +45,7 @@ def parse_description(text: str) -> Description:
         DatasetError: it is no such message, or of a newer version of this package.
         ConfigError: its embodiment cannot be used.
     """
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise DatasetError(f"topic {RECORDING_TOPIC}: not valid JSON: {error}") from error
+    values = parse_json(text, f"topic {RECORDING_TOPIC}", DatasetError)
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         got = values.get("schema") if isinstance(values, dict) else values
         raise DatasetError(f"topic {RECORDING_TOPIC}: schema {got!r}, expected {SCHEMA}")

@@ -7,9 +7,6 @@ and ``meta.json``; one row per model step. S is 0 where nobody knows the states.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ import numpy as np
 
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError, DatasetError, TaskError
+from wm_planner.files import read_json, write_json, written_aside
 from wm_planner.tasks import embodiment_of
 
 SCHEMA = 2
@@ -60,10 +58,7 @@ class TrajectoryStore:
                 f"{directory}: no meta.json; 'wm-planner collect' writes a store, 'wm-planner "
                 "dataset build' makes one of any other data set"
             )
-        try:
-            meta = json.loads(meta_file.read_text())
-        except json.JSONDecodeError as error:
-            raise DatasetError(f"{meta_file}: not valid JSON: {error}") from error
+        meta = read_json(meta_file, DatasetError, "copy the store again, or make it again")
         if not isinstance(meta, dict) or meta.get("schema") not in _SCHEMAS:
             got = meta.get("schema") if isinstance(meta, dict) else type(meta).__name__
             raise DatasetError(f"{meta_file}: schema {got}, expected {SCHEMA}")
@@ -122,9 +117,8 @@ def write_store(
     directory = Path(directory)
     if directory.exists():
         raise DatasetError(f"{directory}: exists already; choose another --output")
-    aside = directory.with_name(f".{directory.name}.part{os.getpid()}")
-    aside.mkdir(parents=True)
-    try:
+    with written_aside(directory) as part:
+        part.mkdir(parents=True)
         maps: dict[str, np.memmap] = {}
         written = 0
         for written, trajectory in enumerate(trajectories, start=1):
@@ -136,7 +130,7 @@ def write_store(
                 if name not in maps:
                     shape = (count, *trajectory[name].shape)
                     maps[name] = np.lib.format.open_memmap(
-                        aside / f"{name}.npy", mode="w+", dtype=dtype, shape=shape
+                        part / f"{name}.npy", mode="w+", dtype=dtype, shape=shape
                     )
                 if trajectory[name].shape != maps[name].shape[1:]:
                     raise DatasetError(
@@ -148,8 +142,5 @@ def write_store(
             raise DatasetError(f"{directory}: {written} trajectories came, {count} were announced")
         for array in maps.values():
             array.flush()
-        (aside / "meta.json").write_text(json.dumps({"schema": SCHEMA, **meta}, indent=2))
-        aside.rename(directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        write_json(part / "meta.json", {"schema": SCHEMA, **meta}, end="")
     return TrajectoryStore.open(directory)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wm_planner.config import from_dict, to_dict
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episode import Episode, Evaluation
+from wm_planner.files import write_json
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.job import Job
@@ -139,19 +140,6 @@ class Record:
                     f"--output {self.directory}: holds an evaluation with {key} {value}, this "
                     f"one has {here}; choose another directory"
                 )
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Write an object, indented.
-
-    Raises:
-        OSError: it cannot be written; a full disk, too, says of which file.
-    """
-    try:
-        file.write_text(json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        error.filename = error.filename or str(file)
-        raise
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

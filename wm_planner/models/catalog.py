@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from wm_planner.config import suggest
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import CheckpointError, ConfigError, TaskError
+from wm_planner.files import read_json
 from wm_planner.tasks import embodiment_of
 
 SCHEMA = 2
@@ -64,10 +64,7 @@ def read_card(file: Path, task: str | None = None) -> dict[str, Any]:
     Raises:
         CheckpointError: not JSON, of another schema or task, or a key is missing.
     """
-    try:
-        card = json.loads(file.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{file}: cannot be read: {error}") from error
+    card = read_json(file, CheckpointError, "copy the checkpoint again")
     if not isinstance(card, dict) or card.get("schema") not in _SCHEMAS:
         got = card.get("schema") if isinstance(card, dict) else type(card).__name__
         raise CheckpointError(f"{file}: schema {got}; this version reads schema {SCHEMA}")

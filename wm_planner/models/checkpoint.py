@@ -8,9 +8,6 @@ reader finds either the old one or the new one, whole.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from torch.nn import Module
 
 from wm_planner.config import from_dict, to_dict
 from wm_planner.errors import CheckpointError, ConfigError
+from wm_planner.files import write_json, written_aside
 from wm_planner.models.bundle import Bundle, build_model
 from wm_planner.models.catalog import (
     CARD,
@@ -47,12 +45,11 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
     directory = Path(directory)
     if directory.exists():
         raise CheckpointError(f"{directory}: exists already; choose another directory")
-    aside = directory.with_name(f".{directory.name}.part{os.getpid()}")
-    try:
-        aside.mkdir(parents=True)
-    except OSError as error:
-        raise CheckpointError(f"{directory}: cannot be written: {error.strerror}") from error
-    try:
+    with written_aside(directory) as part:
+        try:
+            part.mkdir(parents=True)
+        except OSError as error:
+            raise CheckpointError(f"{directory}: cannot be written: {error.strerror}") from error
         card = {
             "schema": SCHEMA,
             "embodiment": bundle.embodiment.to_json(),
@@ -60,16 +57,13 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
             "preprocess": to_dict(bundle.preprocess),
             "planner": bundle.planner,
             "info": bundle.info,
-            "sha256": _save_weights(bundle.model, aside / WEIGHTS),
+            "sha256": _save_weights(bundle.model, part / WEIGHTS),
         }
         network = bundle.init_network
         if network is not None:
-            digest = _save_weights(network, aside / INIT_WEIGHTS)
+            digest = _save_weights(network, part / INIT_WEIGHTS)
             card["init_network"] = {"horizon": network.horizon, "sha256": digest}
-        (aside / CARD).write_text(json.dumps(card, indent=2) + "\n")
-        aside.rename(directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        write_json(part / CARD, card)
     return directory
 
 
@@ -153,10 +147,8 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
 def publish(bundle: Bundle, root: Path | str, name: str) -> Path:
     """Save as ROOT/NAME, then point ROOT/latest at it by an atomic rename."""
     directory = save_bundle(bundle, Path(root) / name)
-    link = directory.with_name(f".latest.part{os.getpid()}")
-    link.unlink(missing_ok=True)
-    link.symlink_to(directory.name)
-    link.replace(directory.with_name("latest"))
+    with written_aside(directory.with_name("latest")) as link:
+        link.symlink_to(directory.name)
     return directory
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from wm_planner import __version__
 from wm_planner.data.recording_message import SCHEMA
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
+from wm_planner.files import parse_json
 from wm_planner.nodes.planner_config import embodiment_parameter
 from wm_planner.robot import observation_topic
 from wm_planner.ros.command_topics import command_type
@@ -60,10 +60,7 @@ class FinetuneConfig:
         """
         if not self.planner_settings:
             return None
-        try:
-            values = json.loads(self.planner_settings)
-        except ValueError as error:
-            raise ConfigError(f"planner_settings: not valid JSON: {error}") from error
+        values = parse_json(self.planner_settings, "planner_settings")
         if not isinstance(values, dict):
             raise ConfigError(f"planner_settings: expected a JSON object, got {values!r}")
         return values

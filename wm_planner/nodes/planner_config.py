@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from wm_planner.data.frames import FrameAssembler, JointCollector
 from wm_planner.data.goal_file import load_goal
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
+from wm_planner.files import parse_json
 from wm_planner.registry import listed
 from wm_planner.ros.parameters import param
 from wm_planner.runtime.goal_planner import GoalPlanner, use_threads
@@ -81,11 +81,7 @@ def embodiment_parameter(text: str) -> Embodiment | None:
     """
     if not text:
         return None
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"embodiment: not valid JSON: {error}") from error
-    return Embodiment.from_json(values, "embodiment")
+    return Embodiment.from_json(parse_json(text, "embodiment"), "embodiment")
 
 
 def check_size(

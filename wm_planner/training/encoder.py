@@ -10,7 +10,6 @@ through three equally distant frames.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError, DatasetError
+from wm_planner.files import written_aside
 from wm_planner.models.checkpoint import in_float16
 from wm_planner.models.decoder import build_decoder
 from wm_planner.models.encoder import ENCODERS, build_encoder, comes_trained
@@ -287,9 +287,8 @@ def train_encoder(
     in_float16(encoder, str(output)).float()
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"decoder.{k}": v for k, v in decoder.state_dict().items()}
-    aside = output / f".encoder.part{os.getpid()}"
-    save_file({k: v.contiguous().cpu() for k, v in state.items()}, aside)
-    aside.replace(output / "encoder.safetensors")
+    with written_aside(output / "encoder.safetensors") as part:
+        save_file({k: v.contiguous().cpu() for k, v in state.items()}, part)
     return encoder
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from tqdm import tqdm
 
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
+from wm_planner.files import read_json, write_json, written_aside
 from wm_planner.models.catalog import file_sha256
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import WorldModel
@@ -128,13 +127,12 @@ def _images_sha256(store: TrajectoryStore, root: Path) -> str:
     """Checksum of ``images.npy``, remembered for as long as size and time of change stay."""
     file, sums = (store.directory / "images.npy").resolve(), root / _SUMS
     stat = file.stat()
-    known = json.loads(sums.read_text()) if sums.is_file() else {}
+    known = read_json(sums) if sums.is_file() else {}
     entry = known.get(str(file))
     if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
         entry = [stat.st_size, stat.st_mtime_ns, file_sha256(file)]
-        aside = sums.with_suffix(f".part{os.getpid()}")
-        aside.write_text(json.dumps({**known, str(file): entry}, indent=2) + "\n")
-        aside.replace(sums)
+        with written_aside(sums) as part:
+            write_json(part, {**known, str(file): entry})
     return entry[2]
 
 
@@ -142,18 +140,14 @@ def _create(directory: Path, content: dict[str, Any], store: TrajectoryStore) ->
     """Empty arrays, renamed into place, unless they are there."""
     if directory.is_dir():
         return
-    aside = directory.with_name(f".{directory.name}.part{os.getpid()}")
-    aside.mkdir()
-    try:
+    with written_aside(directory) as part:
+        part.mkdir()
         shape, dtype = tuple(content["shape"]), _NUMPY[content["dtype"]]
         count = -(-shape[0] * shape[1] // chunk_size(store.images))
         for name, kind, size in ((_VISUAL, dtype, shape), (_DONE, np.uint8, (count,))):
-            np.lib.format.open_memmap(aside / name, mode="w+", dtype=kind, shape=size).flush()
+            np.lib.format.open_memmap(part / name, mode="w+", dtype=kind, shape=size).flush()
         meta = {**content, "data": str(store.directory)}
-        (aside / _META).write_text(json.dumps(meta, indent=2) + "\n")
-        aside.rename(directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        write_json(part / _META, meta)
 
 
 def _encode_missing(

@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from wm_planner.errors import TrainingError
 from wm_planner.models.fast.library import library
+from wm_planner.provenance import provenance
 from wm_planner.training.interrupt import Interrupt
 from wm_planner.training.learner import Learner
 from wm_planner.training.machine import Machine
-from wm_planner.training.run_log import RunLog, provenance
+from wm_planner.training.run_log import RunLog
 from wm_planner.training.state import (
     load_state,
     random_state,

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from wm_planner.errors import ConfigError
+from wm_planner.files import read_json, write_json, written_aside
+from wm_planner.provenance import provenance
 
 logger = logging.getLogger(__name__)
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 _OF_A_START = ("command", "commit", "machine", "resumed")  # may differ when a run goes on
-
-
-def current_commit() -> str:
-    """Commit of the source tree, with '-dirty' where files differ, or 'unknown'."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return result.stdout.strip() or "unknown"
-
-
-def provenance() -> dict[str, str]:
-    """Command and commit of this process."""
-    return {"command": command_line(), "commit": current_commit()}
-
-
-def command_line() -> str:
-    """The command of this process, quoted for a shell; without what launched it (torchrun)."""
-    return shlex.join(["wm-planner", *sys.argv[1:]])
 
 
 def check_free(directory: Path) -> None:
@@ -117,14 +94,13 @@ class RunLog:
         if not resume:
             check_free(self.directory)
         if file.exists():
-            before = json.loads(file.read_text())
+            before = read_json(file)
             check_same(before, content, self.directory)
             again = {key: content[key] for key in _OF_A_START if key in content}
             content = {**before, "resumed": [*before.get("resumed", []), again]}
         self.directory.mkdir(parents=True, exist_ok=True)
-        aside = file.with_suffix(".part")
-        aside.write_text(json.dumps(content, indent=2) + "\n")
-        aside.replace(file)
+        with written_aside(file) as part:
+            write_json(part, content)
 
 
 def check_same(before: dict[str, Any], now: dict[str, Any], directory: Path) -> None:

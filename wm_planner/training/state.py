@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wm_planner.errors import CheckpointError
+from wm_planner.files import written_aside
 from wm_planner.training.distributed import Group
 
 STATE = "state.pt"
@@ -39,15 +40,10 @@ def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
 def save_state(directory: Path, state: dict[str, Any]) -> Path:
     """Write ``state.pt``, aside first: a reader finds the last one or this one, whole."""
     file = directory / STATE
-    aside = file.with_suffix(f".part{os.getpid()}")
-    try:
-        with aside.open("wb") as stream:
-            torch.save({"schema": SCHEMA, **state}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(file) as part, part.open("wb") as stream:
+        torch.save({"schema": SCHEMA, **state}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
     return file
 
 
