@@ -24,7 +24,7 @@ from wm_planner.models.decoder import build_decoder
 from wm_planner.training.latents import encode_store
 from wm_planner.training.loop import _Fit
 from wm_planner.training.machine import Machine
-from wm_planner.training.model_learner import ModelLearner, Updates
+from wm_planner.training.model import ModelLearner, TransitionTraining
 
 _ENDLESS = 1_000_000  # updates of a schedule that is never run to its end
 
@@ -112,7 +112,9 @@ class OurTraining:
             dataset, directory / "store", int(dataset.lengths.min()) // skip - 1, skip, {}
         )
         machine = Machine(device=subject.device, bf16=bf16, cache=directory / "latents")
-        config = Updates(_ENDLESS, 0.0, model.config.num_hist, batch, schedule="constant")
+        config = TransitionTraining(
+            _ENDLESS, 0.0, model.config.num_hist, batch, schedule="constant"
+        )
         data = encode_store(store, model, preprocess, machine)
         self._fit = _Fit(ModelLearner(model, data, config, machine), {}, directory / "run", machine)
 

@@ -17,7 +17,7 @@ from wm_planner.models.decoder import build_decoder  # noqa: E402
 from wm_planner.models.encoder import build_encoder  # noqa: E402
 from wm_planner.models.pixels import LIMIT, PixelStandard  # noqa: E402
 from wm_planner.planning.config import planner_config  # noqa: E402
-from wm_planner.training.budget import LEAST, with_updates  # noqa: E402
+from wm_planner.training.duration import LEAST, with_updates  # noqa: E402
 from wm_planner.training.encoder import (  # noqa: E402
     EncoderLearner,
     EncoderTraining,
@@ -26,13 +26,9 @@ from wm_planner.training.encoder import (  # noqa: E402
     train_encoder,
 )
 from wm_planner.training.machine import Machine  # noqa: E402
+from wm_planner.training.model import ModelTraining  # noqa: E402
 from wm_planner.training.recipe import ANY, Recipe, check_task  # noqa: E402
-from wm_planner.training.trainer import (  # noqa: E402
-    ModelTraining,
-    build_fresh,
-    build_untrained,
-    parts_of,
-)
+from wm_planner.training.untrained import build_fresh, build_untrained, parts_of  # noqa: E402
 
 from .training_world import TINY, dot_trajectory, mute_store  # noqa: E402
 

@@ -17,9 +17,9 @@ from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.planning import Planner, Session, planner_config  # noqa: E402
 from wm_planner.tasks import get_task, resized  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining  # noqa: E402
-from wm_planner.training.projector import train_projector  # noqa: E402
-from wm_planner.training.projector_learner import ProjectorTraining  # noqa: E402
-from wm_planner.training.trainer import ModelTraining, build_fresh, parts_of  # noqa: E402
+from wm_planner.training.model import ModelTraining  # noqa: E402
+from wm_planner.training.projector import ProjectorTraining, train_projector  # noqa: E402
+from wm_planner.training.untrained import build_fresh, parts_of  # noqa: E402
 from wm_planner.types import Goal, Observation  # noqa: E402
 
 from .test_train_all import RECIPE, command  # noqa: E402

@@ -23,22 +23,21 @@ from wm_planner.models.projected_encoder import ChannelProjector, ProjectedEncod
 from wm_planner.models.world_model import ModelConfig, WorldModel  # noqa: E402
 from wm_planner.planning import Planner, Session  # noqa: E402
 from wm_planner.planning.config import planner_config  # noqa: E402
-from wm_planner.training.encoder import EncoderTraining, std_hinge, train_encoder  # noqa: E402
+from wm_planner.training.encoder import EncoderTraining, train_encoder  # noqa: E402
 from wm_planner.training.latents import LatentTrajectories  # noqa: E402
 from wm_planner.training.loop import fit  # noqa: E402
+from wm_planner.training.losses import std_hinge  # noqa: E402
 from wm_planner.training.machine import Machine  # noqa: E402
+from wm_planner.training.model import ModelTraining  # noqa: E402
 from wm_planner.training.projector import (  # noqa: E402
-    build_projected,
-    is_projected,
-    train_projector,
-)
-from wm_planner.training.projector_learner import (  # noqa: E402
     ProjectorLearner,
     ProjectorTraining,
     _changes,
     _path_curvature,
+    build_projected,
+    is_projected,
+    train_projector,
 )
-from wm_planner.training.trainer import ModelTraining  # noqa: E402
 from wm_planner.types import Goal, Observation  # noqa: E402
 
 from .training_world import SIZE, TINY, dot_store, interrupted, metrics  # noqa: E402

@@ -32,8 +32,8 @@ planner: {init: zero, gbp: {num_iterations: 5}}
 # Saves the state of one part after update 7 and dies on the way to update 10, without a word.
 DIES = """
 import os, signal, sys
-from wm_planner.training import encoder, loop, model_learner
-learner = {"encoder": encoder.EncoderLearner, "model": model_learner.ModelLearner}[sys.argv[1]]
+from wm_planner.training import encoder, loop, model
+learner = {"encoder": encoder.EncoderLearner, "model": model.ModelLearner}[sys.argv[1]]
 save, draw = loop.save_state, learner.batch
 
 def save_once(directory, state):

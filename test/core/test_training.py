@@ -13,18 +13,18 @@ from wm_planner.errors import CheckpointError, ConfigError, DatasetError
 from wm_planner.models.bundle import build_model
 from wm_planner.models.checkpoint import load_bundle, save_bundle
 from wm_planner.models.world_model import Latent, ModelConfig
-from wm_planner.training.encoder import (
-    EncoderTraining,
-    _places,
-    covariance_penalty,
-    curvature,
-    std_hinge,
-    train_encoder,
-)
+from wm_planner.training.encoder import EncoderTraining, _places, train_encoder
 from wm_planner.training.feature_cache import weights_sha256
 from wm_planner.training.latents import LatentTrajectories
-from wm_planner.training.losses import evaluate, rollout_loss
-from wm_planner.training.trainer import ModelTraining, build_untrained, train_model
+from wm_planner.training.losses import (
+    covariance_penalty,
+    curvature,
+    evaluate,
+    rollout_loss,
+    std_hinge,
+)
+from wm_planner.training.model import ModelTraining, train_model
+from wm_planner.training.untrained import build_untrained
 
 from .training_world import TINY, dot_store, metrics
 

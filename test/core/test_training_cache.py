@@ -15,10 +15,9 @@ torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 from wm_planner.data.store import TrajectoryStore  # noqa: E402
 from wm_planner.errors import DatasetError  # noqa: E402
 from wm_planner.training import feature_cache  # noqa: E402
-from wm_planner.training.distributed import Group  # noqa: E402
 from wm_planner.training.feature_cache import default_cache, describe, key_of  # noqa: E402
 from wm_planner.training.latents import LatentTrajectories, encode_store  # noqa: E402
-from wm_planner.training.machine import Machine  # noqa: E402
+from wm_planner.training.machine import Group, Machine  # noqa: E402
 
 from .training_world import dot_store, tiny_bundle  # noqa: E402
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
 from wm_planner.cli.main import main  # noqa: E402
 from wm_planner.data.store import write_store  # noqa: E402
-from wm_planner.training.geometry import (  # noqa: E402
+from wm_planner.training.latent_geometry import (  # noqa: E402
     distance_correlation,
     greedy_success,
     rank_correlation,

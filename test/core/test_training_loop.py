@@ -21,13 +21,11 @@ from safetensors.torch import load_file  # noqa: E402
 from wm_planner.cli.main import main  # noqa: E402
 from wm_planner.errors import CheckpointError, ConfigError, TrainingError  # noqa: E402
 from wm_planner.provenance import provenance  # noqa: E402
-from wm_planner.training.distributed import Group, joined  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining, train_encoder  # noqa: E402
 from wm_planner.training.learner import Schedule  # noqa: E402
-from wm_planner.training.machine import Machine  # noqa: E402
-from wm_planner.training.model_learner import ModelLearner  # noqa: E402
-from wm_planner.training.run_log import RunLog  # noqa: E402
-from wm_planner.training.state import load_state  # noqa: E402
+from wm_planner.training.machine import Group, Machine, process_group  # noqa: E402
+from wm_planner.training.model import ModelLearner  # noqa: E402
+from wm_planner.training.run_directory import RunLog, load_state  # noqa: E402
 
 from .training_world import dot_store, interrupted, metrics, tiny_checkpoint, weights  # noqa: E402
 
@@ -35,8 +33,8 @@ ROOT = Path(__file__).parents[2]
 # Saves the state after update 7 and dies on the way to update 10.
 DIES = """
 import os, signal, sys
-from wm_planner.training import loop, model_learner
-save, draw = loop.save_state, model_learner.ModelLearner.batch
+from wm_planner.training import loop, model
+save, draw = loop.save_state, model.ModelLearner.batch
 
 def save_once(directory, state):
     if state["step"] == 7:
@@ -47,7 +45,7 @@ def die(self, step):
         os.kill(os.getpid(), signal.SIGKILL)
     return draw(self, step)
 
-loop.save_state, model_learner.ModelLearner.batch = save_once, die
+loop.save_state, model.ModelLearner.batch = save_once, die
 from wm_planner.cli.main import main
 main(sys.argv[1:])
 """
@@ -261,7 +259,7 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_named(device):
-    with pytest.raises(ConfigError, match=device), joined(device):
+    with pytest.raises(ConfigError, match=device), process_group(device):
         pass
 
 

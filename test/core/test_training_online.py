@@ -16,17 +16,17 @@ from wm_planner.cli.main import main  # noqa: E402
 from wm_planner.errors import ConfigError, DatasetError  # noqa: E402
 from wm_planner.models.checkpoint import load_bundle  # noqa: E402
 from wm_planner.tasks import get_task  # noqa: E402
-from wm_planner.training.distributed import Group  # noqa: E402
 from wm_planner.training.finetune import Corrections, Finetuning, finetune  # noqa: E402
 from wm_planner.training.latents import LatentTrajectories  # noqa: E402
-from wm_planner.training.machine import Machine  # noqa: E402
+from wm_planner.training.machine import Group, Machine  # noqa: E402
 from wm_planner.training.online import (  # noqa: E402
     Online,
     OnlineLearner,
+    PlanRounds,
     corrected,
+    planner_settings,
 )
-from wm_planner.training.plan_rounds import PlanRounds, planner_settings  # noqa: E402
-from wm_planner.training.simulation import Simulators  # noqa: E402
+from wm_planner.training.plan_execution import Simulators  # noqa: E402
 
 from .dot_world import DotEnv, dot_bundle  # noqa: E402
 from .training_world import dot_store, metrics, tiny_bundle, tiny_checkpoint, weights  # noqa: E402

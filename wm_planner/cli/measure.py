@@ -62,7 +62,7 @@ def measure(output: Path, encoder: Any, store: TrajectoryStore, machine: Machine
     from wm_planner.files import write_json
     from wm_planner.tasks import get_task
     from wm_planner.training.encoder import encode_images
-    from wm_planner.training.geometry import distance_correlation, greedy_success
+    from wm_planner.training.latent_geometry import distance_correlation, greedy_success
 
     task, size = get_task(store.embodiment.name), store.images.shape[2]
 

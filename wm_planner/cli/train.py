@@ -132,7 +132,7 @@ def recipe_of(args: argparse.Namespace, store: TrajectoryStore) -> Recipe:
         ConfigError: it, or an option that changes it, cannot be used.
     """
     from wm_planner.config import from_yaml
-    from wm_planner.training.budget import with_updates
+    from wm_planner.training.duration import with_updates
     from wm_planner.training.recipe import ANY, Recipe, check_task
 
     recipe = from_yaml(Recipe, args.recipe or ANY)
@@ -196,8 +196,8 @@ def _train_init(
 def _train_model(
     args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
 ) -> Bundle:
+    from wm_planner.training.model import train_model
     from wm_planner.training.projector import is_projected
-    from wm_planner.training.trainer import train_model
 
     given = None if args.encoder is None else args.encoder / ENCODER
     projected = given is not None and is_projected(given)
@@ -213,7 +213,7 @@ def _untrained(
 ) -> Bundle:
     """With the encoder or the projected encoder of that file; None if it comes trained."""
     from wm_planner.training.projector import build_projected, is_projected
-    from wm_planner.training.trainer import build_untrained
+    from wm_planner.training.untrained import build_untrained
 
     if file is not None and is_projected(file):
         return build_projected(store, recipe.encoder, recipe.projector, file, recipe.model)

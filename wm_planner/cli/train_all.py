@@ -63,7 +63,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _check_store(store: TrajectoryStore, recipe: Recipe) -> None:
     from wm_planner.training.latents import split_rows
-    from wm_planner.training.model_learner import check_length
+    from wm_planner.training.model import check_length
 
     split_rows(len(store.actions), recipe.model.held_out, recipe.model.seed)
     check_length(store, recipe.model.rollout_steps)
@@ -79,7 +79,7 @@ def _take_directory(args: argparse.Namespace, recipe: Recipe, store: TrajectoryS
     from wm_planner.config import to_dict
     from wm_planner.files import read_json, write_json, written_aside
     from wm_planner.provenance import provenance
-    from wm_planner.training.run_log import check_same
+    from wm_planner.training.run_directory import check_same
 
     content = json.loads(json.dumps({"recipe": to_dict(recipe), "data": store.meta}))
     file = args.output / SETTINGS
@@ -114,7 +114,7 @@ def _say_what_comes(
     args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
 ) -> None:
     """Before anything long: what it is made of, how long it takes, what to expect."""
-    from wm_planner.training.expected import expected_minutes
+    from wm_planner.training.duration import expected_minutes
 
     count, steps = store.actions.shape[:2]
     total = count * steps
@@ -158,7 +158,8 @@ def _train(
     from wm_planner.models.checkpoint import load_bundle, save_bundle
     from wm_planner.training.encoder import train_encoder
     from wm_planner.training.latents import split_rows
-    from wm_planner.training.trainer import build_untrained, train_model
+    from wm_planner.training.model import train_model
+    from wm_planner.training.untrained import build_untrained
 
     directory = args.output / "encoder"
     file: Path | None = directory / ENCODER

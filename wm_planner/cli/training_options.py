@@ -82,7 +82,7 @@ def is_finished(args: argparse.Namespace, result: Path) -> bool:
     Raises:
         ConfigError: --output holds a run that is not to be resumed; said before frames are encoded.
     """
-    from wm_planner.training.run_log import check_free
+    from wm_planner.training.run_directory import check_free
 
     if not args.resume:
         check_free(args.output)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from wm_planner.models.world_model import Latent, WorldModel
-from wm_planner.training.distributed import Group
 from wm_planner.training.losses import rollout_loss
+from wm_planner.training.machine import Group
 
 SPACES = ("tokens", "inputs")
 

@@ -31,6 +31,7 @@ from wm_planner.models.decoder import build_decoder
 from wm_planner.models.encoder import ENCODERS, build_encoder, comes_trained
 from wm_planner.training.learner import Learner, Schedule
 from wm_planner.training.loop import fit
+from wm_planner.training.losses import covariance_penalty, curvature, std_hinge
 from wm_planner.training.machine import Machine
 
 _LEFT_OUT = {"sharpness": 1.0, "standardise": False}  # of a card, where they are these
@@ -128,27 +129,6 @@ def decoder_settings(config: EncoderTraining, cameras: int = 1) -> str:
     if cameras > 1:
         return f"multi:{cameras}:{decoder_settings(config)}"
     return f"{kind}:standardise=1,channels={config.channels}" if config.standardise else kind
-
-
-def std_hinge(z_BN: Tensor) -> Tensor:
-    """Mean shortfall of each entry's standard deviation below one."""
-    return F.relu(1.0 - (z_BN.var(dim=0) + 1e-4).sqrt()).mean()
-
-
-def covariance_penalty(z_BN: Tensor) -> Tensor:
-    """Sum of squared off-diagonal covariances over the number of entries."""
-    centred = z_BN - z_BN.mean(dim=0)
-    covariance = centred.T @ centred / (len(z_BN) - 1)
-    off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
-    return off_diagonal / z_BN.shape[1]
-
-
-def curvature(first_BN: Tensor, second_BN: Tensor, third_BN: Tensor) -> Tensor:
-    """1 - cos of the angle between successive changes (arXiv 2603.12231, L_curv), the mean."""
-    # What stands still has no direction: with the usual eps of 1e-8 its gradient, 1e8 times
-    # nothing, drowns that of everything that moves.
-    cosine = F.cosine_similarity(second_BN - first_BN, third_BN - second_BN, eps=1e-3)
-    return (1 - cosine).mean()
 
 
 class EncoderLearner(Learner):

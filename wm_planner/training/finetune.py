@@ -15,15 +15,14 @@ from wm_planner.training.adversarial import Adversarial
 from wm_planner.training.latents import encode_store
 from wm_planner.training.loop import fit
 from wm_planner.training.machine import Machine
-from wm_planner.training.model_learner import ModelLearner, Updates, check_length
-from wm_planner.training.online import Online, OnlineLearner
-from wm_planner.training.plan_rounds import MakeEnv, PlanRounds
+from wm_planner.training.model import ModelLearner, TransitionTraining, check_length
+from wm_planner.training.online import MakeEnv, Online, OnlineLearner, PlanRounds
 
 METHODS = ("base", "adversarial", "online")
 
 
 @dataclass(frozen=True)
-class Finetuning(Updates):
+class Finetuning(TransitionTraining):
     """Settings of one finetuning run; sizes are the checkpoint's.
 
     Rollouts all along, unlike the paper's teacher forcing (`rollout_fraction` 0), with which a

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -15,11 +18,10 @@ from tqdm import tqdm
 from wm_planner.errors import TrainingError
 from wm_planner.models.fast.library import library
 from wm_planner.provenance import provenance
-from wm_planner.training.interrupt import Interrupt
 from wm_planner.training.learner import Learner
 from wm_planner.training.machine import Machine
-from wm_planner.training.run_log import RunLog
-from wm_planner.training.state import (
+from wm_planner.training.run_directory import (
+    RunLog,
     load_state,
     random_state,
     save_batch,
@@ -187,3 +189,31 @@ class _Fit:
     @property
     def _minutes(self) -> float:
         return 0.0 if self.log is None else self.log.minutes
+
+
+class Interrupt:
+    """Remembers SIGTERM and SIGINT between updates; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, _: FrameType | None) -> None:
+        self.number = number
+        signal.signal(number, self._before[number])
+
+    def leave(self) -> None:
+        """End the process as the signal asked."""
+        if self.number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + signal.SIGTERM)

@@ -1,16 +1,38 @@
-"""What the transition model is trained on, and what it is judged by."""
+"""Losses of encoders and of the transition model, and what the latter is judged by."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wm_planner.models.world_model import Latent, WorldModel
 from wm_planner.training.latents import LatentTrajectories
 
 _CHUNK = 32  # windows evaluated together: 256 of the published size fill a small memory
+
+
+def std_hinge(z_BN: Tensor) -> Tensor:
+    """Mean shortfall of each entry's standard deviation below one."""
+    return F.relu(1.0 - (z_BN.var(dim=0) + 1e-4).sqrt()).mean()
+
+
+def covariance_penalty(z_BN: Tensor) -> Tensor:
+    """Sum of squared off-diagonal covariances over the number of entries."""
+    centred = z_BN - z_BN.mean(dim=0)
+    covariance = centred.T @ centred / (len(z_BN) - 1)
+    off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
+    return off_diagonal / z_BN.shape[1]
+
+
+def curvature(first_BN: Tensor, second_BN: Tensor, third_BN: Tensor) -> Tensor:
+    """1 - cos of the angle between successive changes (arXiv 2603.12231, L_curv), the mean."""
+    # What stands still has no direction: with the usual eps of 1e-8 its gradient, 1e8 times
+    # nothing, drowns that of everything that moves.
+    cosine = F.cosine_similarity(second_BN - first_BN, third_BN - second_BN, eps=1e-3)
+    return (1 - cosine).mean()
 
 
 def rollout_loss(

@@ -8,20 +8,29 @@ taken from it; the released code is off by one frame there.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from wm_planner.data.store import TrajectoryStore
+from wm_planner.errors import ConfigError
 from wm_planner.models.bundle import Bundle
+from wm_planner.models.world_model import Latent
+from wm_planner.planning import Planner, planner_config
 from wm_planner.training.adversarial import Adversarial
-from wm_planner.training.distributed import Group
+from wm_planner.training.feature_cache import encode_chunk
 from wm_planner.training.latents import LatentTrajectories, joined
-from wm_planner.training.machine import Machine
-from wm_planner.training.model_learner import ModelLearner, Updates
+from wm_planner.training.machine import Group, Machine
+from wm_planner.training.model import ModelLearner, TransitionTraining
+from wm_planner.types import Observation
 
+logger = logging.getLogger(__name__)
+MakeEnv = Callable[[bool], Any]  # True for an environment that draws
 _PROBLEMS = ("task", "data")
 
 
@@ -74,7 +83,7 @@ class OnlineLearner(ModelLearner):
         self,
         bundle: Bundle,
         data: LatentTrajectories,
-        config: Updates,
+        config: TransitionTraining,
         machine: Machine,
         online: Online,
         rounds: Callable[[int], tuple[LatentTrajectories, dict[str, float]]] | None,
@@ -126,3 +135,127 @@ def corrected(batch_size: int, fraction: float, group: Group) -> int:
     """Windows of a batch that come from the buffer, at least one per process."""
     each = batch_size // group.size
     return group.size * min(each, max(1, round(each * fraction)))
+
+
+class PlanRounds:
+    """Plans of the current model, and what the simulator makes of them.
+
+    Args:
+        bundle: whose model is being trained.
+        config: settings.
+        make_env: makes the task's environment.
+        store: for problems from the data.
+        machine: device and processes, which share the problems.
+        workers: simulators side by side.
+        seed: of the problems.
+
+    Raises:
+        ConfigError: problems of the data, and it has no states.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        config: Online,
+        make_env: MakeEnv,
+        store: TrajectoryStore,
+        machine: Machine,
+        workers: int = 1,
+        seed: int = 0,
+    ) -> None:
+        from wm_planner.training.plan_execution import Simulators  # recorded corrections need none
+
+        self._bundle, self._config, self._store, self._seed = bundle, config, store, seed
+        self._machine = machine
+        settings = planner_settings(bundle.planner, config)
+        self._planner = Planner(bundle, planner_config(settings, source="online.planner"))
+        self._camera = make_env(True)
+        if config.problems == "data" and not self._fits(store):
+            raise ConfigError(
+                f"online.problems data: {store.directory} has no simulator states of "
+                f"{config.horizon} model steps; take those of the task"
+            )
+        size = bundle.preprocess.image_size
+        self._simulators = Simulators(make_env, config.horizon, size, workers)
+
+    def run(self, number: int) -> tuple[LatentTrajectories, dict[str, float]]:
+        """Make round `number`: executed plans, and how they went.
+
+        'online_success' is the share of goals reached, 'online_gap' the mean squared error of the
+        imagined last frame, where planning went (compare 'val_last').
+        """
+        group = self._machine.group
+        share = group.share(self._config.num_problems)
+        pairs = [self._problem(number, i) for i in range(share.start, share.stop)]
+        executed, measures = self._execute(*(np.stack(part) for part in zip(*pairs, strict=True)))
+        parts, shared = group.gather(executed), group.gather(measures)
+        means = {key: float(np.mean([m[key] for m in shared])) for key in measures}
+        if self._machine.writes:
+            shown = ", ".join(f"{key} {value:.3f}" for key, value in means.items())
+            logger.info("round %d: %d plans, %s", number, self._config.num_problems, shown)
+        return joined(parts), means
+
+    def close(self) -> None:
+        """Close all environments."""
+        self._camera.close()
+        self._simulators.close()
+
+    def _fits(self, store: TrajectoryStore) -> bool:
+        frames, size = store.states.shape[1:]
+        return size == len(self._camera.task.state_names) and frames > self._config.horizon
+
+    def _problem(self, number: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([self._seed, number, index])
+        if self._config.problems == "task":
+            return self._camera.sample_problem(rng)
+        states, ahead = self._store.states, self._config.horizon
+        row, start = rng.integers(len(states)), rng.integers(states.shape[1] - ahead)
+        return np.array(states[row, start]), np.array(states[row, start + ahead])
+
+    def _execute(
+        self, starts: np.ndarray, goals: np.ndarray
+    ) -> tuple[LatentTrajectories, dict[str, float]]:
+        model, planner = self._bundle.model, self._planner
+        was_training = model.predictor.training
+        model.predictor.eval()
+        now, goal = self._seen(starts), self._seen(goals)
+        rest = planner.rest.at(np.stack([self._camera.proprio_of(state) for state in starts]))
+        result = planner.plan_latents(now, goal, None, 0, planner.generator(), rest=rest)
+        plan, raw = result.actions, planner.raw_actions(result.actions, result.bounds)
+        happened = self._simulators.run(starts, raw.cpu().numpy())
+        latents = self._encode(happened, raw)
+        with torch.no_grad():
+            imagined = model.rollout(now, plan, mode=planner.config.rollout).visual[:, -1]
+        model.predictor.train(was_training)
+        gap = (imagined.cpu() - latents.visual[:, -1].float()).square().mean()
+        pairs = zip(happened["states"][:, -1], goals, strict=True)
+        reached = [self._camera.task.is_success(state, goal) for state, goal in pairs]
+        return latents, {"online_success": float(np.mean(reached)), "online_gap": float(gap)}
+
+    def _seen(self, states: np.ndarray) -> Latent:
+        """(n, 1, ...) latents of n states."""
+        images = np.stack([self._camera.render_state(state) for state in states])
+        proprio = np.stack([self._camera.proprio_of(state) for state in states])
+        frames = self._bundle.encode_observation(Observation(images, proprio, 0))
+        return Latent(frames.visual.transpose(0, 1), frames.proprio.transpose(0, 1))
+
+    def _encode(self, happened: dict[str, np.ndarray], raw: Tensor) -> LatentTrajectories:
+        """What training takes of the executed (n, H * frame_skip, a) actions."""
+        bundle, preprocess = self._bundle, self._bundle.preprocess
+        tokens = [
+            encode_chunk(images, bundle.model, preprocess, self._machine)
+            for images in happened["images"]
+        ]
+        actions = raw.cpu().reshape(len(raw), self._config.horizon, preprocess.action_dim)
+        return LatentTrajectories(
+            torch.stack(tokens),
+            preprocess.normalise_proprio(happened["proprio"]),
+            preprocess.normalise_actions(actions),
+        )
+
+
+def planner_settings(recommended: dict[str, Any], config: Online) -> dict[str, Any]:
+    """The checkpoint's settings of gradient-based planning, changed by those of the rounds."""
+    solver = config.planner.get("solver", "gbp")
+    special = {**recommended.get(solver, {}), "horizon": config.horizon, **config.planner}
+    return {**recommended, "solver": solver, solver: special}

@@ -1,28 +1,169 @@
-"""A channel projector on a frozen encoder (arXiv 2603.12231): trained, saved, and built upon."""
+"""A channel projector on a frozen encoder (temporal straightening, arXiv 2603.12231).
+
+The projector learns together with a light transition model, which is thrown away. The loss asks for
+tokens that can be predicted one step ahead (the target takes no gradient) and whose path through
+three frames is straight. Against collapse it asks, beyond the paper, for a standard deviation of at
+least one and for decorrelated channels (VICReg, arXiv 2105.04906, section 4), of what changes at a
+patch: differences between patches that stay the same in every frame do not count.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import CheckpointError, ConfigError, DatasetError
 from wm_planner.models.bundle import Bundle
+from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.projected_encoder import ProjectedEncoder
 from wm_planner.models.world_model import WorldModel
 from wm_planner.training.encoder import EncoderTraining, encoder_settings
 from wm_planner.training.feature_cache import weights_sha256
 from wm_planner.training.latents import LatentTrajectories, encode_store
+from wm_planner.training.learner import Learner, Schedule
 from wm_planner.training.loop import fit
+from wm_planner.training.losses import covariance_penalty, curvature, history_windows, std_hinge
 from wm_planner.training.machine import Machine
-from wm_planner.training.projector_learner import STEPS, ProjectorLearner, ProjectorTraining
-from wm_planner.training.trainer import ModelTraining, build_fresh, build_untrained, load_encoder
+from wm_planner.training.model import ModelTraining
+from wm_planner.training.untrained import build_fresh, build_untrained, load_encoder
+
+STEPS = 2  # model steps of a window: three frames, as many as a curvature needs
+
+
+@dataclass(frozen=True)
+class ProjectorTraining:
+    """Settings of one projector run.
+
+    Attributes:
+        dim: channels of each token that are left.
+        hidden_dim, kernel_size: see `ChannelProjector`.
+        num_updates: optimizer steps.
+        batch_size: windows of three frames per update.
+        learning_rate, weight_decay: AdamW, one-cycle cosine schedule.
+        curvature_weight: of the path of all tokens together.
+        std_weight, covariance_weight: against collapse.
+        predictor: sizes of the transition model that helps.
+        held_out: share of trajectories kept for validation.
+    """
+
+    dim: int = 8
+    hidden_dim: int = 192
+    kernel_size: int = 3
+    num_updates: int = 1200
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    curvature_weight: float = 0.1
+    std_weight: float = 1.0
+    covariance_weight: float = 0.04
+    predictor: PredictorConfig = field(default_factory=lambda: ModelTraining().predictor)
+    held_out: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_updates < 1 or self.batch_size < 2:
+            raise ValueError(
+                f"num_updates >= 1 and batch_size >= 2 are needed, got {self.num_updates}, "
+                f"{self.batch_size}"
+            )
+        weights = (self.curvature_weight, self.std_weight, self.covariance_weight)
+        if min(weights) < 0 or not 0 < self.held_out < 1:
+            raise ValueError(
+                f"weights must be at least 0 and held_out in (0, 1), got {weights}, {self.held_out}"
+            )
+
+
+class ProjectorLearner(Learner):
+    """Projector, predictor and action embedding, on windows of the base encoder's tokens.
+
+    Args:
+        model: its encoder is the one to train, on the machine's device.
+        data: tokens of the base encoder; the held-out part is only evaluated on.
+        config: settings.
+        machine: whether to compile the predictor.
+    """
+
+    name = "projector"
+    log_every = 100
+
+    def __init__(
+        self,
+        model: WorldModel,
+        data: LatentTrajectories,
+        config: ProjectorTraining,
+        machine: Machine,
+    ) -> None:
+        self.model, self.config = model, config
+        assert isinstance(model.encoder, ProjectedEncoder)
+        self.encoder = model.encoder
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.train, self.held_out = data.split(config.held_out, config.seed)
+        self.schedule = Schedule(config.num_updates, config.learning_rate, config.weight_decay)
+        model.proprio_encoder.requires_grad_(False)  # as drawn, see `ModelLearner`
+        embeddings = (model.action_encoder, model.proprio_encoder)
+        self.module = nn.ModuleList((self.encoder.projector, model.predictor, *embeddings))
+        if machine.compile:
+            model.predictor.compile()
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """Windows of three frames, see `LatentTrajectories.windows`."""
+        return self.train.windows(self.config.batch_size, STEPS, self.generator)
+
+    def loss(self, step: int, *batch: Tensor) -> dict[str, Tensor]:
+        """See the module."""
+        config = self.config
+        measures = self._measures(*batch)
+        terms = {
+            "prediction": measures["prediction"],
+            "curvature": config.curvature_weight * measures["curvature"],
+            "std": config.std_weight * measures["std"],
+            "covariance": config.covariance_weight * measures["covariance"],
+        }
+        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Held out: prediction error, curvature (and that of the base), least channel deviation."""
+        generator = torch.Generator().manual_seed(0)
+        device = self.encoder.token_std.device
+        windows = self.held_out.windows(256, STEPS, generator)
+        batch = tuple(x.to(device) for x in windows)
+        self.model.predictor.eval()
+        measures = self._measures(*batch)
+        self.model.predictor.train()
+        return {
+            "val_prediction": float(measures["prediction"]),
+            "val_curvature": float(measures["curvature"]),
+            "val_curvature_base": float(_path_curvature(batch[0])),
+            "val_std": float(_changes(self.encoder.project(batch[0])).std(dim=0).min()),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """The source of the batches."""
+        return {"generator": self.generator.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `state`."""
+        self.generator.set_state(state["generator"])
+
+    def _measures(self, base: Tensor, proprio: Tensor, actions: Tensor) -> dict[str, Tensor]:
+        z = self.encoder.project(base).float()
+        changes = _changes(z)
+        windows = history_windows(self.model, z, proprio, actions)
+        return {
+            "prediction": self.model.latent_loss(*windows)["loss"],
+            "curvature": _path_curvature(z),
+            "std": std_hinge(changes),
+            "covariance": covariance_penalty(changes),
+        }
 
 
 def train_projector(
@@ -154,3 +295,15 @@ def _standardise(encoder: ProjectedEncoder, data: LatentTrajectories, seed: int)
     z = encoder.project(tokens.flatten(0, 1).to(encoder.token_std.device))
     encoder.token_mean.copy_(z.mean(dim=0))
     encoder.token_std.copy_((z - z.mean(dim=0)).std())
+
+
+def _path_curvature(z_BTPD: Tensor) -> Tensor:
+    """Of the path that all tokens of three frames make together."""
+    first, second, third = z_BTPD.flatten(2).unbind(dim=1)
+    return curvature(first, second, third)
+
+
+def _changes(z_BTPD: Tensor) -> Tensor:
+    """(BTP, D): tokens without what their patch shows on average."""
+    frames = z_BTPD.flatten(0, 1)
+    return (frames - frames.mean(dim=0)).flatten(0, 1)

@@ -14,8 +14,8 @@ from wm_planner.errors import ConfigError
 from wm_planner.training.encoder import EncoderTraining
 from wm_planner.training.finetune import Finetuning
 from wm_planner.training.init_network import InitTraining
-from wm_planner.training.projector_learner import ProjectorTraining
-from wm_planner.training.trainer import ModelTraining
+from wm_planner.training.model import ModelTraining
+from wm_planner.training.projector import ProjectorTraining
 
 ANY = Path(__file__).with_name("any.yaml")
 
@@ -38,7 +38,7 @@ class Recipe:
         task: name of the embodiment that it is for; None for any.
         collect: how the data of a simulated task are made; None where they are recorded.
         minutes: what encoder and model may take, on one core; it says how many updates both make,
-            and their own `num_updates` count for nothing (see `training.budget`). None: they count.
+            and their own `num_updates` count for nothing (see `duration`). None: they count.
     """
 
     task: str | None = None

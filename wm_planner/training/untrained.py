@@ -1,53 +1,24 @@
-"""Training of the transition model on encoded trajectories.
-
-First teacher forcing (one step ahead from true latents), then imagined rollouts: the error of
-every step of an `rollout_steps` long rollout, which is what a planner will look at.
-"""
+"""Checkpoints before their transition model is trained: sizes, statistics, fresh weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import CheckpointError, DatasetError
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.decoder import build_decoder
 from wm_planner.models.encoder import build_encoder
-from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig, WorldModel
 from wm_planner.training.encoder import EncoderTraining, decoder_settings, encoder_settings
-from wm_planner.training.latents import encode_store, split_rows
-from wm_planner.training.loop import fit
-from wm_planner.training.machine import Machine
-from wm_planner.training.model_learner import ModelLearner, Updates, check_length
+from wm_planner.training.model import ModelTraining
 
 _STILL = 1e-7  # a standard deviation, relative to the mean above 1: rounding, not motion
-
-
-def _small_predictor() -> PredictorConfig:
-    return PredictorConfig(
-        depth=3, heads=4, dim_head=32, mlp_dim=256, dropout=0.0, width=128, residual=True
-    )
-
-
-@dataclass(frozen=True)
-class ModelTraining(Updates):
-    """Settings of one transition-model run from scratch.
-
-    Attributes:
-        predictor: sizes.
-        num_hist: history window K.
-    """
-
-    predictor: PredictorConfig = field(default_factory=_small_predictor)
-    num_hist: int = 1
 
 
 def build_untrained(
@@ -168,41 +139,3 @@ def load_encoder(model: WorldModel, file: Path | None) -> None:
             getattr(model, name).load_state_dict(part)
         except RuntimeError as error:
             raise CheckpointError(f"{file}: does not fit the recipe: {error}") from error
-
-
-def train_model(
-    store: TrajectoryStore,
-    bundle: Bundle,
-    config: ModelTraining,
-    output: Path,
-    machine: Machine | None = None,
-) -> Bundle:
-    """Train the predictor and the action embedding of `bundle` in place; log to `output`.
-
-    Args:
-        store: trajectories, none shorter than the rollouts to train on.
-        bundle: as `build_untrained` gives it.
-        config: settings.
-        output: run directory.
-        machine: device, cache, and whether to resume; one CPU by default.
-
-    Raises:
-        DatasetError: trajectories are too short.
-        TrainingError: a loss is not finite.
-    """
-    machine = machine or Machine()
-    check_length(store, config.rollout_steps)
-    bundle.model.to(machine.device)
-    data = encode_store(store, bundle.model, bundle.preprocess, machine)
-    learner = ModelLearner(bundle.model, data, config, machine)
-    settings = {"model": to_dict(config), "data": store.meta}
-    run = fit(learner, settings, output, machine)
-    _, held_out = split_rows(len(data), config.held_out, config.seed)
-    bundle.model.eval().requires_grad_(False)
-    bundle.info = {
-        **run,
-        "data": store.meta,
-        "held_out": learner.evaluate(),
-        "held_out_trajectories": sorted(held_out.tolist()),
-    }
-    return bundle

@@ -1,28 +1,43 @@
-"""What trains the transition model: batches, losses and settings, from scratch or further."""
+"""Training of the transition model on encoded trajectories.
+
+First teacher forcing (one step ahead from true latents), then imagined rollouts: the error of
+every step of an `rollout_steps` long rollout, which is what a planner will look at.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wm_planner.config import to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
+from wm_planner.models.bundle import Bundle
 from wm_planner.models.fast.library import training_library
+from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.world_model import WorldModel
 from wm_planner.training.adversarial import Adversarial, AdversarialLoss, AdversarialRollout
-from wm_planner.training.latents import LatentTrajectories
+from wm_planner.training.latents import LatentTrajectories, encode_store, split_rows
 from wm_planner.training.learner import SCHEDULES, Learner, Schedule
+from wm_planner.training.loop import fit
 from wm_planner.training.losses import evaluate, history_windows, rollout_loss
 from wm_planner.training.machine import Machine
 
 
+def _small_predictor() -> PredictorConfig:
+    return PredictorConfig(
+        depth=3, heads=4, dim_head=32, mlp_dim=256, dropout=0.0, width=128, residual=True
+    )
+
+
 @dataclass(frozen=True)
-class Updates:
+class TransitionTraining:
     """How a transition model is trained, from scratch or further.
 
     Attributes:
@@ -60,6 +75,19 @@ class Updates:
             raise ValueError(f"unknown schedule '{self.schedule}'; choices: {', '.join(SCHEDULES)}")
 
 
+@dataclass(frozen=True)
+class ModelTraining(TransitionTraining):
+    """Settings of one transition-model run from scratch.
+
+    Attributes:
+        predictor: sizes.
+        num_hist: history window K.
+    """
+
+    predictor: PredictorConfig = field(default_factory=_small_predictor)
+    num_hist: int = 1
+
+
 class ModelLearner(Learner):
     """Predictor and action embedding, on windows of encoded trajectories.
 
@@ -80,7 +108,7 @@ class ModelLearner(Learner):
         self,
         model: WorldModel,
         data: LatentTrajectories,
-        config: Updates,
+        config: TransitionTraining,
         machine: Machine,
         adversarial: Adversarial | None = None,
     ) -> None:
@@ -151,6 +179,44 @@ class ModelLearner(Learner):
         self.generator.set_state(state["generator"])
         for adversary, scale in zip(self._adversaries, state["scales"], strict=True):
             adversary.scale = scale
+
+
+def train_model(
+    store: TrajectoryStore,
+    bundle: Bundle,
+    config: ModelTraining,
+    output: Path,
+    machine: Machine | None = None,
+) -> Bundle:
+    """Train the predictor and the action embedding of `bundle` in place; log to `output`.
+
+    Args:
+        store: trajectories, none shorter than the rollouts to train on.
+        bundle: as `build_untrained` gives it.
+        config: settings.
+        output: run directory.
+        machine: device, cache, and whether to resume; one CPU by default.
+
+    Raises:
+        DatasetError: trajectories are too short.
+        TrainingError: a loss is not finite.
+    """
+    machine = machine or Machine()
+    check_length(store, config.rollout_steps)
+    bundle.model.to(machine.device)
+    data = encode_store(store, bundle.model, bundle.preprocess, machine)
+    learner = ModelLearner(bundle.model, data, config, machine)
+    settings = {"model": to_dict(config), "data": store.meta}
+    run = fit(learner, settings, output, machine)
+    _, held_out = split_rows(len(data), config.held_out, config.seed)
+    bundle.model.eval().requires_grad_(False)
+    bundle.info = {
+        **run,
+        "data": store.meta,
+        "held_out": learner.evaluate(),
+        "held_out_trajectories": sorted(held_out.tolist()),
+    }
+    return bundle
 
 
 def check_length(store: TrajectoryStore, steps: int) -> None:
