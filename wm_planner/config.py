@@ -31,7 +31,7 @@ def suggest(name: object, choices: typing.Iterable[object]) -> str:
     return f"{hint} Choices: {', '.join(options)}."
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no annotations
     """Dates stay text: no setting is one, and nothing behind could say so or write it as JSON."""
 
     yaml_implicit_resolvers = {

@@ -201,7 +201,8 @@ class Embodiment:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for bags, stores and cards."""
-        return to_dict(self)
+        result: dict[str, Any] = to_dict(self)
+        return result
 
     @classmethod
     def from_json(cls, values: Any, source: str) -> Embodiment:

@@ -173,9 +173,9 @@ class LeRobotKeys:
 
     state: tuple[str, ...] | str = "observation.state"
     action: str = "action"
-    cameras: dict = field(default_factory=dict)
-    names: dict = field(default_factory=dict)
-    scale: dict = field(default_factory=dict)
+    cameras: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, Any] = field(default_factory=dict)
+    scale: dict[str, Any] = field(default_factory=dict)
     fps: float | None = None
 
     def __post_init__(self) -> None:
@@ -204,7 +204,7 @@ class Driver:
 
     module: str
     name: str = "driver"
-    parameters: dict = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     package: str = "wm_planner"
 
 
@@ -238,7 +238,7 @@ class RobotFile:
     frame_skip: int
     action: ActionSpace
     proprio: tuple[str, ...]
-    cameras: dict
+    cameras: dict[str, Any]
     command: CommandSink
     stale_after_s: float
     proprio_units: tuple[str, ...] = ()
@@ -254,7 +254,7 @@ class RobotFile:
     planner: str = "gbp"
     settings: tuple[str, ...] = ()
     device: str = "cpu"
-    topics: dict = field(default_factory=dict)
+    topics: dict[str, Any] = field(default_factory=dict)
     lerobot: LeRobotKeys = field(default_factory=LeRobotKeys)
 
     def __post_init__(self) -> None:

@@ -214,7 +214,7 @@ class FrameAssembler:
             at = np.array([stamp_ns])
             (felt,) = interpolate(own, values, at, self.joint_gap_ns, 0, self.angles)
             if np.isfinite(felt).all():
-                return felt.astype(np.float32)
+                return np.asarray(felt, np.float32)
         index = self._proprio.nearest(stamp_ns, self.tolerance_ns)
         return None if index is None else self._proprio.values[index]
 

@@ -180,7 +180,8 @@ class Hdf5Dataset(Dataset):
         return length
 
     def _width(self, name: str) -> int:
-        return self._values(0, name, np.float32).shape[1]
+        number: int = self._values(0, name, np.float32).shape[1]
+        return number
 
     def _where(self, index: int) -> str:
         return f"{self._file}: data/{self._demos[index]}"

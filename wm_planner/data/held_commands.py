@@ -55,7 +55,8 @@ class HeldCommands:
         begun = np.clip(edges_ns - self.stamps_ns[index], 0, held_ns[index])
         sums = total[index] + begun[:, None] * self.values[index]
         with np.errstate(invalid="ignore"):
-            return np.diff(sums, axis=0) / np.diff(total_ns[index] + begun)[:, None]
+            array: np.ndarray = np.diff(sums, axis=0) / np.diff(total_ns[index] + begun)[:, None]
+            return array
 
     def path(self, at_ns: np.ndarray, wraps: np.ndarray) -> np.ndarray:
         """(N, A) where commanded positions lead to by N moments, from the first of them on.

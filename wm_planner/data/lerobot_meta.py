@@ -394,7 +394,8 @@ def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """As `read_table`: a mapping for each row."""
     table = read_table(file, columns)
     with readable(file):
-        return table.to_pylist()
+        result: list[dict[str, Any]] = table.to_pylist()
+        return result
 
 
 def column_values(table: pa.Table, name: str, size: int, where: str) -> np.ndarray:
@@ -509,6 +510,5 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in kinds)

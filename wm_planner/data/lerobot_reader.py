@@ -191,14 +191,15 @@ class _Rows:
     def values(self, entry: EpisodeEntry, feature: Feature) -> np.ndarray:
         """(T, D) of the episode."""
         rows = self.numbers(entry)
-        return self._columns[feature.key][rows]
+        array: np.ndarray = self._columns[feature.key][rows]
+        return array
 
     def times(self, entry: EpisodeEntry) -> np.ndarray:
         """(T,) seconds since the episode's begin."""
         rows = self.numbers(entry)
         if "timestamp" not in self._columns:
             return np.arange(entry.length) / self._meta.fps
-        times = self._columns["timestamp"][rows, 0].astype(float)
+        times: np.ndarray = self._columns["timestamp"][rows, 0].astype(float)
         if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
             raise DatasetError(
                 f"{entry.file}: episode {entry.number}: column 'timestamp' does not ascend; record "
@@ -424,4 +425,5 @@ def _combined(parts: np.ndarray, kind: str) -> np.ndarray:
     if kind == "position":
         return parts[:, -1]
     total = parts.sum(axis=1, dtype=np.float64)
-    return (total if kind == "position_delta" else total / parts.shape[1]).astype(np.float32)
+    row = total if kind == "position_delta" else total / parts.shape[1]
+    return np.asarray(row, np.float32)

@@ -145,4 +145,5 @@ def _dtype(record: Any) -> np.dtype:
     if record.origin != "numpy.dtype" or dtype.kind not in "biuf":
         raise ValueError(f"array of {dtype}; only numbers are read")
     is_big = record.state is not None and record.state[1] == ">"
-    return dtype.newbyteorder(">" if is_big else "<")
+    result: np.dtype = dtype.newbyteorder(">" if is_big else "<")
+    return result

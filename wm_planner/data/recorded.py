@@ -235,4 +235,5 @@ class _Pictures:
         """(len(numbers), *shape) uint8."""
         size = int(np.prod(shape))
         rows = [os.pread(self._file.fileno(), size, number * size) for number in numbers]
-        return np.frombuffer(b"".join(rows), np.uint8).reshape(len(numbers), *shape).copy()
+        flat = np.frombuffer(bytearray().join(rows), np.uint8)
+        return flat.reshape(len(numbers), *shape)

@@ -355,7 +355,8 @@ def _stamp_of_bytes(data: bytes) -> int:
         raise DatasetError(f"a picture of {len(data)} bytes cannot be decoded")
     order = "<" if data[1] & 1 else ">"  # the encapsulation says so
     seconds, nanoseconds = struct.unpack_from(f"{order}iI", data, 4)
-    return seconds * 10**9 + nanoseconds
+    number: int = seconds * 10**9 + nanoseconds
+    return number
 
 
 def _fits(topic: str, names: Iterable[str]) -> bool:

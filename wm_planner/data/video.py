@@ -153,4 +153,5 @@ def advice(file: Path) -> str:
 def _rgb(file: Path, frame) -> np.ndarray:  # type: ignore[no-untyped-def]
     if frame.width * frame.height > MAX_PIXELS:  # a stream may change its size on the way
         raise DatasetError(f"{file}: a frame of {frame.width}x{frame.height} pixels; convert it")
-    return frame.to_ndarray(format="rgb24")
+    array: np.ndarray = frame.to_ndarray(format="rgb24")
+    return array

@@ -91,7 +91,7 @@ class DinoV2Encoder(Encoder):
                 layer_norm_eps=1e-6,
             )
         )
-        self.register_load_state_dict_pre_hook(_accept_every_layout)
+        self.register_load_state_dict_pre_hook(_accept_every_layout)  # type: ignore[no-untyped-call]
         if weights is not None:
             file = official_weights(variant) if weights == "official" else Path(weights)
             self._load(file, variant)
@@ -101,7 +101,8 @@ class DinoV2Encoder(Encoder):
         """(B, 3, S, S) in [-1, 1] -> (B, P, Dv)."""
         size = (self._inner_size, self._inner_size)
         images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-        return self.backbone(images).last_hidden_state[:, 1:]
+        result: Tensor = self.backbone(images).last_hidden_state[:, 1:]
+        return result
 
     def _load(self, file: Path, variant: str | Sequence[int]) -> None:
         state = _read(file, variant)

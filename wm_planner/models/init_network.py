@@ -71,7 +71,8 @@ class InitNetwork(nn.Module):
         else:
             x = tokens_BPC
         flat = self.head(self.layers(x).flatten(1))
-        return flat.unflatten(1, (self.horizon, self.action_dim))
+        result: Tensor = flat.unflatten(1, (self.horizon, self.action_dim))
+        return result
 
 
 def _convolutions(channels: int, side: int) -> tuple[nn.Sequential, int]:

@@ -144,4 +144,5 @@ class KeypointDecoder(Decoder, StandardTokens):
         drawn = self.net(y[..., :, None] * x[..., None, :])
         before, _ = margin_of(self.image_size)
         seen = slice(before, before + self.image_size)
-        return drawn[..., seen, seen] + self.bias
+        result: Tensor = drawn[..., seen, seen] + self.bias
+        return result

@@ -65,7 +65,8 @@ class Attention(nn.Module):
             for end in range(size, q.shape[2] + 1, size)
         ]
         out = heads[0] if num_frames == 1 else torch.cat(heads, dim=2)
-        return self.to_out(out.transpose(1, 2).flatten(2))
+        result: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
+        return result
 
 
 class FeedForward(nn.Module):
@@ -84,7 +85,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Map each token by itself."""
-        return self.net(x_BND)
+        result: Tensor = self.net(x_BND)
+        return result
 
 
 class Transformer(nn.Module):
@@ -108,7 +110,8 @@ class Transformer(nn.Module):
             attention, feed_forward = cast(nn.ModuleList, block)
             x_BND = x_BND + attention(x_BND, num_frames)
             x_BND = x_BND + feed_forward(x_BND)
-        return self.norm(x_BND)
+        result: Tensor = self.norm(x_BND)
+        return result
 
 
 class ViTPredictor(nn.Module):
@@ -158,7 +161,8 @@ class ViTPredictor(nn.Module):
         x = self.proj_in(z_BTPD.reshape(batch, frames * patches, dim))
         x = x + self.pos_embedding[:, : frames * patches]
         x = self.proj_out(self.transformer(x, frames)).reshape(batch, frames, patches, -1)
-        return z_BTPD + x if self.residual else x
+        result: Tensor = z_BTPD + x if self.residual else x
+        return result
 
 
 class Window(Protocol):
@@ -182,7 +186,8 @@ class PredictorWindow:
     def begin(self, z_BTPD: Tensor) -> Tensor:
         """See `Window.begin`."""
         self._frames = z_BTPD[:, -self._predictor.num_hist :]
-        return self._predictor(self._frames)[:, -1:]
+        result: Tensor = self._predictor(self._frames)[:, -1:]
+        return result
 
     def append(self, z_B1PD: Tensor) -> Tensor:
         """See `Window.append`."""

@@ -8,6 +8,7 @@ All inputs are standardised (see `preprocess`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class ModelConfig:
     action_emb_dim: int = 10
     proprio_emb_dim: int = 10
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
-    encoder: dict = field(default_factory=lambda: {"kind": "small"})
+    encoder: dict[str, Any] = field(default_factory=lambda: {"kind": "small"})
     decoder: str = "none"
 
     @property
@@ -66,7 +67,7 @@ class Latent:
     visual: Tensor
     proprio: Tensor
 
-    def __getitem__(self, index) -> Latent:
+    def __getitem__(self, index: Any) -> Latent:
         """Select along the batch dimension."""
         return Latent(self.visual[index], self.proprio[index])
 
@@ -111,7 +112,8 @@ class WorldModel(nn.Module):
         """(B, T, 3, S, S) in [-1, 1] -> (B, T, P, Dv). The encoder is frozen: no gradient."""
         batch, frames = images.shape[:2]
         with torch.no_grad():
-            return self.encoder(images.flatten(0, 1)).unflatten(0, (batch, frames))
+            result: Tensor = self.encoder(images.flatten(0, 1)).unflatten(0, (batch, frames))
+            return result
 
     def encode(self, images: Tensor, proprio: Tensor) -> Latent:
         """Encode (B, T, 3, S, S) images and (B, T, p) proprioception."""
@@ -130,7 +132,8 @@ class WorldModel(nn.Module):
 
     def predict(self, z: Tensor) -> Tensor:
         """One predictor call, (B, T, P, D) -> (B, T, P, D); see `ViTPredictor`."""
-        return self.predictor(z)
+        result: Tensor = self.predictor(z)
+        return result
 
     def rollout(
         self,
@@ -198,7 +201,8 @@ class WorldModel(nn.Module):
         """
         if self.decoder is None:
             raise CheckpointError("this checkpoint has no decoder: it cannot draw what it imagines")
-        return self.decoder(visual.flatten(0, 1)).unflatten(0, visual.shape[:2])
+        result: Tensor = self.decoder(visual.flatten(0, 1)).unflatten(0, visual.shape[:2])
+        return result
 
     def _tile(self, embedding_BTE: Tensor) -> Tensor:
         return embedding_BTE.unsqueeze(2).expand(-1, -1, self.config.num_patches, -1)

@@ -126,7 +126,7 @@ class Machine:
 
 
 @contextmanager
-def machine_of(device: str = "auto", **settings) -> Iterator[Machine]:
+def machine_of(device: str = "auto", **settings: Any) -> Iterator[Machine]:
     """The machine of this process: see `Machine` and `process_group`."""
     with process_group(device) as (group, chosen):
         yield Machine(device=chosen, group=group, **settings)

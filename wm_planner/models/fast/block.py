@@ -38,7 +38,9 @@ class FrozenNorm:
         """Gradient of the input, of one of the result in any type."""
         shape, weight, bias = self.args
         gradient = gradient.float()
-        return _norm_backward(gradient, x, shape, mean, rstd, weight, bias, _INPUT_ONLY)[0]
+        of_input: Tensor
+        of_input, *_ = _norm_backward(gradient, x, shape, mean, rstd, weight, bias, _INPUT_ONLY)
+        return of_input
 
 
 class FrozenBlock:

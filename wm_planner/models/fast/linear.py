@@ -92,7 +92,8 @@ class _Packed:
 
     def __call__(self, x: Tensor) -> Tensor:
         y = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return y[:, : self._size] if self._tail else y
+        result: Tensor = y[:, : self._size] if self._tail else y
+        return result
 
 
 def _can_pack() -> bool:
@@ -115,7 +116,7 @@ def _halved(weight: Tensor) -> Tensor:
     with warnings.catch_warnings():  # torch means to drop these calls; `_can_halve` looks for them
         warnings.simplefilter("ignore", UserWarning)
         pack: Any = torch.fbgemm_pack_gemm_matrix_fp16
-        packed = pack(weight.contiguous())
+        packed: Tensor = pack(weight.contiguous())
         assert _half_product is not None
         _half_product(weight[:1], packed, None)  # warns once, here
     return packed

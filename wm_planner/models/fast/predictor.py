@@ -67,14 +67,17 @@ class FrozenPredictor:
         Returns:
             (B, P, D) tokens, and keys and values (empty unless kept).
         """
-        prediction, *seen = _Frame.apply(self, slot, True, keep, z_BPD, *past)
+        run: Any = _Frame.apply  # torch gives it no annotations
+        prediction, *seen = run(self, slot, True, keep, z_BPD, *past)
         return prediction, seen
 
     def remember(
         self, z_BPD: Tensor, slot: int = 0, past: Sequence[Tensor] = ()
     ) -> Sequence[Tensor]:
         """Keys and values as from `predict`, of a frame that needs no prediction."""
-        return _Frame.apply(self, slot, False, True, z_BPD, *past)
+        run: Any = _Frame.apply
+        result: Sequence[Tensor] = run(self, slot, False, True, z_BPD, *past)
+        return result
 
     def forward(
         self, z: Tensor, slot: int, past: Sequence[Tensor], predict: bool

@@ -32,7 +32,8 @@ def markov_rollout(ends: Ends, now: Latent, embedded: Tensor) -> Latent:
     Returns:
         H + 1 frames: now, then the predictions.
     """
-    return Latent(*_Markov.apply(ends, now.visual, now.proprio, embedded))
+    run: Any = _Markov.apply  # torch gives it no annotations
+    return Latent(*run(ends, now.visual, now.proprio, embedded))
 
 
 class TokenEnds:
@@ -57,7 +58,8 @@ class TokenEnds:
     def enter(self, state_BPS: Tensor, action_BE: Tensor) -> Tensor:
         """(M, W)"""
         state_BPS[..., self.end :] = action_BE[:, None]
-        return (state_BPS + self._position).flatten(0, 1)
+        result: Tensor = (state_BPS + self._position).flatten(0, 1)
+        return result
 
     def leave(self, rows_MW: Tensor, state_BPS: Tensor) -> Tensor:
         """The next state (B, P, S), with proprioception as predicted for each patch."""
