@@ -124,7 +124,8 @@ class WorldModel(nn.Module):
         embedding = self.proprio_encoder.patch_embed
         inverse = torch.linalg.pinv(embedding.weight.squeeze(-1))
         offset = 0.0 if embedding.bias is None else embedding.bias
-        return (embedded - offset) @ inverse.T
+        read: Tensor = (embedded - offset) @ inverse.T
+        return read
 
     def assemble(self, latent: Latent, actions: Tensor) -> Tensor:
         """Join latents of T frames with the T actions taken from them: (B, T, P, D)."""
