@@ -6,6 +6,7 @@ are seconds of one monotonic clock.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def trajectory_of(
         if isinstance(row, str):
             return None, f"point {number}: {row}"
     passed = [_seconds(point.time_from_start) for point in points]
-    if any(later <= earlier for earlier, later in zip(passed, passed[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(passed)):
         return None, "time between points is not strictly increasing"
     if any(abs(value) > 1e-6 for value in points[-1].velocities):
         return None, "velocity of the last point is not zero"

@@ -181,6 +181,7 @@ def test_light_modules_import_neither_torch_nor_ros():
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 

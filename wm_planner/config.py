@@ -34,7 +34,7 @@ def suggest(name: object, choices: typing.Iterable[object]) -> str:
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no annotations
     """Dates stay text: no setting is one, and nothing behind could say so or write it as JSON."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: typing.ClassVar = {
         first: [(tag, form) for tag, form in known if not tag.endswith(":timestamp")]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

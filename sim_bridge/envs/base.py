@@ -35,7 +35,7 @@ class TaskEnv(gymnasium.Env, ABC):
         TaskError: a size or layout that cannot be used.
     """
 
-    metadata = {"render_modes": ["rgb_array"]}
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - as gymnasium declares it
     render_mode = "rgb_array"
     task: Task
 

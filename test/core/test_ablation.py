@@ -12,10 +12,10 @@ import yaml
 
 pytest.importorskip("torch", reason="needs the 'model' extra")
 
-from wm_planner.cli.main import main  # noqa: E402
-from wm_planner.config import from_dict, from_yaml, read_yaml  # noqa: E402
-from wm_planner.errors import ConfigError  # noqa: E402
-from wm_planner.evaluation.ablation import (  # noqa: E402
+from wm_planner.cli.main import main
+from wm_planner.config import from_dict, from_yaml, read_yaml
+from wm_planner.errors import ConfigError
+from wm_planner.evaluation.ablation import (
     Ablation,
     Row,
     collected_name,
@@ -25,11 +25,11 @@ from wm_planner.evaluation.ablation import (  # noqa: E402
     read_error,
     training_stages,
 )
-from wm_planner.evaluation.result import pooled  # noqa: E402
-from wm_planner.evaluation.table import ablation_table, error_table  # noqa: E402
-from wm_planner.training.recipe import Recipe  # noqa: E402
+from wm_planner.evaluation.result import pooled
+from wm_planner.evaluation.table import ablation_table, error_table
+from wm_planner.training.recipe import Recipe
 
-from .made_result import result  # noqa: E402
+from .made_result import result
 
 CONFIGS = sorted((Path(__file__).parents[2] / "config" / "tables").glob("ablation*.yaml"))
 CONFIG = Path(__file__).parents[2] / "config/tables/ablation.yaml"

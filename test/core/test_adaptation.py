@@ -319,7 +319,7 @@ def test_only_the_last_layers_move_and_come_back(name: str, layers: int) -> None
     for key, weight in model.named_parameters():
         assert torch.equal(weight, before[key]), key
         late = layers == 0 or "layers.1." in key or "transformer.norm" in key or "proj_out" in key
-        adapts = key.startswith("predictor.") and (late or layers == 2 and "layers.0." in key)
+        adapts = key.startswith("predictor.") and (late or (layers == 2 and "layers.0." in key))
         assert (own[key].data_ptr() != weight.data_ptr()) is adapts, key
         if adapts and "pos_embedding" not in key:
             assert not torch.equal(own[key], weight), key

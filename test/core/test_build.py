@@ -11,19 +11,19 @@ import yaml
 
 pytest.importorskip("rosbags", reason="needs the 'record' extra")
 
-from wm_planner.cli.main import main  # noqa: E402
-from wm_planner.data.bags import read_messages  # noqa: E402
-from wm_planner.data.build import build_store  # noqa: E402
-from wm_planner.data.frames import FrameAssembler, replay  # noqa: E402
-from wm_planner.data.layouts import open_dataset  # noqa: E402
-from wm_planner.data.messages import image_array, stamp_ns  # noqa: E402
-from wm_planner.data.prepare import prepare  # noqa: E402
-from wm_planner.data.store import TrajectoryStore  # noqa: E402
-from wm_planner.data.streams import COMMAND_TOPIC, JOINT_TOPIC  # noqa: E402
-from wm_planner.errors import DatasetError  # noqa: E402
-from wm_planner.tasks import get_task, resized  # noqa: E402
+from wm_planner.cli.main import main
+from wm_planner.data.bags import read_messages
+from wm_planner.data.build import build_store
+from wm_planner.data.frames import FrameAssembler, replay
+from wm_planner.data.layouts import open_dataset
+from wm_planner.data.messages import image_array, stamp_ns
+from wm_planner.data.prepare import prepare
+from wm_planner.data.store import TrajectoryStore
+from wm_planner.data.streams import COMMAND_TOPIC, JOINT_TOPIC
+from wm_planner.errors import DatasetError
+from wm_planner.tasks import get_task, resized
 
-from .bag_messages import MS, START, episode_messages, event, write  # noqa: E402
+from .bag_messages import MS, START, episode_messages, event, write
 
 DT_NS = 100 * MS
 

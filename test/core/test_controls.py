@@ -55,7 +55,12 @@ print(EnvMaker("{task}", 64, Shifts())(True).render().shape)
 """
     environment = {k: v for k, v in os.environ.items() if k != "MUJOCO_GL"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
     )
     assert done.stdout.strip() == "(64, 64, 3)", done.stderr
 

@@ -59,7 +59,7 @@ def test_mean_interval_by_hand() -> None:
 
 @pytest.mark.parametrize("counts", [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])
 def test_impossible_counts_are_refused(counts) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="do not fit"):
         paired_difference(*counts)
 
 

@@ -57,7 +57,7 @@ def test_no_frames_no_files(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("frames, rows", [(1, 1), (6, 4), (7, 4), (8, 5)])
+@pytest.mark.parametrize(("frames", "rows"), [(1, 1), (6, 4), (7, 4), (8, 5)])
 def test_key_frames_are_start_every_second_and_final(
     tmp_path: Path, frames: int, rows: int
 ) -> None:

@@ -476,7 +476,7 @@ def test_a_video_damaged_inside_is_named_or_read(tmp_path, store):
     try:
         images = open_dataset(made.root).frames(1)
     except DatasetError as error:
-        assert VIDEO in str(error)
+        assert VIDEO in str(error)  # noqa: PT017 - a decoder may also make up for the damage
     else:
         assert images.shape == (40, 96, 96, 3)
 

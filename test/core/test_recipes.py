@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the 'model' extra")
 
-from wm_planner.config import from_yaml  # noqa: E402
-from wm_planner.models.catalog import CARD, SHIPPED, read_card, shipped_checkpoints  # noqa: E402
-from wm_planner.planning.config import planner_config  # noqa: E402
-from wm_planner.tasks import get_task  # noqa: E402
-from wm_planner.training.recipe import ANY, Recipe  # noqa: E402
+from wm_planner.config import from_yaml
+from wm_planner.models.catalog import CARD, SHIPPED, read_card, shipped_checkpoints
+from wm_planner.planning.config import planner_config
+from wm_planner.tasks import get_task
+from wm_planner.training.recipe import ANY, Recipe
 
 RECIPES = Path(__file__).parents[2] / "config/recipes"
 

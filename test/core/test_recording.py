@@ -510,7 +510,7 @@ def test_a_picture_that_cannot_be_decoded_costs_its_steps_only(tmp_path):
         return "/cam/image_raw/compressed", (msgtype, data[:-20] if i == 10 else data), stamp
 
     def cut(i, stamp):  # whole as a message, cut off as a picture
-        topic, (msgtype, data), stamp = seen(0, stamp)
+        topic, (_msgtype, data), stamp = seen(0, stamp)
         kind = "sensor_msgs/msg/CompressedImage"
         from wm_planner.data.bags import BagMessage
 

@@ -79,5 +79,5 @@ def test_it_counts_what_the_gate_would_do():
         command = gate.check(row, 0, 0, 0, Measured(place, 0))
         limited += command.reason is Reason.LIMITED
         place = place + 0.1 * command.action
-    assert 0 < count(rows[:, 0], place=0.0, within=RANGE)[2]
+    assert count(rows[:, 0], place=0.0, within=RANGE)[2] > 0
     assert count(rows[:, 0], place=0.0, within=RANGE)[3] == limited

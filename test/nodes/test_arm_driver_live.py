@@ -11,17 +11,17 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
-from geometry_msgs.msg import TwistStamped  # noqa: E402
-from sensor_msgs.msg import Image, JointState  # noqa: E402
-from std_msgs.msg import Float64, Float64MultiArray, String  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
+from geometry_msgs.msg import TwistStamped
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64, Float64MultiArray, String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from sim_bridge.arm_driver import PUBLISHED, ArmDriver  # noqa: E402
-from sim_bridge.envs.arm import JOINTS, REACH_HALF, REACH_HOME  # noqa: E402
-from wm_planner.errors import ConfigError  # noqa: E402
-from wm_planner.ros.conversions import image_array, to_ns  # noqa: E402
-from wm_planner.ros.qos import COMMAND, LATCHED, RELIABLE  # noqa: E402
+from sim_bridge.arm_driver import PUBLISHED, ArmDriver
+from sim_bridge.envs.arm import JOINTS, REACH_HALF, REACH_HOME
+from wm_planner.errors import ConfigError
+from wm_planner.ros.conversions import image_array, to_ns
+from wm_planner.ros.qos import COMMAND, LATCHED, RELIABLE
 
 VELOCITIES = "/forward_velocity_controller/commands"
 POSITIONS = "/forward_position_controller/commands"

@@ -8,21 +8,21 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from sensor_msgs.msg import Image, JointState  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
-from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory
 
-from sim_bridge.bridge_node import BridgeNode  # noqa: E402
-from sim_bridge.pacing import Pacer  # noqa: E402
-from wm_planner.errors import TaskError  # noqa: E402
-from wm_planner.ros import diagnostics  # noqa: E402
-from wm_planner.ros.conversions import command_message, proprio_array, to_ns  # noqa: E402
-from wm_planner.ros.diagnostics import values_of  # noqa: E402
-from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RECORD, RELIABLE  # noqa: E402
-from wm_planner.ros.ready import ReadyReport  # noqa: E402
+from sim_bridge.bridge_node import BridgeNode
+from sim_bridge.pacing import Pacer
+from wm_planner.errors import TaskError
+from wm_planner.ros import diagnostics
+from wm_planner.ros.conversions import command_message, proprio_array, to_ns
+from wm_planner.ros.diagnostics import values_of
+from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RECORD, RELIABLE
+from wm_planner.ros.ready import ReadyReport
 
-from .conftest import Graph  # noqa: E402
+from .conftest import Graph
 
 JOINTS = ("slide_x", "slide_y")
 NAMES = ("slide_x/position", "slide_y/position")
@@ -79,7 +79,7 @@ def run(graph, **parameters):
 
 
 def test_lockstep_asks_once_per_tick_and_images_come_per_model_step(graph):
-    code, script, bridge = run(graph, episodes=2, seed=3)
+    code, script, _bridge = run(graph, episodes=2, seed=3)
     assert code == 0
     ends = [values_of(event) for event in script.events if event.message == "end"]
     steps = [int(end["num_steps"]) for end in ends]

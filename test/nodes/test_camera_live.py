@@ -7,13 +7,13 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CompressedImage, Image
 
-from wm_planner.errors import ConfigError, ImageSourceError  # noqa: E402
-from wm_planner.nodes.camera_node import CameraNode  # noqa: E402
-from wm_planner.ros.conversions import image_array, image_message, to_ns, to_time  # noqa: E402
+from wm_planner.errors import ConfigError, ImageSourceError
+from wm_planner.nodes.camera_node import CameraNode
+from wm_planner.ros.conversions import image_array, image_message, to_ns, to_time
 
 
 @pytest.fixture

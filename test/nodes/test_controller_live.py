@@ -10,24 +10,24 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from rclpy.qos import QoSProfile  # noqa: E402
-from sensor_msgs.msg import Image, JointState  # noqa: E402
-from std_msgs.msg import String  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
-from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
 
-from wm_planner.errors import ConfigError  # noqa: E402
-from wm_planner.nodes.controller_config import ControllerConfig  # noqa: E402
-from wm_planner.nodes.controller_node import ControllerNode  # noqa: E402
-from wm_planner.ros.adapters import ADAPTERS  # noqa: E402
-from wm_planner.ros.conversions import (  # noqa: E402
+from wm_planner.errors import ConfigError
+from wm_planner.nodes.controller_config import ControllerConfig
+from wm_planner.nodes.controller_node import ControllerNode
+from wm_planner.ros.adapters import ADAPTERS
+from wm_planner.ros.conversions import (
     image_message,
     joint_state_message,
     plan_message,
     to_ns,
 )
-from wm_planner.ros.qos import LATCHED  # noqa: E402
-from wm_planner.types import Plan  # noqa: E402
+from wm_planner.ros.qos import LATCHED
+from wm_planner.types import Plan
 
 DT_S = 0.05
 STALE_S = 0.4

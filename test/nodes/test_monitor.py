@@ -9,18 +9,18 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (or the 'ros' extra)")
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from sensor_msgs.msg import Image
+from trajectory_msgs.msg import JointTrajectory
 
-from wm_planner.cli.monitor import Monitor, MonitorNode  # noqa: E402
-from wm_planner.ros import diagnostics  # noqa: E402
-from wm_planner.ros.conversions import command_message, image_message, plan_message  # noqa: E402
-from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RELIABLE  # noqa: E402
-from wm_planner.types import Plan  # noqa: E402
+from wm_planner.cli.monitor import Monitor, MonitorNode
+from wm_planner.ros import diagnostics
+from wm_planner.ros.conversions import command_message, image_message, plan_message
+from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RELIABLE
+from wm_planner.types import Plan
 
-from .conftest import Graph  # noqa: E402
-from .domains import claim_domain  # noqa: E402
+from .conftest import Graph
+from .domains import claim_domain
 
 SECOND = 10**9
 AXES = ("x", "y")

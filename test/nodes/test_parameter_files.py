@@ -12,21 +12,21 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from sim_bridge.arm_driver import ArmDriverConfig  # noqa: E402
-from sim_bridge.bridge_node import BridgeConfig  # noqa: E402
-from wm_planner.bringup import NodeSpec, RunOptions, bring_up, write_parameters  # noqa: E402
-from wm_planner.config import from_dict  # noqa: E402
-from wm_planner.errors import ConfigError  # noqa: E402
-from wm_planner.models.catalog import shipped_checkpoints  # noqa: E402
-from wm_planner.nodes.camera_node import CameraConfig, CameraNode  # noqa: E402
-from wm_planner.nodes.controller_node import ControllerConfig  # noqa: E402
-from wm_planner.nodes.explore_node import ExploreConfig  # noqa: E402
-from wm_planner.nodes.finetune_node import FinetuneConfig  # noqa: E402
-from wm_planner.nodes.planner_node import PlannerNodeConfig  # noqa: E402
-from wm_planner.robot import CommandSink, PositionLimits, read_robot  # noqa: E402
-from wm_planner.ros.adapters import CommandAdapter  # noqa: E402
-from wm_planner.simulation import SimOptions, simulation  # noqa: E402
-from wm_planner.tasks import task_names  # noqa: E402
+from sim_bridge.arm_driver import ArmDriverConfig
+from sim_bridge.bridge_node import BridgeConfig
+from wm_planner.bringup import NodeSpec, RunOptions, bring_up, write_parameters
+from wm_planner.config import from_dict
+from wm_planner.errors import ConfigError
+from wm_planner.models.catalog import shipped_checkpoints
+from wm_planner.nodes.camera_node import CameraConfig, CameraNode
+from wm_planner.nodes.controller_node import ControllerConfig
+from wm_planner.nodes.explore_node import ExploreConfig
+from wm_planner.nodes.finetune_node import FinetuneConfig
+from wm_planner.nodes.planner_node import PlannerNodeConfig
+from wm_planner.robot import CommandSink, PositionLimits, read_robot
+from wm_planner.ros.adapters import CommandAdapter
+from wm_planner.simulation import SimOptions, simulation
+from wm_planner.tasks import task_names
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {

@@ -9,30 +9,30 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from geometry_msgs.msg import Twist, TwistStamped  # noqa: E402
-from mcap.reader import make_reader  # noqa: E402
-from rclpy.qos import QoSProfile, qos_profile_sensor_data  # noqa: E402
-from rosbags.rosbag2 import Reader  # noqa: E402
-from sensor_msgs.msg import Image, JointState  # noqa: E402
-from std_msgs.msg import Float64MultiArray, String  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
-from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Twist, TwistStamped
+from mcap.reader import make_reader
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rosbags.rosbag2 import Reader
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray, String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
 
-import wm_planner  # noqa: E402
-from wm_planner.data.bags import typestore  # noqa: E402
-from wm_planner.embodiment import ActionSpace, Camera, Embodiment  # noqa: E402
-from wm_planner.errors import ConfigError  # noqa: E402
-from wm_planner.nodes.finetune_node import FinetuneNode  # noqa: E402
-from wm_planner.ros import diagnostics  # noqa: E402
-from wm_planner.ros.conversions import (  # noqa: E402
+import wm_planner
+from wm_planner.data.bags import typestore
+from wm_planner.embodiment import ActionSpace, Camera, Embodiment
+from wm_planner.errors import ConfigError
+from wm_planner.nodes.finetune_node import FinetuneNode
+from wm_planner.ros import diagnostics
+from wm_planner.ros.conversions import (
     command_message,
     image_message,
     joint_state_message,
     plan_message,
 )
-from wm_planner.ros.qos import EVENTS, LATCHED, RECORD, RELIABLE  # noqa: E402
-from wm_planner.types import Plan  # noqa: E402
+from wm_planner.ros.qos import EVENTS, LATCHED, RECORD, RELIABLE
+from wm_planner.types import Plan
 
 DT_NS = 10**8
 NAMES = ("slide_x/position", "slide_y/position")
@@ -103,7 +103,7 @@ def test_episode_bag_holds_every_topic_and_opens_with_other_readers(graph, tmp_p
             robot.event("start", begin)  # late: what came before belongs to the episode too
     robot.event("end", begin + 3 * DT_NS)
     path = tmp_path / "episode_0000"
-    graph.until(lambda: (path / "metadata.yaml").exists(), "the closed bag")
+    graph.until((path / "metadata.yaml").exists, "the closed bag")
     assert not recorder._recorder.recording
     expected = dict.fromkeys(
         ["/observation/image", "/plan/imagined", "/joint_states", "/command_sent", "/plan"], 4
@@ -352,7 +352,7 @@ def test_a_dropped_bag_is_moved_and_its_number_is_not_used_again(graph, tmp_path
         graph.until(lambda: recorder._last_bag, "the closed bag")
     assert graph.call(robot.node, Trigger, "finetune_node/drop").success
     dropped = tmp_path / "dropped" / "episode_0000"
-    graph.until(lambda: (dropped / "metadata.yaml").exists(), "the dropped bag")
+    graph.until((dropped / "metadata.yaml").exists, "the dropped bag")
     assert topics_of(dropped)["/observation/image"] == 1
     assert not (tmp_path / "episode_0000").exists()
     answer = graph.call(robot.node, Trigger, "finetune_node/start_episode")

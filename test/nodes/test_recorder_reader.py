@@ -9,14 +9,14 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from sensor_msgs.msg import Image, JointState  # noqa: E402
-from std_msgs.msg import Float64MultiArray  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
 
-from wm_planner.data.recording import read_recording  # noqa: E402
-from wm_planner.embodiment import ActionSpace, Camera, Embodiment  # noqa: E402
-from wm_planner.nodes.finetune_node import FinetuneNode  # noqa: E402
-from wm_planner.ros.conversions import image_message  # noqa: E402
+from wm_planner.data.recording import read_recording
+from wm_planner.embodiment import ActionSpace, Camera, Embodiment
+from wm_planner.nodes.finetune_node import FinetuneNode
+from wm_planner.ros.conversions import image_message
 
 BODY = Embodiment(
     "toy_arm",

@@ -16,14 +16,14 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from wm_planner.cli.robot_session import Session  # noqa: E402
-from wm_planner.data.bags import read_messages  # noqa: E402
-from wm_planner.data.goal_file import load_goal  # noqa: E402
-from wm_planner.errors import WmPlannerError  # noqa: E402
-from wm_planner.robot import read_robot  # noqa: E402
+from wm_planner.cli.robot_session import Session
+from wm_planner.data.bags import read_messages
+from wm_planner.data.goal_file import load_goal
+from wm_planner.errors import WmPlannerError
+from wm_planner.robot import read_robot
 
-from .domains import claim_domain  # noqa: E402
-from .waiting import until  # noqa: E402
+from .domains import claim_domain
+from .waiting import until
 
 HERE = Path(__file__).parent
 FILE = HERE / "stand_in.yaml"
@@ -35,7 +35,13 @@ def robot(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "wm_planner.cli.main", "robot", *map(str, arguments)]
     return subprocess.run(
-        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=100, **options
+        command,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        **options,
+        check=False,
     )
 
 
@@ -329,7 +335,9 @@ def test_run_ends_with_ctrl_c_and_leaves_nobody_behind(checkpoint, goal, tmp_pat
     assert "replan" in process.stdout.readline()  # it is on its way
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=15) == 130
-    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout
+    left = subprocess.run(
+        ["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False
+    ).stdout
     assert left == ""
     assert not list(tmp_path.glob("wm-planner-robot-*"))
 

@@ -16,10 +16,10 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
-from wm_planner.data.bags import read_messages  # noqa: E402
-from wm_planner.data.recording import read_recording  # noqa: E402
+from wm_planner.data.bags import read_messages
+from wm_planner.data.recording import read_recording
 
-from .domains import claim_domain  # noqa: E402
+from .domains import claim_domain
 
 QUICK = ["--set", "num_iterations=4", "--set", "warm_iterations=2"]
 ENVIRONMENT = {**os.environ, "ROS_DOMAIN_ID": str(claim_domain())}
@@ -28,7 +28,13 @@ ENVIRONMENT = {**os.environ, "ROS_DOMAIN_ID": str(claim_domain())}
 def sim(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "wm_planner.cli.main", "sim", *arguments]
     return subprocess.run(
-        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=110, **options
+        command,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        **options,
+        check=False,
     )
 
 
@@ -71,11 +77,23 @@ def test_bag_is_an_episode_of_the_commands_that_moved_the_robot(two_runs):
 
 def test_result_file_has_every_key(two_runs):
     result = json.loads(two_runs[0].with_suffix(".json").read_text())
-    for key in (
-        "task checkpoint planner mode seed episodes successes success_rate interval_low "
-        "interval_high plan_seconds_p50 plan_seconds_p99 latency_seconds_p50 latency_seconds_p99 "
-        "clock"
-    ).split():
+    for key in [
+        "task",
+        "checkpoint",
+        "planner",
+        "mode",
+        "seed",
+        "episodes",
+        "successes",
+        "success_rate",
+        "interval_low",
+        "interval_high",
+        "plan_seconds_p50",
+        "plan_seconds_p99",
+        "latency_seconds_p50",
+        "latency_seconds_p99",
+        "clock",
+    ]:
         assert key in result, key
     assert result["episodes"] == 2 and result["clock"] == "lockstep"
     assert result["plan_seconds_p50"] > 0
@@ -107,6 +125,7 @@ def test_missing_renderer_names_the_packages(tmp_path):
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
     if result.returncode == 0 or "libosmesa6" not in result.stderr:
         pytest.skip("OSMesa is installed here")
@@ -127,5 +146,7 @@ def test_interrupt_ends_every_process_within_three_seconds(tmp_path):
     begin_s = time.monotonic()
     process.wait(timeout=10)
     assert time.monotonic() - begin_s < 4.0  # three, and one for this test's own machine
-    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout
+    left = subprocess.run(
+        ["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False
+    ).stdout
     assert left == ""

@@ -216,7 +216,7 @@ def _command(arguments: list[str]) -> None:
     """A process of its own: nothing of one run lingers in the next."""
     # Its table would be taken for this command's result.
     code = subprocess.run(
-        [sys.executable, "-m", "wm_planner.cli.main", *arguments], stdout=sys.stderr
+        [sys.executable, "-m", "wm_planner.cli.main", *arguments], stdout=sys.stderr, check=False
     ).returncode
     if code == 130:
         raise KeyboardInterrupt

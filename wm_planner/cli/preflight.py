@@ -116,6 +116,7 @@ def check_rendering(environment: dict[str, str]) -> None:
             capture_output=True,
             text=True,
             timeout=RENDER_TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise RenderError(

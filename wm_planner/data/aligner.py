@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -99,7 +100,7 @@ class Aligner:
 
     def actions(self, chain: Sequence[int]) -> np.ndarray:
         """(T - 1, frame_skip * A) float32."""
-        steps = [self._actions(a, b) for a, b in zip(chain, chain[1:], strict=False)]
+        steps = [self._actions(a, b) for a, b in itertools.pairwise(chain)]
         return np.stack(steps).reshape(len(steps), -1).astype(np.float32)
 
     def _actions(self, start: int, end: int) -> np.ndarray:

@@ -9,6 +9,7 @@ Legend: P = proprioception entries, A = entries of one raw action.
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -330,7 +331,7 @@ def _trajectory(message: Any, action: ActionSpace, names: Sequence[str], wanted:
     # A position is approached from the moment when the one before was due, a velocity holds from
     # its own moment on. What comes first is in force at once.
     offsets = [0, *(due[:-1] if quantity == "position" else due[1:])]
-    if any(later < earlier for earlier, later in zip(offsets, offsets[1:], strict=False)):
+    if any(later < earlier for earlier, later in itertools.pairwise(offsets)):
         raise ConfigError(f"the points of a JointTrajectory are not in order of time: {due} ns")
     values = np.stack([_ordered(row, names, action, "JointTrajectory") for row in rows])
     last_ns = due[-1] - due[-2] if len(due) > 1 else 0

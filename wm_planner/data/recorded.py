@@ -215,7 +215,7 @@ class _Pictures:
     """Pictures of one size in a file that is gone when nobody needs it any more."""
 
     def __init__(self) -> None:
-        self._file = TemporaryFile(prefix="wm_planner_pictures_")
+        self._file = TemporaryFile(prefix="wm_planner_pictures_")  # noqa: SIM115 - lives as long as this
         self._count = 0
 
     def append(self, images: np.ndarray) -> int:

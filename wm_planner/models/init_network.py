@@ -66,10 +66,7 @@ class InitNetwork(nn.Module):
     def forward(self, now: Latent, goal: Latent) -> Tensor:
         """(B, H, A) standardised actions from the newest frame of `now` to that of `goal`."""
         tokens_BPC = torch.cat([_tokens(now), _tokens(goal)], dim=-1)
-        if self._on_grid:
-            x = tokens_BPC.mT.unflatten(-1, (self._side, self._side))
-        else:
-            x = tokens_BPC
+        x = tokens_BPC.mT.unflatten(-1, (self._side, self._side)) if self._on_grid else tokens_BPC
         flat = self.head(self.layers(x).flatten(1))
         result: Tensor = flat.unflatten(1, (self.horizon, self.action_dim))
         return result

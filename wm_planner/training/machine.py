@@ -142,7 +142,8 @@ def process_group(device: str = "auto") -> Iterator[tuple[Group, torch.device]]:
     Raises:
         ConfigError: the device does not exist.
     """
-    size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = torch_device(device, local)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)

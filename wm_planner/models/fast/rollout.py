@@ -105,7 +105,7 @@ class ProjectedEnds:
 
     def enter(self, state_BPS: Tensor, action_BW: Tensor) -> Tensor:
         """See `TokenEnds`."""
-        batch, patches, size = state_BPS.shape
+        patches, size = state_BPS.shape[1:]
         rows = self._state.forward(state_BPS.view(-1, size))
         if patches == 1:
             return rows.add_(action_BW)
