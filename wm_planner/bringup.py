@@ -50,7 +50,7 @@ class NodeSpec:
     managed: bool = False
 
 
-class _Quoted(yaml.SafeDumper):
+class _Quoted(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no annotations
     """Quotes all text: ROS reads a bare `y`, a good name of a joint, as true."""
 
     def ignore_aliases(self, data: Any) -> bool:

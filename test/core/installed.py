@@ -36,6 +36,7 @@ def install(name: str, directory: Path) -> Run:
             text=True,
             timeout=300,
             cwd=target,
+            check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
         return done

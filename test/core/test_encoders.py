@@ -8,9 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
-from wm_planner.training.projector_learner import ProjectorTraining  # noqa: E402
-from wm_planner.training.trainer import ModelTraining, build_untrained, train_model  # noqa: E402
-
 from wm_planner.config import from_dict  # noqa: E402
 from wm_planner.errors import CheckpointError, ConfigError  # noqa: E402
 from wm_planner.models.catalog import CARD  # noqa: E402
@@ -18,7 +15,13 @@ from wm_planner.models.checkpoint import load_bundle, save_bundle  # noqa: E402
 from wm_planner.models.encoder import ENCODERS, Encoder, build_encoder  # noqa: E402
 from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining, train_encoder  # noqa: E402
-from wm_planner.training.projector import build_projected, train_projector  # noqa: E402
+from wm_planner.training.model import ModelTraining, train_model  # noqa: E402
+from wm_planner.training.projector import (  # noqa: E402
+    ProjectorTraining,
+    build_projected,
+    train_projector,
+)
+from wm_planner.training.untrained import build_untrained  # noqa: E402
 
 from .training_world import dot_store  # noqa: E402
 

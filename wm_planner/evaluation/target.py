@@ -115,7 +115,7 @@ class Targets:
                     str(arrays["task"]),
                     arrays["starts"],
                     arrays["goals"],
-                    arrays["goal_images"] if "goal_images" in arrays else None,
+                    arrays.get("goal_images"),
                     int(dropped),
                 )
         except (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ class Bundle(EmbodiedModel):
     """
 
     model: WorldModel
-    planner: dict = field(default_factory=dict)
-    info: dict = field(default_factory=dict)
+    planner: dict[str, Any] = field(default_factory=dict[str, Any])
+    info: dict[str, Any] = field(default_factory=dict[str, Any])
     init_network: InitNetwork | None = None
 
     def __post_init__(self) -> None:

@@ -83,4 +83,5 @@ class SmallDecoder(Decoder, StandardTokens):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, P, Dv) -> (B, 3, S, S) in about [-1, 1]."""
         grid = self.restored(tokens).transpose(1, 2).unflatten(2, (self.side, self.side))
-        return self.net(grid)
+        result: Tensor = self.net(grid)
+        return result

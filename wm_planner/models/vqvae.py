@@ -61,7 +61,8 @@ class VQVAE(Decoder):
         if self.quantize_b is not None:
             tokens_BPD = self.quantize_b(tokens_BPD)
         grid = tokens_BPD.mT.unflatten(-1, (self.side, self.side))
-        return self.dec(self.upsample_b(grid))
+        result: Tensor = self.dec(self.upsample_b(grid))
+        return result
 
 
 class Codebook(nn.Module):
@@ -98,7 +99,8 @@ class Upsampler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolutions, residual blocks, and twice the resolution twice."""
-        return self.blocks(x)
+        result: Tensor = self.blocks(x)
+        return result
 
 
 class ResidualBlock(nn.Module):
@@ -115,4 +117,5 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add what the convolutions make of x."""
-        return x + self.conv(x)
+        result: Tensor = x + self.conv(x)
+        return result
