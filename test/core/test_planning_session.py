@@ -8,26 +8,26 @@ import torch
 
 pytest.importorskip("mujoco", reason="needs the 'sim' extra")
 
-from wm_planner.evaluation.arena import Arena  # noqa: E402
-from wm_planner.evaluation.episode import EnvMaker, Loop  # noqa: E402
-from wm_planner.evaluation.target import sample_targets  # noqa: E402
-from wm_planner.models.checkpoint import load_bundle  # noqa: E402
-from wm_planner.models.model import EmbodiedModel  # noqa: E402
-from wm_planner.models.preprocess import Preprocess  # noqa: E402
-from wm_planner.models.world_model import Latent  # noqa: E402
-from wm_planner.planning import (  # noqa: E402
+from wm_planner.evaluation.arena import Arena
+from wm_planner.evaluation.episode import EnvMaker, Loop
+from wm_planner.evaluation.target import sample_targets
+from wm_planner.models.checkpoint import load_bundle
+from wm_planner.models.model import EmbodiedModel
+from wm_planner.models.preprocess import Preprocess
+from wm_planner.models.world_model import Latent
+from wm_planner.planning import (
     SOLVERS,
     Planner,
     PlannerConfig,
     Session,
     planner_config,
 )
-from wm_planner.planning.solver import Iteration  # noqa: E402
-from wm_planner.runtime.goal_planner import GoalPlanner  # noqa: E402
-from wm_planner.tasks import get_task  # noqa: E402
-from wm_planner.types import Goal, Observation  # noqa: E402
+from wm_planner.planning.solver import Iteration
+from wm_planner.runtime.goal_planner import GoalPlanner
+from wm_planner.tasks import get_task
+from wm_planner.types import Goal, Observation
 
-from .dot_world import dot_bundle, goal, observation  # noqa: E402
+from .dot_world import dot_bundle, goal, observation
 
 START, TARGET = (10.0, 20.0), (50.0, 30.0)
 SETTINGS = ["num_iterations=6", "warm_iterations=3", "num_samples=16", "num_elites=4"]
