@@ -240,7 +240,7 @@ class _Make:
         return self._case("CEM plan", f"{samples} x {refits}, H={HORIZON}", runs)
 
     def hand_over(self) -> Case:
-        def prepare(directory: Path) -> dict[str, Run]:
+        def prepare(_directory: Path) -> dict[str, Run]:
             return {"shipped": HandOver(self.subject).replan}
 
         note = "image message to plan message with a planner that answers at once; no network"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,15 +140,15 @@ def _robot(case: Case) -> RobotFile:
 def _record(case: Case, path: Path, holes_too: bool, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    messages: list[tuple[float, str, str, Callable[[int], object]]] = []
-    joint_hole = case.joint_hole if holes_too else None
-    pause = case.command_pause if holes_too else None
-    for at in _ticks(rng, case.camera_hz, JITTER_S, case.camera_holes):
-        messages.append((at, "/cam/image_raw", "sensor_msgs/msg/Image", _image))
-    for at in _ticks(rng, 50, 0.001, (joint_hole,) if joint_hole else ()):
-        messages.append((at, "/joint_states", "sensor_msgs/msg/JointState", _joints))
-    for at in _ticks(rng, case.command_hz, 0.002, (pause,) if pause else ()):
-        messages.append((at, "/commands", "std_msgs/msg/Float64MultiArray", _command))
+    joint_hole = (case.joint_hole,) if holes_too and case.joint_hole else ()
+    pause = (case.command_pause,) if holes_too and case.command_pause else ()
+    cameras = _ticks(rng, case.camera_hz, JITTER_S, case.camera_holes)
+    streams = [("/cam/image_raw", "sensor_msgs/msg/Image", _image, cameras)]
+    joints = _ticks(rng, 50, 0.001, joint_hole)
+    streams.append(("/joint_states", "sensor_msgs/msg/JointState", _joints, joints))
+    commands = _ticks(rng, case.command_hz, 0.002, pause)
+    streams.append(("/commands", "std_msgs/msg/Float64MultiArray", _command, commands))
+    messages = [(at, topic, kind, make) for topic, kind, make, ticks in streams for at in ticks]
     writer = BagWriter(path)
     for at, topic, kind, make in sorted(messages, key=lambda message: message[0]):
         stamp_ns = 10**12 + round(at * 1e9)
@@ -188,7 +188,7 @@ def _joints(stamp_ns: int) -> object:
     )  # fmt: skip
 
 
-def _command(stamp_ns: int) -> object:
+def _command(_stamp_ns: int) -> object:
     types = typestore().types
     layout = types["std_msgs/msg/MultiArrayLayout"](dim=[], data_offset=0)
     return types["std_msgs/msg/Float64MultiArray"](layout=layout, data=np.array([0.1, 0.2]))

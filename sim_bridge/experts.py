@@ -43,7 +43,7 @@ def roam_maze(
         next_waypoint: (here, target) -> the point to head for, all x, y.
     """
 
-    def draw(state: np.ndarray) -> Policy:
+    def draw(_state: np.ndarray) -> Policy:
         if rng.random() < 0.4:
             force = rng.normal(0.0, 0.6, 2)
             return lambda now: force + rng.normal(0.0, 0.2, 2)
@@ -73,7 +73,7 @@ def push_anyhow(rng: np.random.Generator) -> Policy:
     if rng.random() < 0.5:
         return push_calmly(rng)
 
-    def draw(state: np.ndarray) -> Policy:
+    def draw(_state: np.ndarray) -> Policy:
         return _push(rng, rng.uniform(0.05, 0.7), 10 ** rng.uniform(-1.5, -0.5))
 
     return hold(rng, 2, 10, draw)

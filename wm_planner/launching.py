@@ -96,7 +96,7 @@ def actions_of(specs: Sequence[NodeSpec]) -> list[Any]:
 def _shut_down(name: str) -> Callable[[Any, Any], list[EmitEvent]]:
     """All ends when this node does; what ends because all ends says nothing more."""
 
-    def on_exit(event: Any, context: Any) -> list[EmitEvent]:
+    def on_exit(_event: Any, context: Any) -> list[EmitEvent]:
         if context.is_shutdown:
             return []
         return [EmitEvent(event=Shutdown(reason=f"{name} ended"))]

@@ -196,7 +196,7 @@ class ArmReachEnv(ArmEnv):
             jitter: standard deviation of what is added to every action, of the greatest speed.
         """
 
-        def draw(state: np.ndarray) -> Policy:
+        def draw(_state: np.ndarray) -> Policy:
             if rng.random() < share_aimless:
                 velocity = rng.normal(0.0, 0.5, 6)
                 return lambda now: velocity + rng.normal(0.0, jitter, 6)

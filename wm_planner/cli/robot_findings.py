@@ -69,10 +69,11 @@ def joint_lines(robot: RobotFile, messages: Sequence[Any]) -> list[Line]:
     """
     wanted = wanted_joints(robot)
     heard = {name: message for message in messages for name in message.name}
-    lines: list[Line] = []
-    for name in wanted:
-        if name not in heard:
-            lines.append(wrong(f"no joint '{name}' on {robot.joint_states}.{suggest(name, heard)}"))
+    lines: list[Line] = [
+        wrong(f"no joint '{name}' on {robot.joint_states}.{suggest(name, heard)}")
+        for name in wanted
+        if name not in heard
+    ]
     for entry in robot.proprio:
         joint, _, quantity = entry.rpartition("/")
         message = heard.get(joint)
@@ -154,10 +155,10 @@ def command_lines(
                 f"or name its topic in command.topic; {hint}"
             )
         )
-    for party in publishers:
-        lines.append(
-            note(f"{party.name} commands the robot now: stop it before 'explore' and 'run'")
-        )
+    lines += [
+        note(f"{party.name} commands the robot now: stop it before 'explore' and 'run'")
+        for party in publishers
+    ]
     lines.append(note(f"{_TIMEOUT[robot.command.adapter]}; {LAST_WORD}"))
     return lines
 

@@ -155,7 +155,7 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
             if episode:
                 judge.next_target()
                 way.watch.aim(*judge.goal())
-            end = _trial(way, judge, recorder, limit_s, episode == 0)
+            end = _trial(way, recorder, limit_s, episode == 0)
             successes += judge.success
             judged = "reached" if judge.success else "not reached"
             print(
@@ -172,9 +172,7 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
     return 1 if args.episodes == 1 and not successes else 0
 
 
-def _trial(
-    way: Way, judge: Judge, recorder: RecorderClient | None, limit_s: float, telling: bool
-) -> str:
+def _trial(way: Way, recorder: RecorderClient | None, limit_s: float, telling: bool) -> str:
     way.watch.clear_goal()  # the robot must not move before everything watches
     way.arm()
     if recorder is not None:

@@ -106,7 +106,7 @@ def _run_part(args: argparse.Namespace) -> int:
     with training_machine(args) as machine:
         if makes_encoder:
             if finished:
-                encoder = _untrained(args, recipe, store, result).model.encoder
+                encoder = _untrained(recipe, store, result).model.encoder
                 encoder = encoder.to(machine.device)
             else:
                 make = _train_encoder if args.part == "encoder" else _train_projector
@@ -202,15 +202,13 @@ def _train_model(
     given = None if args.encoder is None else args.encoder / ENCODER
     projected = given is not None and is_projected(given)
     file = given if projected else _encoder_file(args, recipe)
-    bundle = _untrained(args, recipe, store, file)
+    bundle = _untrained(recipe, store, file)
     bundle = train_model(store, bundle, recipe.model, args.output, machine=machine)
     bundle.planner = recipe.planner
     return bundle
 
 
-def _untrained(
-    args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, file: Path | None
-) -> Bundle:
+def _untrained(recipe: Recipe, store: TrajectoryStore, file: Path | None) -> Bundle:
     """With the encoder or the projected encoder of that file; None if it comes trained."""
     from wm_planner.training.projector import build_projected, is_projected
     from wm_planner.training.untrained import build_untrained

@@ -42,13 +42,13 @@ def run_all(args: argparse.Namespace) -> int:
     _take_directory(args, recipe, store)
     if _is_complete(args):
         print(f"{args.output}: the run has finished already")
-        print(_next(args, store))
+        print(_next(args))
         return 0
     with training_machine(args) as machine:
         _say_what_comes(args, recipe, store, machine)
         bundle = _train(args, recipe, store, machine)
         _report(args, bundle, store)
-    print(_next(args, store))
+    print(_next(args))
     return 0
 
 
@@ -221,7 +221,7 @@ def _arrived_line(arrived: dict[str, Any]) -> str:
     )
 
 
-def _next(args: argparse.Namespace, store: TrajectoryStore) -> str:
+def _next(args: argparse.Namespace) -> str:
     output = args.output
     return (
         f"written: {output / 'checkpoint'}\n"

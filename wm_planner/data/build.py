@@ -66,7 +66,7 @@ def build_store(
         "model_steps_there": int(there[chosen].sum()),
         **meta,
     }
-    rows = [_origin(dataset, *windows.locate(n), windows.stride) for n in numbers]
+    rows = [_origin(dataset, *windows.locate(n)) for n in numbers]
     if any(rows):
         meta["rows"] = rows
     cut = _cut(windows, progress(numbers), len(body.cameras), image_size)
@@ -99,7 +99,7 @@ def _pieces_of(windows: Windows, trajectory: int, steps: int) -> list[int]:
     return [first + start for start in starts]
 
 
-def _origin(dataset: Dataset, trajectory: int, row: int, stride: int) -> dict[str, Any]:
+def _origin(dataset: Dataset, trajectory: int, row: int) -> dict[str, Any]:
     """Where a piece came from, where the data set knows."""
     info = dataset.info(trajectory)
     if "bag" not in info:

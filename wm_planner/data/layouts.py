@@ -54,7 +54,7 @@ class Reader:
         )
 
 
-def _complaint(name: str, found: object) -> str:
+def _complaint(_name: str, found: object) -> str:
     if isinstance(found, Reader):
         return ""
     return f"must be a wm_planner.data.layouts.Reader, got {found!r}"

@@ -30,7 +30,7 @@ class Decoder(nn.Module):
         return cls(image_size, num_patches, dim, **{key: int(value) for key, value in pairs})
 
 
-def _complaint(name: str, found: object) -> str:
+def _complaint(_name: str, found: object) -> str:
     if isinstance(found, type) and issubclass(found, Decoder):
         return ""
     return f"must be a class derived from wm_planner.models.decoder.Decoder, got {found!r}"

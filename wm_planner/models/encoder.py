@@ -88,7 +88,7 @@ class TrainedEncoder(Encoder, StandardTokens):
         return cls(image_size, num_patches, dim, **settings)
 
 
-def _complaint(name: str, found: object) -> str:
+def _complaint(_name: str, found: object) -> str:
     if isinstance(found, type) and issubclass(found, Encoder):
         return ""
     return f"must be a class derived from wm_planner.models.encoder.Encoder, got {found!r}"

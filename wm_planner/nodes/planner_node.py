@@ -94,7 +94,7 @@ class PlannerNode(ManagedNode):
             return planner(*item, should_stop, age_s)
 
         def encode(
-            item: tuple[Goal, Observation], should_stop: Any
+            item: tuple[Goal, Observation], _should_stop: Any
         ) -> tuple[Goal, EncodedObservation]:
             return item[0], planner.encode(item[1])
 

@@ -214,7 +214,8 @@ def _joined(latents: Sequence[Latent]) -> Latent:
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack([tensor.norm() for tensor in tensors]).norm()
+    norm: Tensor = torch.stack([tensor.norm() for tensor in tensors]).norm()
+    return norm
 
 
 def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:

@@ -174,4 +174,5 @@ class _Chain:
         return none.clamp(lower, upper)
 
     def _rows(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self._size)).flatten(2, 3)
+        rows: Tensor = x.unflatten(-1, (-1, self._size))
+        return rows.flatten(2, 3)

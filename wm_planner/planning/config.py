@@ -127,7 +127,7 @@ class PlannerConfig:
     """
 
     solver: str = "gbp"
-    solver_settings: dict = field(default_factory=Table)
+    solver_settings: dict[str, Any] = field(default_factory=Table)
     horizon: int = 5
     num_iterations: int | None = None
     warm_iterations: int | None = None
@@ -152,7 +152,7 @@ class PlannerConfig:
     objective: str = "all"
     objective_base: float = 0.5
     objective_alpha: float = 1.0
-    costs: dict = field(default_factory=Table)
+    costs: dict[str, Any] = field(default_factory=Table)
     penalty_rounds: int = 3
     penalty_growth: float = 10.0
     replan_steps: int = 1

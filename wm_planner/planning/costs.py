@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -66,14 +66,13 @@ class Units:
             )
 
     def _reader(self) -> Callable[[Tensor], Tensor]:
-        read: Callable[[Tensor], Tensor] | None
-        read = getattr(self._bundle.model, "read_proprio", None)
-        if read is None:
-            raise ConfigError(
-                "costs: this model does not say what proprioception it expects: it has no "
-                "method read_proprio"
-            )
-        return read
+        read: Callable[[Tensor], Tensor] | None = getattr(self._bundle.model, "read_proprio", None)
+        if read is not None:
+            return read
+        raise ConfigError(
+            "costs: this model does not say what proprioception it expects: it has no method "
+            "read_proprio"
+        )
 
     def entry(self, name: str) -> int:
         """Place of an entry of proprioception.
@@ -123,7 +122,8 @@ class Rollout:
         return self.units.proprio(self.imagined.proprio)
 
     def _rows(self) -> Tensor:
-        return self.actions.unflatten(-1, (-1, self.previous.shape[-1])).flatten(2, 3)
+        rows: Tensor = self.actions.unflatten(-1, (-1, self.previous.shape[-1]))
+        return rows.flatten(2, 3)
 
 
 class CostTerm(Protocol):
@@ -193,7 +193,7 @@ class KeepOut(Term):
         region: entry of proprioception -> [low, high], physical units; null leaves a side open.
     """
 
-    region: dict = None  # type: ignore[assignment]  # there is no region without one
+    region: dict[str, Any] = field(default_factory=dict)
 
     is_constraint: ClassVar[bool] = True
 
@@ -233,7 +233,7 @@ class KeepOut(Term):
         return torch.stack(depths).amin(dim=0).clamp(0, 1).square().sum(dim=2)
 
 
-def _no_term(name: str, found: object) -> str:
+def _no_term(_name: str, found: object) -> str:
     if is_dataclass(found) and callable(found) and hasattr(found, "is_constraint"):
         return ""
     return (

@@ -63,7 +63,7 @@ class CapturedSolver:
     ) -> None:
         self._solver, self._costs = solver, costs
         self._record = record
-        self._kept: dict[tuple, _Iteration] = {}
+        self._kept: dict[tuple[object, ...], _Iteration] = {}
         self.failed = False
 
     def forget(self) -> None:

@@ -58,7 +58,7 @@ def torch_optimizer(
     if name in ("sgd", "momentum"):
         momentum = _MOMENTUM if name == "momentum" else 0.0
         return torch.optim.SGD([actions], lr=learning_rate, momentum=momentum)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
     # One tensor: the grouped implementation only adds overhead.
     return kind([actions], lr=learning_rate, foreach=False, capturable=capturable)
 

@@ -88,4 +88,6 @@ def coloured(white: Tensor, exponent: float) -> Tensor:
     if steps % 2 == 0:
         twice[-1] = 1
     scale = scale / ((twice * scale.square()).sum() / steps).sqrt()
-    return torch.fft.irfft(torch.fft.rfft(white, dim=1) * scale[:, None], n=steps, dim=1)
+    waves: Tensor = torch.fft.rfft(white, dim=1) * scale[:, None]
+    noise: Tensor = torch.fft.irfft(waves, n=steps, dim=1)
+    return noise

@@ -11,7 +11,7 @@ from wm_planner.planning.solver import Solver
 from wm_planner.registry import Registry
 
 
-def _no_solver(name: str, found: object) -> str:
+def _no_solver(_name: str, found: object) -> str:
     if dataclasses.is_dataclass(found) and all(
         hasattr(found, wanted) for wanted in ("solve", "usual_iterations", "descends")
     ):

@@ -52,9 +52,9 @@ class CartEnv(SceneEnv):
     def expert(self, rng: np.random.Generator) -> Policy:
         """Stretches of random velocity."""
 
-        def draw(state: np.ndarray) -> Policy:
+        def draw(_state: np.ndarray) -> Policy:
             velocity = rng.uniform(-1, 1, 1)
-            return lambda now: velocity
+            return lambda _: velocity
 
         return hold(rng, 3, 12, draw)
 

@@ -50,9 +50,9 @@ class DotEnv(TaskEnv):
         return np.where(near[..., None], (255, 0, 0), 255).astype(np.uint8)
 
     def expert(self, rng):
-        def draw(state):
+        def draw(_state):
             action = rng.uniform(-1, 1, 2)
-            return lambda now: action
+            return lambda _: action
 
         return hold(rng, 2, 8, draw)
 
