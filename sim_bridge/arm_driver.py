@@ -57,7 +57,7 @@ class ArmDriverConfig:
     """Parameters of the arm driver."""
 
     scene: str = param("arm_reach", "arm_reach or arm_push")
-    seed: int = param(0, "problem i is drawn from (seed, i)", low=0)
+    seed: int = param(0, "target i is drawn from (seed, i)", low=0)
     image_rate_hz: float = param(10.0, "rate of the camera, hertz", low=0.1, high=60.0)
     image_jitter_s: float = param(0.0, "pictures come up to so much early or late", 0.0, 1.0)
     image_width: int = param(320, "width of the camera's picture, pixels", low=16, high=1024)
@@ -261,19 +261,19 @@ class ArmDriver(Node):
         self._shown = (time.time_ns(), data.qpos.copy(), data.qvel.copy())
 
     def _next_problem(self) -> None:
-        """Put the scene at the start of the next problem, at rest, and show its goal."""
+        """Put the scene at the start of the next target, at rest, and show its goal."""
         self.episode += 1
         rng = np.random.default_rng([self.config.seed, self.episode])
         task = self.arm.task
-        start, goal = self.arm.sample_problem(rng)
+        start, goal = self.arm.sample_target(rng)
         while task.is_success(start, goal):
-            start, goal = self.arm.sample_problem(rng)
+            start, goal = self.arm.sample_target(rng)
         self.arm.set_state(goal)
         self._goal, positions = goal, self.arm.data.qpos.copy()
         ring = self.arm.seen_ring(goal, self.config.image_width, self.config.image_height)
         self.arm.set_state(start)
         self._controller = ForwardVelocity(np.zeros(len(JOINTS)))
-        # To find a problem takes a while, which is not to be made up for.
+        # To find a target takes a while, which is not to be made up for.
         self._begin_s, self._ticks, self._joints_due = time.monotonic(), 0, 1.0
         self._note()
         stamp_ns = self._shown[0]

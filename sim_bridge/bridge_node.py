@@ -45,7 +45,7 @@ class BridgeConfig:
 
     task: str = param("wall", "task to simulate")
     episodes: int = param(1, "episodes to run; the node ends after the last", low=1)
-    seed: int = param(0, "problem i is drawn from (seed, i)", low=0)
+    seed: int = param(0, "target i is drawn from (seed, i)", low=0)
     image_size: int = param(224, "side of the rendered image, pixels", low=16)
     lockstep: bool = param(True, "simulated time waits for the command")
     command_interface: str = param("velocity", "field of the command that carries the action")

@@ -103,9 +103,9 @@ class EpisodeRunner:
             TaskError: planner or controller did not answer in time.
         """
         rng = np.random.default_rng([seed, episode])
-        start, goal = self._env.sample_problem(rng)
+        start, goal = self._env.sample_target(rng)
         while self._env.task.is_success(start, goal):
-            start, goal = self._env.sample_problem(rng)
+            start, goal = self._env.sample_target(rng)
         _, info = self._env.reset(options={"state": start, "goal_state": goal})
         self._link.idle = True
         start_ns = self._now_ns()

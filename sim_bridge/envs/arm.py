@@ -57,7 +57,7 @@ REACH_HOME = np.array([-0.20, -1.50, 1.80, -1.87, -1.57, 0.0])
 # the picture by more than a twentieth of it, and the arm is neither stretched nor folded.
 REACH_HALF = np.array([0.45, 0.20, 0.28, 0.40, 0.45, 0.60])
 GOAL_SHARE = 0.9  # of the box, for goals: a goal at a limit is reached from one side only
-LEAST_WAY_M = 0.10  # from a problem's start to its goal
+LEAST_WAY_M = 0.10  # from a target's start to its goal
 
 
 class ArmEnv(SceneEnv):
@@ -176,7 +176,7 @@ class ArmReachEnv(ArmEnv):
         """Uniform over the box of the joints."""
         return self._state_at(rng, 1.0)
 
-    def _draw_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Two random poses whose tips are apart."""
         while True:
             start, goal = self._state_at(rng, 1.0), self._state_at(rng, GOAL_SHARE)

@@ -22,7 +22,7 @@ TOOL_DOWN = np.array([0.0, 1.0, -1.0, 0.0]) / np.sqrt(2)  # orientation of the t
 BENT = np.array([0.0, -1.5, 2.0, -2.07, -1.57, 0.0])  # elbow up, where the search for a pose starts
 DAMPING = 1e-3  # of the least squares: small beside the arm's least singular value, 0.1
 MOST_JOINT_SPEED = np.pi  # rad/s, of a UR5e
-GOAL_ACTIONS = 25  # raw actions from a problem's start to its goal
+GOAL_ACTIONS = 25  # raw actions from a target's start to its goal
 
 # 15 degrees move the ends of the bar, 0.1 m away from its middle, by 2.6 cm: about as far as the
 # place of the T may be off. Both are ten times what repeated pushes differ by between time steps.
@@ -183,7 +183,7 @@ class ArmPushEnv(ArmEnv):
                 if not self.touches():
                     return state
 
-    def _draw_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The goal is where aimed pushes took the T in `GOAL_ACTIONS`, the arm as it was then.
 
         Goals that are hardly away from the start, or out of view, are drawn again.

@@ -23,7 +23,7 @@ class TaskEnv(gymnasium.Env, ABC):
     """A task's world, whoever simulates it.
 
     Subclasses say how a state is written and read, how an action drives the world, and which
-    states and problems occur. A picture is a function of the state that it shows.
+    states and targets occur. A picture is a function of the state that it shows.
 
     Args:
         image_size: side of the square image, pixels.
@@ -95,7 +95,7 @@ class TaskEnv(gymnasium.Env, ABC):
         """A random valid state of the usual layout."""
 
     @abstractmethod
-    def _draw_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A random (start state, goal state) of the usual layout."""
 
     def is_free(self, state: np.ndarray) -> bool:
@@ -126,10 +126,10 @@ class TaskEnv(gymnasium.Env, ABC):
             if self.is_free(state):
                 return state
 
-    def sample_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def sample_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A random (start state, goal state), as evaluation uses."""
         while True:
-            start, goal = self._draw_problem(rng)
+            start, goal = self._draw_target(rng)
             if self.is_free(start) and self.is_free(goal):
                 return start, goal
 
@@ -162,7 +162,7 @@ class TaskEnv(gymnasium.Env, ABC):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Start an episode; options 'state' and 'goal_state' override the random problem."""
+        """Start an episode; options 'state' and 'goal_state' override the random target."""
         super().reset(seed=seed)
         options = options or {}
         unknown = set(options) - {"state", "goal_state"}
@@ -170,7 +170,7 @@ class TaskEnv(gymnasium.Env, ABC):
             raise TaskError(f"unknown reset options {sorted(unknown)}; choices: state, goal_state")
         start, goal = options.get("state"), options.get("goal_state")
         if start is None or goal is None:
-            random_start, random_goal = self.sample_problem(self.np_random)
+            random_start, random_goal = self.sample_target(self.np_random)
             start = random_start if start is None else start
             goal = random_goal if goal is None else goal
         self.set_state(goal)

@@ -76,7 +76,7 @@ class PointMazeTask(TaskEnv):
         point = self.maze.sample(rng)
         return np.array([*point, *rng.uniform(-START_SPEED, START_SPEED, 2)])
 
-    def _draw_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Independent random states."""
         return self.sample_state(rng), self.sample_state(rng)
 

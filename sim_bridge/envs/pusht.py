@@ -14,7 +14,7 @@ from wm_planner.tasks import Task
 from wm_planner.tasks.task import wrapped_angle
 
 UNITS = 100.0  # workspace units per metre, and per unit action
-GOAL_ACTIONS = 25  # raw actions from a problem's start to its goal
+GOAL_ACTIONS = 25  # raw actions from a target's start to its goal
 BLOCK, PUSHER = slice(0, 3), slice(3, 5)
 
 
@@ -100,7 +100,7 @@ class PushTTask(TaskEnv):
                 if not world.contacts():
                     return state
 
-    def _draw_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The goal is where the exploration policy took the block in 25 raw actions.
 
         Goals for which the block hardly moves are drawn again: they test nothing.

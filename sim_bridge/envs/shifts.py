@@ -22,7 +22,7 @@ class ShiftedEnv(gymnasium.Wrapper):
     """Changes fields of the environment's MuJoCo model, and adds noise to what goes in and out.
 
     The noise of a picture is a function of the state that it shows, and that of the actions of the
-    state that the episode starts from: problems see the same noise whatever runs beside them.
+    state that the episode starts from: targets see the same noise whatever runs beside them.
     The goal is pictured by the same camera, under the same light, as everything else.
 
     Args:

@@ -68,7 +68,7 @@ class WallEnv(PlanarEnv):
             return np.array([x, self.door_y + rng.uniform(-1, 1) * (DOOR_HALF - 2.0)])
         return self._in_room(rng, right=bool(rng.random() < 0.5))
 
-    def _draw_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Start and goal uniform in opposite rooms."""
         right = bool(rng.random() < 0.5)
         return self._in_room(rng, right), self._in_room(rng, not right)

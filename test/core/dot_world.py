@@ -30,6 +30,7 @@ class DotModel(nn.Module):
         super().__init__()
         self.drift, self.modes, self.frames = drift, set(), set()
         self.num_hist, self.device = 3, torch.device("cpu")
+        self.predictor = nn.Module()  # training switches it to evaluation and back
 
     def encode(self, images: Tensor, proprio: Tensor) -> Latent:
         return Latent(images[..., :2, 0, 0].unsqueeze(2), proprio)
@@ -92,7 +93,7 @@ class DotEnv:
     def render_state(self, state: np.ndarray) -> np.ndarray:
         return picture(state)
 
-    def sample_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def sample_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return rng.uniform(5, 25, 2), rng.uniform(40, 60, 2)
 
     def is_possible(self, state: np.ndarray) -> bool:

@@ -408,5 +408,7 @@ def test_more_layers_than_there_are() -> None:
 
 
 def test_a_model_without_a_predictor_cannot_adapt() -> None:
+    bundle = dot_bundle()
+    del bundle.model.predictor
     with pytest.raises(ConfigError, match="adapt_learning_rate 0.01: this model has no predictor"):
-        Planner(dot_bundle(), PlannerConfig(adapt_learning_rate=0.01))
+        Planner(bundle, PlannerConfig(adapt_learning_rate=0.01))

@@ -116,7 +116,7 @@ def test_random_motion_covers_the_box(reach):
 def test_reach_problems_are_apart_and_within_the_limits(reach):
     rng = np.random.default_rng(3)
     for _ in range(50):
-        start, goal = reach.sample_problem(rng)
+        start, goal = reach.sample_target(rng)
         assert reach.task.distance(start, goal) >= 0.1
         assert not reach.task.is_success(start, goal)
         assert reach.is_possible(start) and reach.is_possible(goal)
@@ -230,7 +230,7 @@ def test_exploration_pushes_the_block_flat_and_mostly_in_view(push):
 def test_push_problems_move_the_block(push):
     rng = np.random.default_rng(0)
     for _ in range(5):
-        start, goal = push.sample_problem(rng)
+        start, goal = push.sample_target(rng)
         assert not push.task.is_success(start, goal)
         assert push.is_possible(start) and push.is_possible(goal)
 

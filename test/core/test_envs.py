@@ -157,13 +157,13 @@ def test_success_ends_the_episode(envs, name):
 def test_problems_are_valid_and_vary(envs, name):
     env = envs[name]
     rng = np.random.default_rng(5)
-    problems = [env.sample_problem(rng) for _ in range(20)]
+    problems = [env.sample_target(rng) for _ in range(20)]
     starts, goals = (np.array(side) for side in zip(*problems, strict=True))
     assert len(np.unique(starts[:, 0])) == len(np.unique(goals[:, 0])) == 20
     for state in (*starts, *goals):
         env.set_state(state)
         np.testing.assert_allclose(env.get_state(), state, atol=1e-9)
-    again = env.sample_problem(np.random.default_rng(5))
+    again = env.sample_target(np.random.default_rng(5))
     np.testing.assert_array_equal(again, problems[0])
 
 
@@ -221,7 +221,7 @@ def test_wall_border_holds(envs, action):
 def test_wall_problems_are_in_opposite_rooms(envs):
     rng = np.random.default_rng(0)
     for _ in range(50):
-        start, goal = envs["wall"].sample_problem(rng)
+        start, goal = envs["wall"].sample_target(rng)
         assert (start[0] - 32.0) * (goal[0] - 32.0) < 0
         assert min(abs(start[0] - 32.0), abs(goal[0] - 32.0)) > 3.0
 
@@ -321,7 +321,7 @@ def test_pusht_problems_move_the_block():
     env = make("pusht")
     rng = np.random.default_rng(0)
     for _ in range(10):
-        start, goal = env.sample_problem(rng)
+        start, goal = env.sample_target(rng)
         turned = abs((goal[4] - start[4] + np.pi) % (2 * np.pi) - np.pi)
         moved = np.linalg.norm(goal[2:4] - start[2:4])
         assert moved >= 10.0 or turned >= np.deg2rad(10)

@@ -209,9 +209,9 @@ def test_solved_targets_are_drawn_again_and_counted() -> None:
     class Once(DotEnv):
         calls = 0
 
-        def sample_problem(self, rng):
+        def sample_target(self, rng):
             self.calls += 1
-            start, goal = super().sample_problem(rng)
+            start, goal = super().sample_target(rng)
             return start, start + 1.0 if self.calls == 2 else goal
 
     drawn = sample_targets(Once(), 0, 3)
@@ -221,7 +221,7 @@ def test_solved_targets_are_drawn_again_and_counted() -> None:
     assert not np.array_equal(drawn.starts[1], usual.starts[1])
 
     class Always(DotEnv):
-        def sample_problem(self, rng):
+        def sample_target(self, rng):
             return np.ones(2), np.ones(2)
 
     with pytest.raises(TaskError, match="all 100 draws of target 0 start solved"):

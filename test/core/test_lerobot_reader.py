@@ -17,7 +17,7 @@ pa = pytest.importorskip("pyarrow")
 import yaml  # noqa: E402
 
 from wm_planner.cli.main import main  # noqa: E402
-from wm_planner.data import lerobot_meta, lerobot_reader  # noqa: E402
+from wm_planner.data import lerobot_meta, lerobot_reader, parquet  # noqa: E402
 from wm_planner.data.build import build_store  # noqa: E402
 from wm_planner.data.layouts import open_dataset  # noqa: E402
 from wm_planner.data.prepare import prepare  # noqa: E402
@@ -537,10 +537,10 @@ def test_a_missing_picture_is_named(tmp_path):
 
 def test_absurd_sizes_are_refused_before_they_are_read(tmp_path, monkeypatch):
     made = make(tmp_path / "set", store="png")
-    monkeypatch.setattr(lerobot_meta, "MAX_VALUES", 20)
+    monkeypatch.setattr(parquet, "MAX_VALUES", 20)
     with pytest.raises(DatasetError, match=r"holds \d+ values in .* bytes; at most 20 "):
         open_dataset(made.root).proprio(0)
-    monkeypatch.setattr(lerobot_meta, "MAX_ROWS", 20)
+    monkeypatch.setattr(parquet, "MAX_ROWS", 20)
     with pytest.raises(DatasetError, match="file-000.parquet: 21 rows, at most 20 are read"):
         open_dataset(made.root).proprio(0)
     monkeypatch.setattr(lerobot_meta, "MAX_TEXT", 20)

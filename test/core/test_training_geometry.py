@@ -63,9 +63,9 @@ def test_distances_of_a_faithful_and_of_a_scrambled_latent(store):
 
 
 def test_greedy_look_ahead_follows_the_latent():
-    assert greedy_success(DotEnv(), place, num_problems=5) == 1.0
-    assert greedy_success(DotEnv(), nothing, num_problems=5) == 0.0, "the way is long"
-    assert greedy_success(DotEnv(stuck=True), place, num_problems=2) == 0.0
+    assert greedy_success(DotEnv(), place, num_targets=5) == 1.0
+    assert greedy_success(DotEnv(), nothing, num_targets=5) == 0.0, "the way is long"
+    assert greedy_success(DotEnv(stuck=True), place, num_targets=2) == 0.0
     few = [greedy_success(DotEnv(), place, 3, num_candidates=2, seed=1) for _ in range(2)]
     assert few[0] == few[1], "drawn from the seed"
 
@@ -106,6 +106,6 @@ class FullEnv(DotEnv):
     def render_state(self, state):
         return np.broadcast_to(picture(state)[:1, :1], (32, 32, 3)).copy()
 
-    def sample_problem(self, rng):
+    def sample_target(self, rng):
         start = rng.uniform(20, 40, 2)
         return start, start + 6

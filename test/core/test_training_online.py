@@ -46,7 +46,7 @@ def dot_rounds(make_env=lambda render: DotEnv(), **kwargs) -> tuple[PlanRounds, 
     bundle.planner = {}
     model = bundle.model
     model.encode_images = lambda images: images[..., :2, 0, 0].unsqueeze(2)
-    settings = {"num_problems": 6, "horizon": 4, "planner": QUICK, **kwargs}
+    settings = {"num_targets": 6, "horizon": 4, "planner": QUICK, **kwargs}
     rounds = PlanRounds(bundle, Online(**settings), make_env, SimpleNamespace(), Machine())
     return rounds, bundle
 
@@ -63,7 +63,7 @@ def test_observations_are_followed_by_the_action_taken_from_them():
     assert float((seen - position).abs().max()) < 0.3, "pictures of the same places, 8 bits each"
     assert measures["online_gap"] < 1e-4, "the model is exact"
     starts = np.array(
-        [DotEnv().sample_problem(np.random.default_rng([0, 0, i]))[0] for i in range(6)]
+        [DotEnv().sample_target(np.random.default_rng([0, 0, i]))[0] for i in range(6)]
     )
     assert np.allclose(position[:, 0], starts, atol=1e-3)
 
@@ -163,7 +163,7 @@ def test_the_rounds_plan_as_the_checkpoint_recommends_unless_told_otherwise():
     [
         ({"num_rounds": 0}, "num_rounds must be at least 1, got 0"),
         ({"buffer_fraction": 0.0}, "buffer_fraction"),
-        ({"problems": "tasks"}, "unknown problems 'tasks'"),
+        ({"targets": "tasks"}, "unknown targets 'tasks'"),
     ],
 )
 def test_bad_settings_are_refused(bad, message):
@@ -188,15 +188,15 @@ def words(world, output, method, *more):
     return [str(word) for word in line]
 
 
-ROUNDS = ["--set", "online.num_rounds=2", "--set", "online.num_problems=4", "--set"]
+ROUNDS = ["--set", "online.num_rounds=2", "--set", "online.num_targets=4", "--set"]
 ROUNDS += ["online.planner={num_iterations: 2}"]
 
 
-@pytest.mark.parametrize("problems", ["task", "data"])
-def test_the_command_plans_executes_and_resumes(world, tmp_path, monkeypatch, problems):
+@pytest.mark.parametrize("targets", ["task", "data"])
+def test_the_command_plans_executes_and_resumes(world, tmp_path, monkeypatch, targets):
     """The environment is an exact one, made by its id as the simulator's is."""
     monkeypatch.setattr("gymnasium.make", lambda name, image_size, render: EncodingEnv(render))
-    more = [*ROUNDS, "--set", f"online.problems={problems}", "--set", "online.adversarial=true"]
+    more = [*ROUNDS, "--set", f"online.targets={targets}", "--set", "online.adversarial=true"]
     assert main(words(world, tmp_path / "run", "online", *more)) == 0
     card = json.loads((tmp_path / "run/checkpoint/bundle.json").read_text())["info"]
     assert card["method"] == "online" and card["parent"]["checkpoint"] == str(world / "base")
@@ -260,7 +260,7 @@ def test_methods_differ_and_base_is_plain_training(world, tmp_path):
         ("base", ["--set", "schedule=cosine"], "unknown schedule 'cosine'"),
         (
             "online",
-            ["--set", "online.problems=data", "--set", "online.horizon=9"],
+            ["--set", "online.targets=data", "--set", "online.horizon=9"],
             "no simulator states of 9 model steps",
         ),
         ("adversarial", ["--set", "adversarial.rollouts=false"], "no update would be adversarial"),

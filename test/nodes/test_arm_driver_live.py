@@ -198,7 +198,7 @@ def test_reset_goes_to_the_next_problem_of_the_seed(graph):
     graph.until(lambda: len(peer.goals) == 2, "the next goal")
     for episode, state in enumerate(states):
         rng = np.random.default_rng([5, episode])
-        np.testing.assert_allclose(state, peer.driver.arm.sample_problem(rng)[0], atol=1e-9)
+        np.testing.assert_allclose(state, peer.driver.arm.sample_target(rng)[0], atol=1e-9)
 
 
 def test_reset_stops_the_arm(graph):

@@ -61,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--measure",
         action="store_true",
         help="measure the encoder's distances against the true ones, which needs the states of a "
-        "simulated task, and solve its problems by them in the simulator; takes minutes",
+        "simulated task, and solve its targets by them in the simulator; takes minutes",
     )
     parser.add_argument(
         "--encoder",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -177,19 +176,14 @@ def derived(meta: Meta, image_size: int | None) -> Reading:
     """
     way_out = "say in a robot file what is what (lerobot: {state: ..., action: ..., cameras: ...})"
     file = meta.root / INFO
-    for key in (STATE, ACTION):
-        if key not in meta.features:
-            raise DatasetError(
-                f"{file}: no feature '{key}'; it has {', '.join(meta.features)}. {way_out}"
-            )
-    state, action = (_vector(meta, key, "the usual name") for key in (STATE, ACTION))
+    state, action = (_vector(meta, key, f"the usual name; {way_out}") for key in (STATE, ACTION))
     pictures = [f for f in meta.features.values() if f.is_picture and not f.is_depth]
     if not pictures:
         raise DatasetError(f"{file}: no feature of dtype 'image' or 'video'. {way_out}")
     low, high = meta.ranges(action)
     margin = np.maximum(MARGIN * (high - low), 1e-3 * np.maximum(1.0, np.abs(high)))
     names, kind = _action_names(action)
-    cameras = _unique(tuple(_camera_name(feature.key) for feature in pictures), "_")
+    cameras = _unique(tuple(_camera_name(feature.key) for feature in pictures))
     try:
         embodiment = Embodiment(
             name=re.sub(r"[^\w.-]+", "_", meta.root.resolve().name) or "lerobot",
@@ -344,7 +338,7 @@ def _proprio_names(state: Feature, action: Feature) -> tuple[str, ...]:
     pairs = [_split(name) for name in names]
     joints = [joint for joint, _ in pairs]
     if len({(joint, quantity or FIELDS[0]) for joint, quantity in pairs}) < len(pairs):
-        joints = list(_unique(tuple(joints), "_"))
+        joints = list(_unique(tuple(joints)))
     return tuple(
         f"{joint}/{quantity or FIELDS[0]}"
         for joint, (_, quantity) in zip(joints, pairs, strict=True)
@@ -355,20 +349,20 @@ def _action_names(action: Feature) -> tuple[tuple[str, ...], str]:
     """Names and kind of a data set's action."""
     names = action.names or _numbered(action, action)
     if all(name in TWIST_AXES for name in names):
-        return _unique(names, "_"), "velocity"
-    names = tuple(name.replace(".", "_") if name in TWIST_AXES else name for name in names)
+        return _unique(names), "velocity"
+    names = tuple(name.replace(".") if name in TWIST_AXES else name for name in names)
     if all("delta" in name for name in names):
-        return _unique(names, "_"), "position_delta"
+        return _unique(names), "position_delta"
     pairs = [_split(name) for name in names]
     kinds = {quantity or FIELDS[0] for _, quantity in pairs}
     if len(kinds) == 1:
-        return _unique(tuple(joint for joint, _ in pairs), "_"), kinds.pop()
+        return _unique(tuple(joint for joint, _ in pairs)), kinds.pop()
     logger.warning(
         "actions of several kinds are taken for positions: %s; write a robot file where they are "
         "not",
         ", ".join(names),
     )
-    return _unique(names, "_"), FIELDS[0]
+    return _unique(names), FIELDS[0]
 
 
 def _numbered(feature: Feature, other: Feature) -> tuple[str, ...]:
@@ -376,17 +370,12 @@ def _numbered(feature: Feature, other: Feature) -> tuple[str, ...]:
     return tuple(f"{stem}_{number}" for number in range(feature.size))
 
 
-def _unique(names: tuple[str, ...], mark: str) -> tuple[str, ...]:
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) == len(names):
         return names
-    return tuple(f"{name}{mark}{number}" for number, name in enumerate(names))
+    return tuple(f"{name}_{number}" for number, name in enumerate(names))
 
 
 def _camera_name(key: str) -> str:
     name = re.sub(r"\W", "_", key.removeprefix(VIEWS).removeprefix("observation."))
     return name if name.isidentifier() else f"camera_{name}"
-
-
-def is_own(root: Path) -> bool:
-    """Whether a data set is an export of this package."""
-    return (root / OWN).is_file()

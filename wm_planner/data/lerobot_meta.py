@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from wm_planner.data.video import advice, one_line, reason
+from wm_planner.data.parquet import MAX_ROWS, open_parquet, read_numbers, read_rows
+from wm_planner.data.video import advice, reason
 from wm_planner.errors import DatasetError
 from wm_planner.files import parse_json
 
@@ -36,11 +33,8 @@ PATHS = {  # of the data and of the videos, where info.json does not say otherwi
     ),
 }
 PICTURES = ("image", "video")
-# A file's size says nothing of what it expands to. These bounds are far above any real data set.
+# Far above any real data set.
 MAX_TEXT = 2**28  # bytes of a JSON file
-MAX_ROWS = 10_000_000  # of a parquet file, and frames of an episode
-MAX_VALUES = 2**28  # of a column
-MAX_BYTES = 2**33  # of a column, uncompressed
 MAX_ENTRIES = 4096  # of a state or an action
 
 
@@ -83,8 +77,8 @@ class EpisodeEntry:
     number: int
     length: int
     file: Path
-    videos: dict[str, tuple[Path, float]] = field(default_factory=dict)
-    tasks: tuple[str, ...] = ()
+    videos: dict[str, tuple[Path, float]]
+    tasks: tuple[str, ...]
 
 
 class Meta:
@@ -139,18 +133,14 @@ class Meta:
         Raises:
             DatasetError: a file is damaged, or holds no finite value of an entry.
         """
-        lows, highs = [], []
-        for stats in self._stats:
-            low, high = _ranges(stats, feature)
-            lows.append(low)
-            highs.append(high)
-        if not lows or not np.isfinite([lows, highs]).all():
-            lows, highs = [], []
+        found = [_ranges(stats, feature) for stats in self._stats]
+        if not found or not np.isfinite(found).all():
+            found = []
             for file in dict.fromkeys(entry.file for entry in self.episodes):
-                table = read_table(file, [feature.key])
-                values = column_values(table, feature.key, feature.size, str(file)).astype(float)
-                lows.append(np.fmin.reduce(values, axis=0, initial=np.inf))
-                highs.append(np.fmax.reduce(values, axis=0, initial=-np.inf))
+                column = read_numbers(file, {feature.key: feature.size})[feature.key]
+                low = np.fmin.reduce(column.astype(float), axis=0, initial=np.inf)
+                found.append([low, np.fmax.reduce(column.astype(float), axis=0, initial=-np.inf)])
+        lows, highs = zip(*found, strict=True)
         low, high = np.min(lows, axis=0), np.max(highs, axis=0)
         if not np.isfinite([low, high]).all():
             raise DatasetError(
@@ -216,19 +206,11 @@ class Meta:
 
     def _episodes_v2(self) -> Iterator[EpisodeEntry]:
         file = self.root / "meta/episodes.jsonl"
-        for number, line in _read_lines(file):
-            where = f"{file}: line {number}"
-            index = _whole(line.get("episode_index"), f"{where}: episode_index", 0)
+        for where, row in _read_lines(file):
+            index = _whole(row, "episode_index", where, 0)
             known = {"episode_chunk": index // self._chunks_size, "episode_index": index}
-            yield EpisodeEntry(
-                number=index,
-                length=_whole(line.get("length"), f"{where}: length", 1),
-                file=self._file(0, **known),
-                videos={
-                    key: (self._file(1, video_key=key, **known), 0.0) for key in self._video_keys
-                },
-                tasks=_texts(line.get("tasks")),
-            )
+            videos = {key: (self._file(1, video_key=key, **known), 0.0) for key in self._video_keys}
+            yield _entry(row, index, where, self._file(0, **known), videos)
 
     def _episodes_v3(self) -> Iterator[EpisodeEntry]:
         folder = self.root / "meta/episodes"
@@ -248,14 +230,12 @@ class Meta:
                 yield self._episode_v3(row, str(file))
 
     def _episode_v3(self, row: dict[str, Any], file: str) -> EpisodeEntry:
-        number = _whole(row.get("episode_index"), f"{file}: episode_index", 0)
+        number = _whole(row, "episode_index", file, 0)
         where = f"{file}: episode {number}"
 
         def place(prefix: str) -> dict[str, int]:
-            return {
-                name: _whole(row.get(f"{prefix}/{name}"), f"{where}: {prefix}/{name}", 0)
-                for name in ("chunk_index", "file_index")
-            }
+            names = ("chunk_index", "file_index")
+            return {name: _whole(row, f"{prefix}/{name}", where, 0) for name in names}
 
         videos = {}
         for key in self._video_keys:
@@ -266,13 +246,7 @@ class Meta:
                     "the file"
                 )
             videos[key] = self._file(1, video_key=key, **place(f"videos/{key}")), float(start)
-        return EpisodeEntry(
-            number=number,
-            length=_whole(row.get("length"), f"{where}: length", 1),
-            file=self._file(0, **place("data")),
-            videos=videos,
-            tasks=_texts(row.get("tasks")),
-        )
+        return _entry(row, number, where, self._file(0, **place("data")), videos)
 
     def _file(self, which: int, **known: int | str) -> Path:
         """A file by info.json's pattern of its name: 0 of the data, 1 of the videos."""
@@ -320,118 +294,6 @@ def inside(root: Path, name: str, where: str) -> Path:
     return root / path
 
 
-@contextmanager
-def open_parquet(file: Path) -> Iterator[pq.ParquetFile]:
-    """An opened and bounded parquet file; what the library finds wrong with it is raised as ours.
-
-    Raises:
-        DatasetError: missing, damaged, or absurdly large.
-    """
-    with readable(file), pq.ParquetFile(file) as parquet:
-        if parquet.metadata.num_rows > MAX_ROWS:
-            raise DatasetError(
-                f"{file}: {parquet.metadata.num_rows} rows, at most {MAX_ROWS} are read; split it"
-            )
-        yield parquet
-
-
-@contextmanager
-def readable(file: Path) -> Iterator[None]:
-    """Errors of pyarrow in the block become one that names the file."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
-        raise DatasetError(
-            f"{file}: not a readable parquet file ({reason(error)}); {advice(file)}"
-        ) from error
-
-
-def read_table(file: Path, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
-    """Columns of a parquet file, of all its row groups or of some.
-
-    Raises:
-        DatasetError: damaged, a column is missing, or one would expand to more than the bounds.
-    """
-    with open_parquet(file) as parquet:
-        missing = [name for name in columns if name not in parquet.schema_arrow.names]
-        if missing:
-            raise DatasetError(
-                f"{file}: no column '{missing[0]}'; it has "
-                f"{one_line(', '.join(parquet.schema_arrow.names))}. info.json and the data must "
-                "be of one data set"
-            )
-        groups = range(parquet.metadata.num_row_groups) if groups is None else groups
-        _check_sizes(file, parquet, columns, groups)
-        return parquet.read_row_groups(list(groups), columns=list(columns))
-
-
-def _check_sizes(
-    file: Path, parquet: pq.ParquetFile, columns: Sequence[str], groups: Sequence[int]
-) -> None:
-    paths = [parquet.schema.column(index).path for index in range(len(parquet.schema))]
-    wanted = {
-        index: path
-        for index, path in enumerate(paths)
-        if any(path == name or path.startswith(f"{name}.") for name in columns)
-    }
-    sizes = dict.fromkeys(wanted.values(), (0, 0))
-    for group in groups:
-        # Asking a damaged column for its size ends the process inside of pyarrow. Reading a row of
-        # it finds the damage too, and raises an error.
-        next(parquet.iter_batches(1, row_groups=[group], columns=list(columns)), None)
-        for index, path in wanted.items():
-            column = parquet.metadata.row_group(group).column(index)
-            values, size = sizes[path]
-            sizes[path] = values + column.num_values, size + column.total_uncompressed_size
-            if sizes[path][0] > MAX_VALUES or sizes[path][1] > MAX_BYTES:
-                raise DatasetError(
-                    f"{file}: column '{path}' holds {sizes[path][0]} values in {sizes[path][1]} "
-                    f"bytes; at most {MAX_VALUES} and {MAX_BYTES} are read. Split the file"
-                )
-
-
-def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """As `read_table`: a mapping for each row."""
-    table = read_table(file, columns)
-    with readable(file):
-        result: list[dict[str, Any]] = table.to_pylist()
-        return result
-
-
-def column_values(table: pa.Table, name: str, size: int, where: str) -> np.ndarray:
-    """(N, size) numbers of a column, as they are stored, of lists or of plain numbers.
-
-    Raises:
-        DatasetError: no numbers, one is missing, or a row has another size.
-    """
-    column = table.column(name).combine_chunks()
-    rows = len(column)
-    if isinstance(column, pa.ChunkedArray):  # older versions of pyarrow combine to one chunk
-        column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    while _is_list(column.type):
-        if column.null_count:
-            raise DatasetError(f"{where}: column '{name}' has an empty row; record it again")
-        lengths = pc.unique(pc.list_value_length(column)).to_pylist()
-        if len(lengths) > 1:
-            raise DatasetError(
-                f"{where}: column '{name}' has rows of {sorted(lengths)} entries each"
-            )
-        column = column.flatten()
-    kind = column.type
-    numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
-    if not numeric or column.null_count:
-        what = f"{column.null_count} empty values" if numeric else f"values of type {kind}"
-        raise DatasetError(f"{where}: column '{name}' holds {what}, expected numbers")
-    if len(column) != rows * size:
-        found = len(column) // max(rows, 1)
-        raise DatasetError(
-            f"{where}: column '{name}' has rows of {found} entries, info.json says {size}"
-        )
-    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(rows, size)
-
-
 def read_meta(file: Path) -> Any:
     """The content of a JSON file.
 
@@ -441,15 +303,16 @@ def read_meta(file: Path) -> Any:
     return parse_json(_text(file), str(file), DatasetError, advice(file))
 
 
-def _read_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and content of each line of a file of JSON mappings."""
+def _read_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line of a file of JSON mappings, and where it stands, for errors."""
     for number, line in enumerate(_text(file).splitlines(), start=1):
         if not line.strip():
             continue
-        values = parse_json(line, f"{file}: line {number}", DatasetError, advice(file))
+        where = f"{file}: line {number}"
+        values = parse_json(line, where, DatasetError, advice(file))
         if not isinstance(values, dict):
-            raise DatasetError(f"{file}: line {number}: expected a mapping, got {line[:60]}")
-        yield number, values
+            raise DatasetError(f"{where}: expected a mapping, got {line[:60]}")
+        yield where, values
 
 
 def _text(file: Path) -> str:
@@ -464,12 +327,10 @@ def _text(file: Path) -> str:
 def _ranges(stats: Any, feature: Feature) -> list[np.ndarray]:
     """Smallest and largest values by statistics; NaN where they do not say."""
     try:
-        return [np.asarray(stats[feature.key][x], float).reshape(feature.size) for x in _EXTREMES]
+        ends = (stats[feature.key][name] for name in ("min", "max"))
+        return [np.asarray(end, float).reshape(feature.size) for end in ends]
     except (KeyError, TypeError, ValueError):
         return [np.full(feature.size, np.nan)] * 2
-
-
-_EXTREMES = ("min", "max")
 
 
 def _names(value: Any, size: int) -> tuple[str, ...]:
@@ -493,22 +354,20 @@ def _names(value: Any, size: int) -> tuple[str, ...]:
     return tuple(flat) if len(flat) == size and all(flat) else ()
 
 
-def _whole(value: Any, where: str, low: int) -> int:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not low <= value <= MAX_ROWS:
+def _whole(row: dict[str, Any], key: str, where: str, low: int) -> int:
+    value = row.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= MAX_ROWS:
         raise DatasetError(
-            f"{where}: expected a whole number from {low} to {MAX_ROWS}, got {value!r}; restore "
-            "the file"
+            f"{where}: {key}: expected a whole number from {low} to {MAX_ROWS}, got {value!r}; "
+            "restore the file"
         )
-    return int(value)
+    return value
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(str(item) for item in value) if isinstance(value, (list, tuple)) else ()
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(is_kind(kind) for is_kind in kinds)
+def _entry(
+    row: dict[str, Any], number: int, where: str, file: Path, videos: dict[str, tuple[Path, float]]
+) -> EpisodeEntry:
+    tasks = row.get("tasks")
+    tasks = [tasks] if isinstance(tasks, str) else tasks
+    words = tuple(map(str, tasks)) if isinstance(tasks, (list, tuple)) else ()
+    return EpisodeEntry(number, _whole(row, "length", where, 1), file, videos, words)

@@ -136,7 +136,7 @@ def sample_targets(env: Env, seed: int, count: int) -> Targets:
     Raises:
         TaskError: nearly all pairs start solved.
     """
-    return _draw(env.task.name, env.sample_problem, seed, count)
+    return _draw(env.task.name, env.sample_target, seed, count)
 
 
 def image_targets(
@@ -155,7 +155,7 @@ def image_targets(
     """
     env.set_state(goal_state)
     goal = env.get_state()
-    targets = _draw(env.task.name, lambda rng: (env.sample_problem(rng)[0], goal), seed, count)
+    targets = _draw(env.task.name, lambda rng: (env.sample_target(rng)[0], goal), seed, count)
     return replace(targets, goal_images=np.repeat(image[None], count, axis=0))
 
 

@@ -92,5 +92,5 @@ class Shifts:
         return {k: v for k, v in self.changes().items() if k not in (*_LAYOUT, *_LOOP)}
 
     def of_layout(self) -> Shifts:
-        """The same scene without disturbances: its problems are the same under all of them."""
+        """The same scene without disturbances: its targets are the same under all of them."""
         return replace(Shifts(), **self.layout())

@@ -54,12 +54,12 @@ def distance_correlation(
 def greedy_success(
     env: Any,
     encode: Encode,
-    num_problems: int = 20,
+    num_targets: int = 20,
     num_candidates: int = 16,
     seed: int = 0,
     progress: Callable[[], object] = lambda: None,
 ) -> float:
-    """Share of the task's problems that greedy look-ahead in the true simulator solves.
+    """Share of the task's targets that greedy look-ahead in the true simulator solves.
 
     Each model step tries random actions, held for the whole step, and takes the one that ends
     nearest to the goal's latent; an episode has as many steps as the task allows.
@@ -67,14 +67,14 @@ def greedy_success(
     Args:
         env: environment of the task, which draws.
         encode: the latent, distances being Euclidean.
-        num_problems: problem i is drawn from (seed, i).
+        num_targets: target i is drawn from (seed, i).
         num_candidates: actions tried at each step.
-        progress: called after each problem.
+        progress: called after each target.
     """
     task, solved = env.task, 0
-    for i in range(num_problems):
+    for i in range(num_targets):
         rng = np.random.default_rng([seed, i])
-        state, goal = env.sample_problem(rng)
+        state, goal = env.sample_target(rng)
         aim = encode(env.render_state(goal)[None]).flatten(1)
         for _ in range(task.max_model_steps):
             shape = (num_candidates, task.embodiment.action.size)
@@ -86,7 +86,7 @@ def greedy_success(
                 solved += 1
                 break
         progress()
-    return solved / num_problems
+    return solved / num_targets
 
 
 def _held(env: Any, state: np.ndarray, action: np.ndarray) -> np.ndarray:

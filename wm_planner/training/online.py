@@ -31,7 +31,7 @@ from wm_planner.types import Observation
 
 logger = logging.getLogger(__name__)
 MakeEnv = Callable[[bool], Any]  # True for an environment that draws
-_PROBLEMS = ("task", "data")
+_TARGETS = ("task", "data")
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Online:
 
     Attributes:
         num_rounds: rounds of planning, evenly spread over the updates.
-        num_problems: plans per round.
+        num_targets: plans per round.
         horizon: model steps of a plan.
-        problems: where starts and goals come from: 'task' draws those of the task, 'data' takes
+        targets: where starts and goals come from: 'task' draws those of the task, 'data' takes
             the states of frames of the data that are `horizon` model steps apart.
         buffer_size: executed plans that are kept, the newest.
         buffer_fraction: share of a batch that comes from the buffer.
@@ -51,22 +51,22 @@ class Online:
     """
 
     num_rounds: int = 10
-    num_problems: int = 32
+    num_targets: int = 32
     horizon: int = 5
-    problems: str = "task"
+    targets: str = "task"
     buffer_size: int = 1024
     buffer_fraction: float = 0.5
     adversarial: bool = False
     planner: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("num_rounds", "num_problems", "horizon", "buffer_size"):
+        for name in ("num_rounds", "num_targets", "horizon", "buffer_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.buffer_fraction <= 1:
             raise ValueError(f"buffer_fraction must be in (0, 1], got {self.buffer_fraction}")
-        if self.problems not in _PROBLEMS:
-            raise ValueError(f"unknown problems '{self.problems}'; choices: {', '.join(_PROBLEMS)}")
+        if self.targets not in _TARGETS:
+            raise ValueError(f"unknown targets '{self.targets}'; choices: {', '.join(_TARGETS)}")
 
 
 class OnlineLearner(ModelLearner):
@@ -144,13 +144,13 @@ class PlanRounds:
         bundle: whose model is being trained.
         config: settings.
         make_env: makes the task's environment.
-        store: for problems from the data.
-        machine: device and processes, which share the problems.
+        store: for targets from the data.
+        machine: device and processes, which share the targets.
         workers: simulators side by side.
-        seed: of the problems.
+        seed: of the targets.
 
     Raises:
-        ConfigError: problems of the data, and it has no states.
+        ConfigError: targets of the data, and it has no states.
     """
 
     def __init__(
@@ -170,9 +170,9 @@ class PlanRounds:
         settings = planner_settings(bundle.planner, config)
         self._planner = Planner(bundle, planner_config(settings, source="online.planner"))
         self._camera = make_env(True)
-        if config.problems == "data" and not self._fits(store):
+        if config.targets == "data" and not self._fits(store):
             raise ConfigError(
-                f"online.problems data: {store.directory} has no simulator states of "
+                f"online.targets data: {store.directory} has no simulator states of "
                 f"{config.horizon} model steps; take those of the task"
             )
         size = bundle.preprocess.image_size
@@ -185,14 +185,14 @@ class PlanRounds:
         imagined last frame, where planning went (compare 'val_last').
         """
         group = self._machine.group
-        share = group.share(self._config.num_problems)
-        pairs = [self._problem(number, i) for i in range(share.start, share.stop)]
+        share = group.share(self._config.num_targets)
+        pairs = [self._target(number, i) for i in range(share.start, share.stop)]
         executed, measures = self._execute(*(np.stack(part) for part in zip(*pairs, strict=True)))
         parts, shared = group.gather(executed), group.gather(measures)
         means = {key: float(np.mean([m[key] for m in shared])) for key in measures}
         if self._machine.writes:
             shown = ", ".join(f"{key} {value:.3f}" for key, value in means.items())
-            logger.info("round %d: %d plans, %s", number, self._config.num_problems, shown)
+            logger.info("round %d: %d plans, %s", number, self._config.num_targets, shown)
         return joined(parts), means
 
     def close(self) -> None:
@@ -204,10 +204,10 @@ class PlanRounds:
         frames, size = store.states.shape[1:]
         return size == len(self._camera.task.state_names) and frames > self._config.horizon
 
-    def _problem(self, number: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _target(self, number: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self._seed, number, index])
-        if self._config.problems == "task":
-            return self._camera.sample_problem(rng)
+        if self._config.targets == "task":
+            return self._camera.sample_target(rng)
         states, ahead = self._store.states, self._config.horizon
         row, start = rng.integers(len(states)), rng.integers(states.shape[1] - ahead)
         return np.array(states[row, start]), np.array(states[row, start + ahead])

@@ -69,7 +69,7 @@ class CartEnv(SceneEnv):
     def _draw_state(self, rng: np.random.Generator) -> np.ndarray:
         return rng.uniform(-0.75, 0.75, 1)
 
-    def _draw_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return self._draw_state(rng), self._draw_state(rng)
 
 

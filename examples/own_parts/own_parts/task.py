@@ -65,7 +65,7 @@ class DotEnv(TaskEnv):
     def _draw_state(self, rng):
         return rng.uniform(4, 28, 2)
 
-    def _draw_problem(self, rng):
+    def _draw_target(self, rng):
         return self._draw_state(rng), self._draw_state(rng)
 
 
