@@ -31,12 +31,13 @@ from wm_planner.models.catalog import (
     read_card,
     shipped_checkpoints,
 )
-from wm_planner.planning import SOLVERS, Planner
+from wm_planner.planning import SOLVERS, Planner, Session
 from wm_planner.planning.config import planner_config
 from wm_planner.tasks import get_task, resized
 from wm_planner.training.encoder import train_encoder
-from wm_planner.training.model import build_untrained, train_model
+from wm_planner.training.model import train_model
 from wm_planner.training.recipe import ANY, Recipe
+from wm_planner.training.untrained import build_untrained
 from wm_planner.types import Goal, Observation
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -54,7 +55,7 @@ def named(file: Path) -> str:
 def noise(directory: Path, recipe: Recipe) -> TrajectoryStore:
     """Four trajectories of the recipe's robot and picture size, in which nothing means anything."""
     size = 64 if recipe.collect is None else recipe.collect.image_size
-    if recipe.encoder.kind == "dinov2":
+    if recipe.encoder.comes_trained:
         size = 28  # 2 x 2 patches: the encoder takes every multiple of 14
     body = resized(get_task(recipe.task or "wall").embodiment, size)
     rng = np.random.default_rng(0)
@@ -73,7 +74,7 @@ def noise(directory: Path, recipe: Recipe) -> TrajectoryStore:
 def trained(recipe: Recipe, store: TrajectoryStore, directory: Path) -> Bundle:
     """A model after two updates of each part."""
     model = replace(recipe.model, num_updates=2, batch_size=2)
-    if recipe.encoder.kind == "dinov2":  # it comes trained; here drawn, for want of the file
+    if recipe.encoder.comes_trained:  # it comes trained; here drawn, for want of the file
         return train_model(
             store,
             build_untrained(store, replace(recipe.encoder, weights=None), None, model),
@@ -93,16 +94,16 @@ def test_recipes_make_models_that_plan(file: Path, tmp_path: Path) -> None:
     store = noise(tmp_path / "data", recipe)
     bundle = trained(recipe, store, tmp_path)
     config = planner_config(recipe.planner, ["num_iterations=1", "warm_iterations=1"])
-    planner = Planner(bundle, config)
+    session = Session(Planner(bundle, config))
     images, proprio = store.images[0], store.proprio[0]
-    planner.set_goal(Goal(images[-1], proprio[-1]))
-    frames = config.num_frames(recipe.model.num_hist)
+    session.set_goal(Goal(images[-1], proprio[-1]))
+    frames = session.planner.num_frames
     body = bundle.embodiment
     past = store.actions[0, : frames - 1] if frames > 1 else None
     stamp_ns = 0
     for _ in range(2):  # without a warm start, and with one
         seen = Observation(images[:frames], proprio[:frames], stamp_ns, past)
-        plan = planner.plan(seen)
+        plan = session.plan(seen)
         assert plan.actions.shape == (config.horizon * body.frame_skip, body.action.size)
         assert np.isfinite(plan.actions).all() and np.isfinite(plan.cost)
         stamp_ns += round(body.model_dt_s * 1e9)
