@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,12 @@ from wm_planner.cli import main as cli
 from wm_planner.config import from_dict, from_yaml
 from wm_planner.errors import ConfigError, RenderError
 from wm_planner.evaluation.cell import _targets, cells, run_grid
-from wm_planner.evaluation.episode import MODES, EnvMaker
+from wm_planner.evaluation.episode import EnvMaker
 from wm_planner.evaluation.grid import Grid
 from wm_planner.evaluation.table import grid_table
 from wm_planner.evaluation.target import Targets
 from wm_planner.models import checkpoint
-from wm_planner.models.catalog import resolve_checkpoint, shipped_checkpoints
-from wm_planner.planning import SOLVERS
-from wm_planner.tasks.shifts import Shifts
+from wm_planner.models.catalog import resolve_checkpoint
 
 from .dot_world import DotEnv, dot_bundle
 
@@ -36,81 +34,6 @@ def world(monkeypatch) -> None:
     """The exact model."""
     monkeypatch.setattr(EnvMaker, "__call__", lambda self, render: DotEnv(render))
     monkeypatch.setattr(checkpoint, "load_bundle", lambda *given: dot_bundle())
-
-
-def test_the_shipped_grid_covers_all_tasks_and_modes() -> None:
-    grid = from_yaml(Grid, CONFIG)
-    assert grid.episodes >= 200 and grid.reference.planner == "cem"
-    found = {(c.job.task, c.job.loop.mode, c.planner) for c in cells(grid, "cpu")}
-    tasks, modes = ("wall", "point_maze", "pusht"), ("open-loop", "mpc")
-    assert found == {(t, m, p) for t in tasks for m in modes for p in ("gbp", "cem")}
-    assert len({cell.name for cell in cells(grid, "cpu")}) == len(cells(grid, "cpu"))
-
-
-def test_the_shipped_shifts_change_every_task_in_many_ways() -> None:
-    grid = from_yaml(Grid, CONFIG.with_name("shifts.yaml"))
-    assert grid.episodes >= 100 and grid.reference.checkpoint == "base"
-    found = cells(grid, "cpu")
-    assert len({cell.name for cell in found}) == len(found)
-    changed = {name for values in grid.shifts.values() for name in values}
-    left_out = {"proprio_noise", "camera_y", "camera_zoom"}  # much like one that is there
-    assert changed == {field.name for field in fields(Shifts)} - left_out
-    for task, checkpoints in grid.checkpoints.items():
-        assert set(checkpoints) == {"base", "adversarial", "online"}
-        of_task = {c.shift for c in found if c.job.task == task}
-        assert {"none", "obstacle"} < of_task and len(of_task) >= 13
-
-
-def compared_checkpoints() -> set[str]:
-    """Those of a task that has several."""
-    names = shipped_checkpoints()
-    return {name for name in names if f"{name.rpartition('-')[0]}-adversarial" in names}
-
-
-def test_the_shipped_checkpoints_are_all_compared() -> None:
-    grid = from_yaml(Grid, CONFIG.with_name("checkpoints.yaml"))
-    found = {f"{c.job.task}-{c.job.checkpoint}" for c in cells(grid, "cpu")}
-    assert found == compared_checkpoints() and grid.episodes >= 200
-
-
-def test_the_shipped_latencies_are_run_for_every_task() -> None:
-    grid = from_yaml(Grid, CONFIG.with_name("latency.yaml"))
-    found = {(c.job.task, c.job.loop.latency) for c in cells(grid, "cpu")}
-    latencies = (None, 0.1, 0.2, 0.4, 1.0, 2.0, "measured")
-    assert found == {(task, latency) for task in grid.checkpoints for latency in latencies}
-
-
-def test_replan_periods_are_run_for_gradients_and_cem() -> None:
-    grid = from_yaml(Grid, CONFIG.with_name("replan.yaml"))
-    found = cells(grid, "cpu")
-    assert {(c.job.task, c.planner) for c in found} == {
-        (task, planner) for task in grid.checkpoints for planner in grid.planners
-    }
-    settings = [(c.job.planner.solver, c.job.planner.replan_steps) for c in found]
-    assert set(settings) == {(s, steps) for s in ("gbp", "cem") for steps in (1, 2, 3, 5)}
-    limits = {c.planner: c.job.planner.max_seconds for c in found}
-    assert limits.pop("cem, to its end") == 60.0 and set(limits.values()) == {None}
-    assert {c.job.loop.latency for c in found} == {"measured"}
-    cem = [c.job.planner for c in found if c.job.planner.solver == "cem"]
-    assert all(planner.iterations(False) >= 10 for planner in cem)
-
-
-def test_the_papers_table_is_run_for_every_checkpoint() -> None:
-    grid = from_yaml(Grid, CONFIG.with_name("table1.yaml"))
-    found = cells(grid, "cpu")
-    assert {f"{c.job.task}-{c.job.checkpoint}" for c in found} == compared_checkpoints()
-    methods = {(c.job.planner.solver, c.job.planner.optimizer, c.job.loop.mode) for c in found}
-    assert methods == {
-        (*method, mode)
-        for method in (("gbp", "sgd"), ("gbp", "adam"), ("cem", "adam"))
-        for mode in MODES
-    }
-
-
-def test_every_solver_is_run() -> None:
-    files = [CONFIG.with_name(f"{name}.yaml") for name in ("table1", "solvers")]
-    found = [cell for file in files for cell in cells(from_yaml(Grid, file), "cpu")]
-    assert {c.job.planner.solver for c in found} == set(SOLVERS)
 
 
 def test_settings_and_shifts_reach_their_cells() -> None:
@@ -296,23 +219,6 @@ def test_quick_results_of_one_task(tmp_path, capsys) -> None:
     # Another grid in the same place is refused.
     with pytest.raises(ConfigError, match="planner.num_iterations 2, this one has 60"):
         run_grid(replace(from_yaml(Grid, CONFIG), episodes=1), output, 1)
-
-
-@pytest.mark.parametrize(
-    "name", ["adaptation", "checkpoints", "latency", "replan", "shifts", "solvers", "table1"]
-)
-def test_the_other_tables_quickly(tmp_path, name: str) -> None:
-    try:
-        check_rendering()
-    except RenderError as error:
-        pytest.skip(str(error))
-    grid = replace(from_yaml(Grid, CONFIG.with_name(f"{name}.yaml")).quickly(), episodes=1)
-    chosen = grid.checkpoints["point_maze"] if name == "checkpoints" else ["base"]
-    grid = replace(grid, checkpoints={"point_maze": chosen})
-    rows = run_grid(grid, tmp_path, 1)
-    assert [row.episodes for row in rows] == [1] * len(cells(grid, "cpu"))
-    assert all(row.plan_seconds_p50 > 0 for row in rows)
-    assert sum(row.against_reference is None for row in rows) >= 1
 
 
 def test_a_measured_latency_is_timed_where_it_is_evaluated(world, tmp_path) -> None:

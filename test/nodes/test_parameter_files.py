@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -72,10 +73,12 @@ def controller_of(**changes) -> ControllerConfig:
 def test_what_the_robot_file_says_of_limits_reaches_the_controller():
     robot = read_robot(ROOT / "config" / "robots" / "example_forward.yaml")
     built = controller_of()
-    assert (built.kind, built.integrate) == ("velocity", False)
-    assert built.position_limits == "robot_description" and not built.has_lists
+    assert (built.kind, built.integrate) == (robot.action.kind, robot.command.integrate)
     assert built.max_rate == robot.action.max_rate
-    lists = PositionLimits((-1.0,) * 6, (2.0,) * 6)
+    built = controller_of(position_limits="robot_description")
+    assert built.position_limits == "robot_description" and not built.has_lists
+    size = robot.action.size
+    lists = PositionLimits((-1.0,) * size, (2.0,) * size)
     built = controller_of(position_limits=lists)
     assert (built.position_low, built.position_high) == (lists.low, lists.high)
     built = controller_of(position_limits=None)
@@ -86,7 +89,7 @@ def test_what_the_robot_file_says_of_limits_reaches_the_controller():
     positions = replace(robot.action, kind="position")
     assert controller_of(action=positions).holds
     with pytest.raises(ValueError, match="zero, which stops it, must lie within its bounds"):
-        controller_of(action=replace(robot.action, low=(0.1,) * 6))
+        controller_of(action=replace(robot.action, low=(0.1,) * size))
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config" / "robots").glob("*.yaml")), ids=str)
@@ -101,7 +104,9 @@ def test_every_robot_can_explore(file):
     box = config.box(f"<robot>{endless}</robot>" if config.use_description else None)
     assert (box.low < box.high).all()
     if config.has_limits:  # a person wrote them: all of them, less the margin
-        assert box.half.max() > 1.0
+        low, high = (np.array(getattr(robot.position_limits, end)) for end in ("low", "high"))
+        assert box.low == pytest.approx(low + config.margin * (high - low))
+        assert box.high == pytest.approx(high - config.margin * (high - low))
     else:  # the joints could go anywhere, and nobody knows what stands there
         assert box.half.max() <= 0.5 + 1e-9
 
