@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 
-from wm_planner.data.bags import typestore
+from wm_planner.data.bags import Bag, typestore
 from wm_planner.runtime.recorder import BagWriter
 
 MS = 1_000_000
@@ -139,3 +139,10 @@ def write(path, messages, close=True):
     else:
         writer.flush()
     return path
+
+
+def damage_of(path):
+    """What a bag names when it is read to its end; a whole one names nothing."""
+    bag = Bag(path)
+    list(bag.messages())
+    return bag.damage

@@ -12,9 +12,9 @@ import yaml
 pytest.importorskip("rosbags", reason="needs the 'record' extra")
 
 from wm_planner.cli.main import main
-from wm_planner.data.bags import read_messages
+from wm_planner.data.bags import Bag
 from wm_planner.data.build import build_store
-from wm_planner.data.frames import FrameAssembler, replay
+from wm_planner.data.frames import FrameAssembler
 from wm_planner.data.layouts import open_dataset
 from wm_planner.data.messages import image_array, stamp_ns
 from wm_planner.data.prepare import prepare
@@ -24,6 +24,7 @@ from wm_planner.errors import DatasetError
 from wm_planner.tasks import get_task, resized
 
 from .bag_messages import MS, START, episode_messages, event, write
+from .replayed import replay
 
 DT_NS = 100 * MS
 
@@ -44,7 +45,7 @@ def record(path, ticks: int = 22, seed: int = 0):
 def streams(bag) -> dict[str, list[tuple[int, np.ndarray]]]:
     """The samples as the planner's callbacks get them."""
     found: dict[str, list[tuple[int, np.ndarray]]] = {}
-    for message in read_messages(bag):
+    for message in Bag(bag).messages():
         topic, decoded = message.topic.strip("/"), message.decode()
         if topic == "observation/image":
             value = image_array(decoded)

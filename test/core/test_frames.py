@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from wm_planner.data.frames import FrameAssembler, JointCollector, replay
+from wm_planner.data.frames import FrameAssembler, JointCollector
 from wm_planner.errors import ConfigError
+
+from .replayed import replay
 
 MS = 1_000_000
 DT = 500 * MS

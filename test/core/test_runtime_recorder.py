@@ -10,9 +10,11 @@ from mcap.reader import NonSeekingReader, make_reader
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 
-from wm_planner.data.bags import is_complete, read_messages, typestore
+from wm_planner.data.bags import Bag, typestore
 from wm_planner.errors import DatasetError
 from wm_planner.runtime.recorder import BagWriter, EpisodeRecorder, Note
+
+from .bag_messages import damage_of
 
 TEXT = "std_msgs/msg/String"
 SECOND = 1_000_000_000
@@ -24,7 +26,7 @@ def text(value):
 
 
 def read_texts(path, topic="/a"):
-    return [m.decode().data for m in read_messages(path) if m.topic == topic]
+    return [m.decode().data for m in Bag(path).messages() if m.topic == topic]
 
 
 def test_a_closed_bag_is_read_by_rosbags_and_mcap(tmp_path):
@@ -35,7 +37,7 @@ def test_a_closed_bag_is_read_by_rosbags_and_mcap(tmp_path):
         writer.write("/b", "sensor_msgs/msg/JointState", joint_state(i), i * SECOND // 100)
     writer.close()
     writer.close()
-    assert is_complete(path)
+    assert not damage_of(path)
     with Reader(path) as reader:
         assert reader.message_count == 500
         assert (reader.start_time, reader.end_time) == (0, 249 * SECOND // 100 + 1)
@@ -108,7 +110,7 @@ def test_kill_9_loses_less_than_a_second(tmp_path, size):
     """1000 messages 10 ms apart: at least 900 must be there, in order, from the first on."""
     path = tmp_path / "bag"
     write_and_kill(path, size, flush="")
-    assert not is_complete(path)
+    assert damage_of(path)
     numbers = [int(value[:6]) for value in read_texts(path)]
     assert numbers == list(range(len(numbers)))
     assert len(numbers) > 900
@@ -167,7 +169,7 @@ def test_writing_after_close_is_an_error(tmp_path):
 
 FULL_DISK = """
 import resource, sys
-from wm_planner.data.bags import read_messages, typestore
+from wm_planner.data.bags import Bag, typestore
 from wm_planner.errors import DatasetError
 from wm_planner.runtime.recorder import EpisodeRecorder
 recorder = EpisodeRecorder(sys.argv[1])
@@ -182,7 +184,7 @@ for i in range(1000):
         print("refused:", error)
         break
 print("recording:", recorder.recording)
-print("readable:", sum(1 for _ in read_messages(sys.argv[1] + "/full")) >= 100)
+print("readable:", sum(1 for _ in Bag(sys.argv[1] + "/full").messages()) >= 100)
 recorder.start("next", 10**12)
 recorder.add("/a", "std_msgs/msg/String", data, 10**12)
 print("next:", recorder.end(2 * 10**12).name)
@@ -259,7 +261,7 @@ def test_a_repeated_start_does_nothing_and_another_start_ends_the_first(tmp_path
     recorder.add("/a", TEXT, text("at b"), 5)
     second = recorder.start("b", 5)
     assert "no end of the episode" in caplog.text
-    assert is_complete(first)
+    assert not damage_of(first)
     recorder.end(6)
     assert read_texts(second) == ["at b"]
 
@@ -308,7 +310,7 @@ def test_a_bag_begins_with_its_notes_and_counts_its_messages(tmp_path):
     path = recorder.start("one", SECOND, [Note("/recording", TEXT, text("about"))])
     assert recorder.counts == {"/recording": 1, "/a": 3} and recorder.seconds == 2.0
     recorder.end(3 * SECOND)
-    assert next(iter(read_messages(path))).topic == "/recording"
+    assert next(iter(Bag(path).messages())).topic == "/recording"
     assert recorder.counts["/a"] == 3  # also once it is closed
     recorder.start("two", 4 * SECOND)
     assert recorder.counts == {} and recorder.seconds == 0.0

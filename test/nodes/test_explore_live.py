@@ -20,7 +20,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Float64MultiArray
 
 from wm_planner.bringup import RunOptions, bring_up
-from wm_planner.data.bags import read_messages
+from wm_planner.data.bags import Bag
 from wm_planner.errors import ConfigError
 from wm_planner.nodes.camera_node import CameraNode
 from wm_planner.nodes.controller_node import ControllerNode
@@ -125,7 +125,7 @@ def test_two_episodes_are_recorded_from_home_and_nothing_is_cut(graph, tmp_path)
     assert int(values["limited"]) <= 2  # a machine that is held up skips a row
     stage.last_is_safe()
     for name in ("episode_0000", "episode_0001"):
-        messages = list(read_messages(tmp_path / name))
+        messages = list(Bag(tmp_path / name).messages())
         topics = [message.topic for message in messages]
         assert topics.count("/observation/image") >= 15
         assert topics.count("/command_sent") >= 15

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from wm_planner.cli.robot_session import Session
-from wm_planner.data.bags import read_messages
+from wm_planner.data.bags import Bag
 from wm_planner.data.goal_file import load_goal
 from wm_planner.errors import WmPlannerError
 from wm_planner.robot import read_robot
@@ -138,7 +138,7 @@ def outcomes(directory: Path) -> dict[str, str]:
     """Outcome of each bag of a directory, by the event at its end."""
     found = {}
     for bag in sorted(path for path in directory.iterdir() if list(path.glob("*.mcap"))):
-        events = [m.decode() for m in read_messages(bag) if m.topic == "/episode"]
+        events = [m.decode() for m in Bag(bag).messages() if m.topic == "/episode"]
         values = {pair.key: pair.value for pair in events[-1].values}
         found[bag.name] = values["outcome"] if events[-1].message == "end" else "no end"
     return found
@@ -149,7 +149,7 @@ def test_record_writes_episodes_without_a_checkpoint(hand, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     assert outcomes(tmp_path) == {"episode_0000": "", "episode_0001": ""}
     assert "2 episodes" in result.stdout and "!!" not in result.stdout
-    messages = list(read_messages(tmp_path / "episode_0001"))
+    messages = list(Bag(tmp_path / "episode_0001").messages())
     assert messages[0].topic == "/recording"
     topics = [message.topic for message in messages]
     assert topics.count("/observation/image") >= 5  # the camera's hole may lie in it
@@ -303,7 +303,7 @@ def test_run_says_arrived_records_films_and_leaves_the_robot_at_rest(checkpoint,
     assert "\narrived: " in result.stdout
     assert (tmp_path / "film.mp4").stat().st_size > 1000
     assert outcomes(tmp_path / "way") == {"episode_0000": "success"}
-    messages = list(read_messages(tmp_path / "way" / "episode_0000"))
+    messages = list(Bag(tmp_path / "way" / "episode_0000").messages())
     about = json.loads(messages[0].decode().data)
     assert about["checkpoint"]["name"] == checkpoint and len(about["checkpoint"]["sha256"]) == 64
     assert about["planner"]["settings"] == ["num_iterations=2", "warm_iterations=1"]

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
-from wm_planner.data.bags import read_messages
+from wm_planner.data.bags import Bag
 from wm_planner.data.recording import read_recording
 
 from .domains import claim_domain
@@ -39,7 +39,7 @@ def sim(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 
 
 def commands(bag: Path) -> list[bytes]:
-    return [m.data for m in read_messages(bag) if m.topic == "/command_sent"]
+    return [m.data for m in Bag(bag).messages() if m.topic == "/command_sent"]
 
 
 @pytest.fixture(scope="module")

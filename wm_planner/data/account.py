@@ -94,9 +94,7 @@ def account_of(
     kept = sum(len(chain) - 1 for chain in aligner.pieces)
     possible = max(kept, (end - start) // step)
     lost = _shared_out(possible - kept, _losses(aligner, start, end, unknown))
-    rates = {}
-    for name, (own, _) in aligner.cameras.items():
-        rates[name] = _rate(own)
+    rates = {name: _rate(own) for name, (own, _) in aligner.cameras.items()}
     rates["joints"] = min(_rate(own) for own, _ in aligner.joints)
     rates["commands"] = _rate(np.unique(stamps["commands"]))
     return Account(

@@ -32,10 +32,9 @@ class Aligner:
         held: HeldCommands,
     ) -> None:
         self.body, self.limits, self.held, self.joints = body, limits, held, joints
-        self.cameras = {}
-        for name, stamps in cameras.items():
-            ordered, numbers = np.unique(stamps, return_index=True)
-            self.cameras[name] = ordered, numbers
+        self.cameras = {
+            name: np.unique(stamps, return_index=True) for name, stamps in cameras.items()
+        }
         self.required = [c.name for c in body.cameras if not c.optional]
         self.reference = self.required[0]
         self.pieces: list[list[int]] = []
@@ -86,12 +85,11 @@ class Aligner:
     def numbers(self, frame: int) -> dict[str, int]:
         """Number of the message on its topic, of each camera that has a picture of this frame."""
         at_ns = int(self.stamps_ns[frame])
-        found = {}
-        for name, (stamps, numbers) in self.cameras.items():
-            index = nearest(stamps, at_ns, self.limits.image_ns)
-            if index is not None:
-                found[name] = int(numbers[index])
-        return found
+        return {
+            name: int(numbers[index])
+            for name, (stamps, numbers) in self.cameras.items()
+            if (index := nearest(stamps, at_ns, self.limits.image_ns)) is not None
+        }
 
     def wanted(self) -> set[tuple[str, int]]:
         """Pictures of all pieces, by camera and number of the message."""

@@ -10,7 +10,8 @@ Legend: K = samples of a stream, F = pictures, P = proprioception entries.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,9 +180,9 @@ def _chain(
         chain.append(found)
 
 
-def nearest(stamps_ns: np.ndarray, at_ns: int, tolerance_ns: int) -> int | None:
+def nearest(stamps_ns: Sequence[int] | np.ndarray, at_ns: int, tolerance_ns: int) -> int | None:
     """Index of the sample nearest to a moment (the earlier of two), or None."""
-    index = int(np.searchsorted(stamps_ns, at_ns))
+    index = bisect_left(stamps_ns, at_ns)
     near = [i for i in (index - 1, index) if 0 <= i < len(stamps_ns)]
     best = min(near, key=lambda i: abs(int(stamps_ns[i]) - at_ns), default=None)
     if best is None or abs(int(stamps_ns[best]) - at_ns) > tolerance_ns:

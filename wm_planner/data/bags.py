@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import struct
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -31,11 +32,9 @@ from mcap.writer import MCAP0_MAGIC
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from wm_planner.data.layouts import DROPPED
+from wm_planner.data.layouts import BAG_ENDINGS, BAG_METADATA, DROPPED
 from wm_planner.errors import DatasetError
 
-METADATA = "metadata.yaml"
-SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _RECORD_HEAD = 9  # bytes of opcode and length before the content of an MCAP record
 
@@ -111,11 +110,6 @@ class Bag:
         self._unpacked: TemporaryDirectory[str] | None = None  # removed with this object
         self._plain: dict[Path, Path] = {}
 
-    @property
-    def name(self) -> str:
-        """Name of the directory or file."""
-        return self.path.name
-
     def files(self) -> list[Path]:
         """Its files in the order of recording.
 
@@ -128,9 +122,11 @@ class Bag:
         named = self._named_files()
         for name in named:
             if name not in found:
-                self._note(f"{name}: named in {METADATA}, but missing")
+                self._note(f"{name}: named in {BAG_METADATA}, but missing")
         if not found:
-            raise DatasetError(f"{self.path}: no bag here (no file of {', '.join(SUFFIXES)} in it)")
+            raise DatasetError(
+                f"{self.path}: no bag here (no file of {', '.join(BAG_ENDINGS)} in it)"
+            )
         order = {name: number for number, name in enumerate(named)}
         return sorted(
             found.values(), key=lambda file: (order.get(file.name, len(order)), _natural(file.name))
@@ -145,27 +141,26 @@ class Bag:
         """
         for file in self.files():
             plain = self._decompressed(file)
-            kind = plain.suffix
+            read = self._mcap if plain.suffix == ".mcap" else self._sqlite
             try:
-                if kind == ".mcap":
-                    yield from self._mcap(plain, file.name, topics)
-                else:
-                    yield from self._sqlite(plain, file.name, topics)
+                yield from read(plain, file.name, topics)
             except OSError as error:
                 self._note(f"{file.name}: cannot be read ({error})")
 
     def _named_files(self) -> list[str]:
         """Names that metadata.yaml gives; nothing where it is missing or damaged."""
-        file = self.path / METADATA
+        file = self.path / BAG_METADATA
         if not file.is_file():
-            self._note(f"{METADATA} is missing: the recorder was killed, or the copy is not whole")
+            self._note(
+                f"{BAG_METADATA} is missing: the recorder was killed, or the copy is not whole"
+            )
             return []
         try:
             content = yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
             paths = content["rosbag2_bagfile_information"]["relative_file_paths"]
             return [PurePath(path).name for path in paths]
         except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-            self._note(f"{METADATA} cannot be used ({type(error).__name__})")
+            self._note(f"{BAG_METADATA} cannot be used ({type(error).__name__})")
             return []
 
     def _note(self, text: str) -> None:
@@ -288,69 +283,41 @@ class Bag:
             except sqlite3.Error as error:
                 self._note(f"{name}: cannot be opened ({error})")
                 return
-            try:
-                yield from _rows(connection, topics)
-            except (sqlite3.Error, TypeError, ValueError) as error:
-                self._note(f"{name}: damaged, read up to there ({error})")
-            finally:
-                connection.close()
+            with closing(connection):
+                try:
+                    yield from _rows(connection, topics)
+                except (sqlite3.Error, TypeError, ValueError) as error:
+                    self._note(f"{name}: damaged, read up to there ({error})")
 
 
 _DAMAGE = (McapError, struct.error, EOFError, ValueError, KeyError, MemoryError, OverflowError)
+_TOPICS = "SELECT id, name, type FROM topics"
+_DEFINITIONS = "SELECT topic_type, encoded_message_definition FROM message_definitions"
 
 
 def _rows(connection: sqlite3.Connection, topics: Collection[str] | None) -> Iterator[BagMessage]:
-    kinds = dict(connection.execute("SELECT id, name FROM topics"))
-    types = dict(connection.execute("SELECT id, type FROM topics"))
-    definitions = {}
+    known = {number: (name, kind) for number, name, kind in connection.execute(_TOPICS)}
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    if "message_definitions" in tables:
-        definitions = dict(
-            connection.execute(
-                "SELECT topic_type, encoded_message_definition FROM message_definitions"
-            )
-        )
-    wanted = [number for number, name in kinds.items() if topics is None or name in topics]
+    held = "message_definitions" in tables
+    definitions = dict(connection.execute(_DEFINITIONS)) if held else {}
+    wanted = [number for number, (name, _) in known.items() if topics is None or name in topics]
     marks = ",".join("?" * len(wanted))
     query = f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks})"
     for number, stamp, data in connection.execute(f"{query} ORDER BY timestamp, id", wanted):
-        kind = types[number]
-        yield BagMessage(
-            kinds[number], kind, int(stamp), _unzipped(data), definitions.get(kind, "")
-        )
-
-
-def read_messages(path: Path | str) -> Iterator[BagMessage]:
-    """All messages of a bag; see `Bag.messages`.
-
-    Raises:
-        DatasetError: no bag there.
-    """
-    return Bag(Path(path)).messages()
-
-
-def is_complete(path: Path | str) -> bool:
-    """False when the recorder was killed, or a copy cut off: metadata or the index is missing."""
-    bag = Bag(Path(path))
-    if not (bag.path / METADATA).is_file():
-        return False
-    for file in bag.path.glob("*.mcap"):
-        with file.open("rb") as stream:
-            if not _ends_well(stream, stream.seek(0, os.SEEK_END)):
-                return False
-    return not bag.damage
+        name, kind = known[number]
+        yield BagMessage(name, kind, int(stamp), _unzipped(data), definitions.get(kind, ""))
 
 
 def is_bag(path: Path) -> bool:
     """True for a rosbag2 directory, a damaged one too, and for a single file of one."""
     if path.is_file():
-        return path.name.endswith(SUFFIXES)
-    return path.is_dir() and ((path / METADATA).is_file() or bool(_bag_files(path)))
+        return path.name.endswith(BAG_ENDINGS)
+    return path.is_dir() and ((path / BAG_METADATA).is_file() or bool(_bag_files(path)))
 
 
 def bags_in(path: Path) -> list[Path]:
     """The bags at a path, by name: itself, those in it, or files that are a recording each."""
-    if path.is_file() or (path / METADATA).is_file():
+    if path.is_file() or (path / BAG_METADATA).is_file():
         return [path]
     files = _bag_files(path)
     names = {re.sub(r"_\d+$", "", file.name.partition(".")[0]) for file in files}
@@ -363,7 +330,7 @@ def bags_in(path: Path) -> list[Path]:
 def _bag_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    files = [f for f in folder.iterdir() if f.name.endswith(SUFFIXES) and f.is_file()]
+    files = [f for f in folder.iterdir() if f.name.endswith(BAG_ENDINGS) and f.is_file()]
     names = {file.name for file in files}
     return [f for f in files if not (f.name.endswith(".zstd") and f.stem in names)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_planner.data.dataset import Dataset, Window, Windows
+from wm_planner.data.dataset import Dataset, Windows
 from wm_planner.data.prepare import prepare_views
 from wm_planner.data.store import Trajectory, TrajectoryStore, write_store
 from wm_planner.errors import DatasetError
@@ -105,12 +105,8 @@ def _origin(dataset: Dataset, trajectory: int, row: int) -> dict[str, Any]:
     if "bag" not in info:
         return {}
     step_s = dataset.embodiment.control_dt_s * dataset.frame_skip
-    start_s = float(info.get("start_s", 0.0)) + row * step_s
-    return {
-        "bag": info["bag"],
-        "start_s": round(start_s, 3),
-        "outcome": info.get("outcome", ""),
-    }
+    start_s = round(float(info.get("start_s", 0.0)) + row * step_s, 3)
+    return {"bag": info["bag"], "start_s": start_s, "outcome": info.get("outcome", "")}
 
 
 def _cut(
@@ -125,10 +121,5 @@ def _cut(
             "images": images,
             "proprio": window.proprio,
             "actions": window.actions,
-            "states": _states(window),
+            "states": np.zeros((len(images), 0)) if window.states is None else window.states,
         }
-
-
-def _states(window: Window) -> np.ndarray:
-    """The states; where nobody knows them, rows without entries."""
-    return np.zeros((len(window.images), 0)) if window.states is None else window.states

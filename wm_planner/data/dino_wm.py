@@ -56,6 +56,7 @@ class PublishedDataset(Dataset):
     action_file: ClassVar[str] = "actions.pth"
     action_scale: ClassVar[float] = 1.0
     image_file: ClassVar[str] = "obses/episode_{:03d}.pth"
+    length_file: ClassVar[str] = ""
 
     def __init__(self, path: Path | str, num_trajectories: int | None = None) -> None:
         path = Path(path)
@@ -93,8 +94,25 @@ class PublishedDataset(Dataset):
 
     def _read_lengths(self, path: Path) -> np.ndarray:
         """Frames of each of the N trajectories: all of Tmax, where no file says otherwise."""
-        count, steps = self._states[0].values.shape[:2]
-        return np.full(count, steps)
+        states = self._states[0]
+        count, steps = states.values.shape[:2]
+        if not self.length_file:
+            return np.full(count, steps)
+        file = path / self.length_file
+        lengths = np.asarray(load_pickle(file) if file.suffix == ".pkl" else load_pth(file))
+        if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
+            raise DatasetError(
+                f"{file}: expected N whole numbers, got {lengths.dtype} {lengths.shape}"
+            )
+        if len(lengths) != count:
+            raise DatasetError(f"{file}: {len(lengths)} lengths, {states.file.name} holds {count}")
+        wrong = np.flatnonzero((lengths < 1) | (lengths > steps))
+        if len(wrong):
+            raise DatasetError(
+                f"{file}: trajectory {wrong[0]} has length {lengths[wrong[0]]}, {states.file.name} "
+                f"has room for 1 to {steps}"
+            )
+        return lengths
 
     def _require(self, table: _Table) -> None:
         """The table has as many trajectories and steps as the states."""
@@ -109,7 +127,9 @@ class PublishedDataset(Dataset):
         return self.path / self.image_file.format(index)
 
     def read_frames(self, index: int, rows: range) -> np.ndarray:
-        return tensor_frames(self._image_file(index), rows, int(self.lengths[index]))
+        file = self._image_file(index)
+        read = video_frames if file.suffix == ".mp4" else tensor_frames
+        return read(file, rows, int(self.lengths[index]))
 
 
 class PushT(PublishedDataset):
@@ -132,6 +152,7 @@ class PushT(PublishedDataset):
     action_file = "rel_actions.pth"
     action_scale = 100.0
     image_file = "obses/episode_{:03d}.mp4"
+    length_file = "seq_lengths.pkl"
     CONSTANTS: ClassVar[Stats] = {
         "action_mean": (-0.0087, 0.0068),
         "action_std": (0.2019, 0.2002),
@@ -175,21 +196,11 @@ class PushT(PublishedDataset):
         return {"shape": self._shapes[index]}
 
     def stats(self) -> Stats:
-        sizes = {
-            "action": self.actions(0).shape[1],
-            "proprio": self.proprio(0).shape[1],
-            "state": self.states(0).shape[1],
-        }
+        first = {"action": self.actions(0), "proprio": self.proprio(0), "state": self.states(0)}
         return {
-            name: values[: sizes[name.partition("_")[0]]] for name, values in self.CONSTANTS.items()
+            name: values[: first[name.partition("_")[0]].shape[1]]
+            for name, values in self.CONSTANTS.items()
         }
-
-    def _read_lengths(self, path: Path) -> np.ndarray:
-        file = path / "seq_lengths.pkl"
-        return _lengths(load_pickle(file), file, self._states[0])
-
-    def read_frames(self, index: int, rows: range) -> np.ndarray:
-        return video_frames(self._image_file(index), rows, int(self.lengths[index]))
 
 
 class PointMaze(PublishedDataset):
@@ -200,10 +211,7 @@ class PointMaze(PublishedDataset):
     """
 
     task = "point_maze"
-
-    def _read_lengths(self, path: Path) -> np.ndarray:
-        file = path / "seq_lengths.pth"
-        return _lengths(load_pth(file), file, self._states[0])
+    length_file = "seq_lengths.pth"
 
 
 class Wall(PublishedDataset):
@@ -255,23 +263,6 @@ class Deformable(PublishedDataset):
             name: tuple(x + 1e-6 for x in values) if name.endswith("_std") else values
             for name, values in super().stats().items()
         }
-
-
-def _lengths(values: Any, file: Path, states: _Table) -> np.ndarray:
-    """Checked lengths out of what a file holds: an array or a list of numbers."""
-    lengths = np.asarray(values)
-    count, steps = states.values.shape[:2]
-    if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
-        raise DatasetError(f"{file}: expected N whole numbers, got {lengths.dtype} {lengths.shape}")
-    if len(lengths) != count:
-        raise DatasetError(f"{file}: {len(lengths)} lengths, {states.file.name} holds {count}")
-    wrong = np.flatnonzero((lengths < 1) | (lengths > steps))
-    if len(wrong):
-        raise DatasetError(
-            f"{file}: trajectory {wrong[0]} has length {lengths[wrong[0]]}, {states.file.name} "
-            f"has room for 1 to {steps}"
-        )
-    return lengths
 
 
 _FIRST = ("num_trajectories",)

@@ -9,13 +9,13 @@ Legend: T = frames, P = proprioception entries, a = raw action size, A = frame_s
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from wm_planner.data.alignment import interpolate
+from wm_planner.data.alignment import interpolate, nearest
 from wm_planner.data.messages import joint_values
 from wm_planner.errors import ConfigError
 from wm_planner.types import Observation
@@ -50,13 +50,13 @@ class Stream(Generic[Value]):
         self.values.insert(index, value)
 
     def nearest(self, stamp_ns: int, tolerance_ns: int) -> int | None:
-        """Index of the sample nearest to `stamp_ns` (the earlier of two), or None."""
-        index = bisect_left(self.stamps_ns, stamp_ns)
-        near = [i for i in (index - 1, index) if 0 <= i < len(self.stamps_ns)]
-        best = min(near, key=lambda i: abs(self.stamps_ns[i] - stamp_ns), default=None)
-        if best is None or abs(self.stamps_ns[best] - stamp_ns) > tolerance_ns:
-            return None
-        return best
+        """See `alignment.nearest`."""
+        return nearest(self.stamps_ns, stamp_ns, tolerance_ns)
+
+    def value_at(self, stamp_ns: int, tolerance_ns: int) -> Value | None:
+        """The nearest value, or None."""
+        index = self.nearest(stamp_ns, tolerance_ns)
+        return None if index is None else self.values[index]
 
     def drop_before(self, stamp_ns: int) -> None:
         """Forget samples older than `stamp_ns`."""
@@ -65,6 +65,7 @@ class Stream(Generic[Value]):
         del self.values[:index]
 
 
+@dataclass(eq=False)
 class FrameAssembler:
     """Builds an Observation from the newest image whose partners are known. Use one thread.
 
@@ -92,43 +93,35 @@ class FrameAssembler:
         frame_skip: raw actions per model step; None: the model needs no past actions.
         optional: for each camera, whether an observation may lack it.
         joint_gap_ns: see above.
-        angles: (P,) which entries are angles that wrap, radians; None: none.
+        angles: (P,) which entries are angles that wrap, radians; False: none.
 
     Raises:
         ConfigError: a value cannot be used.
     """
 
-    def __init__(
-        self,
-        history_len: int,
-        model_dt_ns: int,
-        tolerance_ns: int,
-        frame_skip: int | None = None,
-        optional: Sequence[bool] = (False,),
-        joint_gap_ns: int = 0,
-        angles: np.ndarray | None = None,
-    ) -> None:
-        if history_len < 1:
-            raise ConfigError(f"history_len must be at least 1, got {history_len}")
-        if model_dt_ns <= 0:
-            raise ConfigError(f"model_dt_ns must be positive, got {model_dt_ns}")
-        if not 0 <= tolerance_ns < model_dt_ns / 2:
+    history_len: int
+    model_dt_ns: int
+    tolerance_ns: int
+    frame_skip: int | None = None
+    optional: Sequence[bool] = (False,)
+    joint_gap_ns: int = 0
+    angles: np.ndarray | bool = False
+
+    def __post_init__(self) -> None:
+        if self.history_len < 1:
+            raise ConfigError(f"history_len must be at least 1, got {self.history_len}")
+        if self.model_dt_ns <= 0:
+            raise ConfigError(f"model_dt_ns must be positive, got {self.model_dt_ns}")
+        if not 0 <= self.tolerance_ns < self.model_dt_ns / 2:
             raise ConfigError(
-                f"tolerance_ns must lie in 0 .. model_dt_ns / 2 = {model_dt_ns / 2:.0f}, "
-                f"got {tolerance_ns}"
+                f"tolerance_ns must lie in 0 .. model_dt_ns / 2 = {self.model_dt_ns / 2:.0f}, "
+                f"got {self.tolerance_ns}"
             )
-        if frame_skip is not None and frame_skip < 1:
-            raise ConfigError(f"frame_skip must be at least 1, got {frame_skip}")
-        if all(optional):
+        if self.frame_skip is not None and self.frame_skip < 1:
+            raise ConfigError(f"frame_skip must be at least 1, got {self.frame_skip}")
+        if all(self.optional):
             raise ConfigError("at least one camera must not be optional")
-        self.history_len = history_len
-        self.model_dt_ns = model_dt_ns
-        self.tolerance_ns = tolerance_ns
-        self.frame_skip = frame_skip
-        self.optional = tuple(optional)
-        self.reference = self.optional.index(False)
-        self.joint_gap_ns = joint_gap_ns
-        self.angles = False if angles is None else angles
+        self.reference = list(self.optional).index(False)
         self.clear()
 
     def clear(self) -> None:
@@ -155,22 +148,15 @@ class FrameAssembler:
         self._advance(stamp_ns)
         self._actions.insert(stamp_ns, np.asarray(action, dtype=np.float32))
 
-    def take(self, settled: bool = False) -> Observation | None:
-        """The Observation of the newest ready image; each image is given once, never an older.
-
-        Args:
-            settled: nothing more will arrive for the images pushed so far (reading a recording).
-        """
+    def take(self) -> Observation | None:
+        """The Observation of the newest ready image; each image is given once, never an older."""
         for stamp_ns in reversed(self._images.stamps_ns):
             if self._taken_ns is not None and stamp_ns <= self._taken_ns:
                 return None
-            if not (settled or self._ready(stamp_ns)):
-                continue
-            frame = self._frame(stamp_ns)
-            if frame is None:
-                continue
-            self._taken_ns = stamp_ns
-            return self._build(stamp_ns, frame)
+            frame = self._frame(stamp_ns) if self._ready(stamp_ns) else None
+            if frame is not None:
+                self._taken_ns = stamp_ns
+                return self._build(stamp_ns, frame)
         return None
 
     def _ready(self, stamp_ns: int) -> bool:
@@ -194,13 +180,9 @@ class FrameAssembler:
     def _frame(self, stamp_ns: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Picture and (P,) proprioception at an image of the first camera; None: not known."""
         felt = self._felt(stamp_ns)
-        pictures: list[np.ndarray | None] = []
-        for stream, optional in zip(self._cameras, self.optional, strict=True):
-            index = stream.nearest(stamp_ns, self.tolerance_ns)
-            if index is None and not optional:
-                return None
-            pictures.append(None if index is None else stream.values[index])
-        if felt is None:
+        pictures = [stream.value_at(stamp_ns, self.tolerance_ns) for stream in self._cameras]
+        pairs = zip(pictures, self.optional, strict=True)
+        if felt is None or any(p is None and not optional for p, optional in pairs):
             return None
         size = next(picture for picture in pictures if picture is not None).shape[0]
         return mosaic(pictures, size), felt
@@ -215,8 +197,7 @@ class FrameAssembler:
             (felt,) = interpolate(own, values, at, self.joint_gap_ns, 0, self.angles)
             if np.isfinite(felt).all():
                 return np.asarray(felt, np.float32)
-        index = self._proprio.nearest(stamp_ns, self.tolerance_ns)
-        return None if index is None else self._proprio.values[index]
+        return self._proprio.value_at(stamp_ns, self.tolerance_ns)
 
     def _build(self, stamp_ns: int, newest: tuple[np.ndarray, np.ndarray]) -> Observation:
         frames = [newest]
@@ -245,13 +226,12 @@ class FrameAssembler:
         """(A,) raw actions sent during one model step; a single lost one takes its neighbour."""
         assert self.frame_skip is not None
         control_dt_ns = self.model_dt_ns // self.frame_skip
-        rows = []
-        for i in range(self.frame_skip):
-            index = self._actions.nearest(start_ns + i * control_dt_ns, control_dt_ns)
-            if index is None:
-                return None
-            rows.append(self._actions.values[index])
-        return np.concatenate(rows)
+        rows = [
+            self._actions.value_at(start_ns + i * control_dt_ns, control_dt_ns)
+            for i in range(self.frame_skip)
+        ]
+        known = [row for row in rows if row is not None]
+        return np.concatenate(known) if len(known) == len(rows) else None
 
     def _advance(self, stamp_ns: int) -> None:
         span_ns = self.history_len * self.model_dt_ns + LATENCY_NS
@@ -310,27 +290,3 @@ def mosaic(pictures: Sequence[np.ndarray | None], size: int) -> np.ndarray:
         return pictures[0]
     black = np.zeros((size, size, 3), np.uint8)
     return np.concatenate([black if p is None else p for p in pictures], axis=1)
-
-
-def replay(
-    assembler: FrameAssembler,
-    images: Iterable[tuple[int, np.ndarray]],
-    proprio: Iterable[tuple[int, np.ndarray]],
-    actions: Iterable[tuple[int, np.ndarray]] = (),
-) -> Iterator[Observation]:
-    """Observations of recorded (stamp_ns, value) streams, one per image, oldest first.
-
-    Live, images that became ready together give only the newest; here each is given.
-    """
-    felt = deque(sorted(proprio, key=lambda sample: sample[0]))
-    sent = deque(sorted(actions, key=lambda sample: sample[0]))
-    for stamp_ns, image in sorted(images, key=lambda sample: sample[0]):
-        reach_ns = max(assembler.tolerance_ns, assembler.joint_gap_ns)
-        while felt and felt[0][0] <= stamp_ns + reach_ns:
-            assembler.push_proprio(*felt.popleft())
-        while sent and sent[0][0] <= stamp_ns:
-            assembler.push_action(*sent.popleft())
-        assembler.push_image(stamp_ns, image)
-        observation = assembler.take(settled=True)
-        if observation is not None:
-            yield observation

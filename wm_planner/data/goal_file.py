@@ -91,7 +91,8 @@ def _picture(file: Path, embodiment: Embodiment) -> np.ndarray:
 
     if not file.is_file():
         raise ConfigError(f"goal {file}: no such file; give a picture or a goal's directory")
-    image = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if _size(file) else None
+    data = np.fromfile(file, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if image is None:
         raise ConfigError(f"goal {file}: is not a picture that can be read")
     size, count = embodiment.image_size, len(embodiment.cameras)
@@ -102,7 +103,3 @@ def _picture(file: Path, embodiment: Embodiment) -> np.ndarray:
             "take it with 'wm-planner robot goal', which crops and resizes as the camera node does"
         )
     return np.ascontiguousarray(image[..., ::-1])
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size

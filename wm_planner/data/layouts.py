@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from wm_planner.data.dataset import Dataset
@@ -16,6 +17,8 @@ from wm_planner.errors import DatasetError
 from wm_planner.registry import Registry
 from wm_planner.robot import RobotFile
 
+BAG_METADATA = "metadata.yaml"
+BAG_ENDINGS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 DROPPED = "dropped"  # folder of the bags that nobody wants, beside the others
 OPTIONS = ("num_trajectories", "robot", "image_size", "strict", "frame_skip")
 
@@ -163,42 +166,31 @@ def _check_not_empty(path: Path) -> None:
     )
 
 
-# Each of these needs libraries that the others do without.
+def _later(name: str) -> Callable[..., Dataset]:
+    """A class of this folder, imported when it opens: each needs libraries of its own."""
+
+    def opened(path: Path, **options: Any) -> Dataset:
+        dataset: Dataset = resolve_name(f"{__package__}.{name}")(path, **options)
+        return dataset
+
+    return opened
 
 
-def _store(path: Path) -> Dataset:
-    from wm_planner.data.recorded import StoreDataset
-
-    return StoreDataset(path)
-
-
-def _lerobot(path: Path, **options: Any) -> Dataset:
-    from wm_planner.data.lerobot_reader import LeRobotDataset
-
-    return LeRobotDataset(path, **options)
-
-
-def _hdf5(path: Path, **options: Any) -> Dataset:
-    from wm_planner.data.hdf5 import Hdf5Dataset
-
-    return Hdf5Dataset(path, **options)
-
-
-def _bags(path: Path, **options: Any) -> Dataset:
-    from wm_planner.data.recorded import BagDataset
-
-    return BagDataset(path, **options)
-
-
-_ENDINGS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-_BAG_FILES = ("metadata.yaml", *(f"*{ending}" for ending in _ENDINGS))
-STORE = Reader(_store, marks=("meta.json",), rank=0)
-LEROBOT = Reader(_lerobot, marks=("meta/info.json",), takes=("robot", "image_size"), rank=1)
-HDF5 = Reader(_hdf5, marks=("data.hdf5",), endings=(".hdf5", ".h5"), takes=("image_size",), rank=2)
+_BAG_FILES = (BAG_METADATA, *(f"*{ending}" for ending in BAG_ENDINGS))
+STORE = Reader(_later("recorded:StoreDataset"), marks=("meta.json",), rank=0)
+LEROBOT = Reader(
+    _later("lerobot_reader:LeRobotDataset"),
+    ("meta/info.json",),
+    takes=("robot", "image_size"),
+    rank=1,
+)
+HDF5 = Reader(
+    _later("hdf5:Hdf5Dataset"), ("data.hdf5",), (".hdf5", ".h5"), takes=("image_size",), rank=2
+)
 BAGS = Reader(
-    _bags,
+    _later("recorded:BagDataset"),
     marks=(*_BAG_FILES, *(f"*/{file}" for file in _BAG_FILES)),
-    endings=_ENDINGS,
+    endings=BAG_ENDINGS,
     takes=("robot", "strict", "frame_skip"),
     rank=7,
 )

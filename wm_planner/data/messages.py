@@ -22,13 +22,6 @@ from wm_planner.errors import ConfigError, ImageSourceError
 
 # What a robot takes, and the field of a trajectory point that carries it.
 POINT_FIELDS = {"position": "positions", "velocity": "velocities", "effort": "effort"}
-# What the numbers of a command are, by the kind of the action.
-QUANTITY = {
-    "velocity": "velocity",
-    "effort": "effort",
-    "position": "position",
-    "position_delta": "position",
-}
 DISPLACEMENT = "displacement"  # the quantity of a jog by distances: a position_delta as it stands
 
 # Interleaved encodings: channels, bytes per channel, and how they become RGB: a tuple of channels,
@@ -78,10 +71,7 @@ _BY_LOWER = {name.lower(): name for name in ENCODINGS}
 def stamp_ns(message: Any) -> int | None:
     """Header stamp, nanoseconds; None where there is none, or nobody has filled it in."""
     header = getattr(message, "header", None)
-    if header is None:
-        return None
-    stamp = int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
-    return stamp or None
+    return None if header is None else _nanoseconds(header.stamp) or None
 
 
 def image_array(message: Any) -> np.ndarray:
@@ -177,7 +167,7 @@ def command_of(
         ConfigError: another type, a joint or axis of the action is missing, or the numbers do not
             go with the names.
     """
-    names, wanted = tuple(names) or action.names, carries or QUANTITY[action.kind]
+    names, wanted = tuple(names) or action.names, carries or action.kind.removesuffix("_delta")
     if hasattr(message, "points") and hasattr(message, "joint_names"):
         return _trajectory(message, action, names, wanted)
     if hasattr(message, "twist"):
@@ -227,7 +217,9 @@ def _plain(message: Any, encoding: str) -> np.ndarray:
 
 def _planar(message: Any, encoding: str) -> np.ndarray:
     height, width = int(message.height), int(message.width)
-    rows = _bytes(message, encoding, _rows(encoding, height), 1)
+    # Rows of a step each, of both planes.
+    count = 3 * height if encoding == "nv24" else height + (height + 1) // 2
+    rows = _bytes(message, encoding, count, 1)
     if encoding == "nv24":  # colour for every pixel: every second one is enough, as in nv12
         step = int(message.step) or width
         colour = np.frombuffer(message.data, np.uint8)[height * step : 3 * height * step]
@@ -246,11 +238,6 @@ def _converted(message: Any, pixels: np.ndarray, conversion: str) -> np.ndarray:
             f"image of {message.width} x {message.height} '{message.encoding}' cannot be "
             f"converted: {error.err}"
         ) from error
-
-
-def _rows(encoding: str, height: int) -> int:
-    """Rows of a step each that both planes take."""
-    return 3 * height if encoding == "nv24" else height + (height + 1) // 2
 
 
 def _bytes(message: Any, encoding: str, rows: int, size: int) -> np.ndarray:
@@ -327,7 +314,7 @@ def _trajectory(message: Any, action: ActionSpace, names: Sequence[str], wanted:
     first = {key: getattr(message.points[0], field) for key, field in POINT_FIELDS.items()}
     quantity, _ = _chosen(first, wanted, "JointTrajectory")
     rows = point_rows(message, quantity)
-    due = [_duration_ns(point.time_from_start) for point in message.points]
+    due = [_nanoseconds(point.time_from_start) for point in message.points]
     # A position is approached from the moment when the one before was due, a velocity holds from
     # its own moment on. What comes first is in force at once.
     offsets = [0, *(due[:-1] if quantity == "position" else due[1:])]
@@ -338,8 +325,8 @@ def _trajectory(message: Any, action: ActionSpace, names: Sequence[str], wanted:
     return Command(quantity, values, tuple(offsets), last_ns)
 
 
-def _duration_ns(duration: Any) -> int:
-    return int(duration.sec) * 10**9 + int(duration.nanosec)
+def _nanoseconds(time: Any) -> int:
+    return int(time.sec) * 10**9 + int(time.nanosec)
 
 
 def _twist(message: Any, action: ActionSpace) -> np.ndarray:

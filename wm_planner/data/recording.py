@@ -54,7 +54,7 @@ class Recording:
     Attributes:
         path: of the bag.
         embodiment: of the robot.
-        description: what the bag says of itstreams.
+        description: what the bag says of itself.
         outcome: 'success', 'failure', or '' when nobody said.
         events: values of its episode events (seed, ...), as text.
         start_ns: stamp of the first sample.
@@ -83,7 +83,7 @@ def read_recording(
     Args:
         path: a rosbag2 directory, or a single file of one.
         embodiment: of the robot; None: as the robot file or the bag says.
-        robot: names the topics, crops and tolerances of a bag that does not explain itstreams.
+        robot: names the topics, crops and tolerances of a bag that does not explain itself.
         frame_skip: raw actions per model step; None: the embodiment's.
 
     Raises:
@@ -136,8 +136,7 @@ def _read(streams: Streams) -> Recording:
     seconds, damage = (last - first) * 1e-9, streams.bag.damage
     account = account_of(aligner, seconds, stamps, streams.notes, damage)
     if not account.kept:
-        shown = account.shown(streams.body.model_dt_s)
-        raise DatasetError(f"no model step is whole: {shown}")
+        raise DatasetError(f"no model step is whole: {account.shown(streams.body.model_dt_s)}")
     body, pieces = _built(streams.body, aligner, pictures)
     return Recording(
         streams.bag.path,

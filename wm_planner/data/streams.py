@@ -122,17 +122,6 @@ class Streams:
             if event.message == "end":
                 self.outcome = outcome_of(values)
 
-    def _check_robot(self) -> None:
-        recorded = self.description.embodiment
-        if self.robot is None or recorded is None:
-            return
-        difference = self.robot.embodiment.difference(recorded)
-        if difference is not None:
-            raise DatasetError(
-                f"was recorded with '{recorded.name}', which is not the robot of the file, "
-                f"'{self.robot.name}': {difference}"
-            )
-
     # All messages once --------------------------------------------------------------------
 
     def collect(self) -> None:
@@ -164,7 +153,14 @@ class Streams:
                     self.bag.damage.append(str(error))
         if undecoded > 1:
             self.bag.damage.append(f"{undecoded} messages cannot be decoded")
-        self._check_robot()
+        recorded = self.description.embodiment
+        if self.robot is not None and recorded is not None:
+            difference = self.robot.embodiment.difference(recorded)
+            if difference is not None:
+                raise DatasetError(
+                    f"was recorded with '{recorded.name}', which is not the robot of the file, "
+                    f"'{self.robot.name}': {difference}"
+                )
 
     def _add_joints(self, message: BagMessage) -> None:
         decoded, topic = message.decode(), message.topic
@@ -290,19 +286,17 @@ class Streams:
         Raises:
             DatasetError: none carries the robot's action.
         """
-        for name in self._command_names():
-            topic = _find({t: s for t, s in self.commands.items() if len(s)}, [name])
-            if topic is None:
-                continue
+        heard = [topic for topic, samples in self.commands.items() if len(samples)]
+        topic = next(filter(None, (_find(heard, [name]) for name in self._command_names())), None)
+        if topic is not None:
             errors = self.command_errors.get(topic, [])
             if errors:
                 self.notes.append(
                     f"{len(errors)} messages on topic {topic} were passed over ({errors[0]})"
                 )
-            others = [t for t, s in self.commands.items() if t != topic and len(s)]
-            if others:
+            if others := sorted({*heard} - {topic}):
                 self.notes.append(
-                    f"commands are taken from topic {topic}, not from {', '.join(sorted(others))}"
+                    f"commands are taken from topic {topic}, not from {', '.join(others)}"
                 )
             return topic
         for topic, errors in self.command_errors.items():
@@ -355,8 +349,7 @@ def _stamp_of_bytes(data: bytes) -> int:
         raise DatasetError(f"a picture of {len(data)} bytes cannot be decoded")
     order = "<" if data[1] & 1 else ">"  # the encapsulation says so
     seconds, nanoseconds = struct.unpack_from(f"{order}iI", data, 4)
-    number: int = seconds * 10**9 + nanoseconds
-    return number
+    return int(seconds * 10**9 + nanoseconds)
 
 
 def _fits(topic: str, names: Iterable[str]) -> bool:
@@ -384,5 +377,4 @@ def _find(topics: Iterable[str], names: Sequence[str]) -> str | None:
             )
         if found:
             return found[0]
-
     return None

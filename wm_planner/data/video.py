@@ -85,7 +85,12 @@ class Video:
                         continue
                     if frame.pts > wanted[given]:
                         break  # the seek came out too late, or the frame is lost
-                    yield _rgb(self.file, frame)
+                    if frame.width * frame.height > MAX_PIXELS:  # it may change on the way
+                        raise DatasetError(
+                            f"{self.file}: a frame of {frame.width}x{frame.height} pixels; "
+                            "convert it"
+                        )
+                    yield frame.to_ndarray(format="rgb24")
                     given += 1
                     if given == len(wanted):
                         return
@@ -148,10 +153,3 @@ def advice(file: Path) -> str:
     except OSError:
         return "the file is missing: download the data set again"
     return "copy or download the file again"
-
-
-def _rgb(file: Path, frame) -> np.ndarray:  # type: ignore[no-untyped-def]
-    if frame.width * frame.height > MAX_PIXELS:  # a stream may change its size on the way
-        raise DatasetError(f"{file}: a frame of {frame.width}x{frame.height} pixels; convert it")
-    array: np.ndarray = frame.to_ndarray(format="rgb24")
-    return array
