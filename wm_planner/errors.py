@@ -1,5 +1,10 @@
 """Every error that the package raises for something a user can mend."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class WmPlannerError(Exception):
     """Base class. The message names the file, the key, the value and the way out."""
@@ -39,3 +44,14 @@ class NonFiniteActionError(WmPlannerError):
 
 class ImageSourceError(WmPlannerError):
     """A camera, video file or image topic gives no usable image."""
+
+
+@contextmanager
+def raised_as(
+    error: type[WmPlannerError], *causes: type[Exception], before: str = "", after: str = ""
+) -> Iterator[None]:
+    """Exceptions of these kinds in the block become an `error` of their text, with more around."""
+    try:
+        yield
+    except causes as cause:
+        raise error(f"{before}{cause}{after}") from cause

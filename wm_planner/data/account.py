@@ -67,8 +67,9 @@ def account_of(
     body = aligner.body
     step = body.model_dt_ns
     unknown: dict[str, list[tuple[int, int]]] = {}
-    holes: dict[str, tuple[int, float]] = {}
-    firsts, lasts = [int(aligner.held.stamps_ns[0])], [int(aligner.held.ends_ns.max())]
+    pauses: dict[str, list[tuple[int, int]]] = {}
+    held = aligner.held
+    firsts, lasts = [int(held.stamps_ns[0])], [int(held.ends_ns.max())]
     for name in aligner.required:
         own = aligner.cameras[name][0]
         if not len(own):
@@ -77,19 +78,16 @@ def account_of(
         firsts.append(int(own[0]))
         lasts.append(int(own[-1]))
         period = np.median(np.diff(own)) if len(own) > 1 else 0
-        pauses = _pauses(own, max(2 * far, int(1.5 * period)))
-        unknown[f"camera {name}"] = [(a + far, b - far) for a, b in pauses]
-        holes[name] = _hole(pauses)
-    pauses = []
+        pauses[name] = _pauses(own, max(2 * far, int(1.5 * period)))
+        unknown[f"camera {name}"] = [(a + far, b - far) for a, b in pauses[name]]
+    silent: set[tuple[int, int]] = set()
     for own, _ in aligner.joints:
         firsts.append(int(own[0]) - body.dt_ns // 2)
         lasts.append(int(own[-1]) + body.dt_ns // 2)
-        pauses += _pauses(own, aligner.limits.joint_gap_ns)
-    pauses = sorted(set(pauses))
-    unknown["joints"], holes["joints"] = pauses, _hole(pauses)
-    ends, follow = aligner.held.ends_ns[:-1], aligner.held.stamps_ns[1:]
-    pauses = [(a, b) for a, b in zip(ends.tolist(), follow.tolist(), strict=True) if b > a]
-    unknown["commands"], holes["commands"] = pauses, _hole(pauses)
+        silent.update(_pauses(own, aligner.limits.joint_gap_ns))
+    unknown["joints"] = pauses["joints"] = sorted(silent)
+    between = zip(held.ends_ns[:-1].tolist(), held.stamps_ns[1:].tolist(), strict=True)
+    unknown["commands"] = pauses["commands"] = [(a, b) for a, b in between if b > a]
     start, end = max(firsts), min(lasts)
     kept = sum(len(chain) - 1 for chain in aligner.pieces)
     possible = max(kept, (end - start) // step)
@@ -100,7 +98,11 @@ def account_of(
     return Account(
         round(seconds, 2),
         rates,
-        {name: hole for name, hole in holes.items() if hole[0]},
+        {
+            name: (len(spans), round(max(b - a for a, b in spans) * 1e-9, 3))
+            for name, spans in pauses.items()
+            if spans
+        },
         int(possible),
         kept,
         lost,
@@ -132,10 +134,6 @@ def _losses(
 def _pauses(stamps_ns: np.ndarray, longer_than_ns: int) -> list[tuple[int, int]]:
     index = np.flatnonzero(np.diff(stamps_ns) > longer_than_ns)
     return [(int(stamps_ns[i]), int(stamps_ns[i + 1])) for i in index]
-
-
-def _hole(pauses: Sequence[tuple[int, int]]) -> tuple[int, float]:
-    return len(pauses), round(max((b - a for a, b in pauses), default=0) * 1e-9, 3)
 
 
 def _rate(stamps_ns: np.ndarray) -> float:

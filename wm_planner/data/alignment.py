@@ -144,6 +144,18 @@ def choose_frames(
     Returns:
         For each piece the indices of its frames, at least two.
     """
+
+    def chained(anchor: int) -> tuple[list[int], int]:
+        """The frames from `anchor` on, and how far they are off the grid on average."""
+        chain, off = [anchor], 0
+        while True:
+            wanted_ns = stamps_ns[anchor] + len(chain) * model_dt_ns
+            found = nearest(stamps_ns, wanted_ns, tolerance_ns)
+            if found is None or found <= chain[-1] or not is_step(chain[-1], found):
+                return chain, off // len(chain)
+            off += abs(int(stamps_ns[found] - wanted_ns))
+            chain.append(found)
+
     pieces: list[list[int]] = []
     first = 0
     while first < len(stamps_ns) - 1:
@@ -151,7 +163,7 @@ def choose_frames(
         best: list[int] = []
         best_off = 0
         for anchor in range(first, max(behind, first + 1)):
-            chain, off = _chain(anchor, stamps_ns, model_dt_ns, tolerance_ns, is_step)
+            chain, off = chained(anchor)
             if len(chain) > len(best) or (len(chain) == len(best) and off < best_off):
                 best, best_off = chain, off
         if len(best) < 2:
@@ -160,24 +172,6 @@ def choose_frames(
             pieces.append(best)
             first = best[-1]
     return pieces
-
-
-def _chain(
-    anchor: int,
-    stamps_ns: np.ndarray,
-    model_dt_ns: int,
-    tolerance_ns: int,
-    is_step: Callable[[int, int], bool],
-) -> tuple[list[int], int]:
-    """The frames from `anchor` on, and how far they are off the grid on average."""
-    chain, off = [anchor], 0
-    while True:
-        wanted_ns = stamps_ns[anchor] + len(chain) * model_dt_ns
-        found = nearest(stamps_ns, wanted_ns, tolerance_ns)
-        if found is None or found <= chain[-1] or not is_step(chain[-1], found):
-            return chain, off // len(chain)
-        off += abs(int(stamps_ns[found] - wanted_ns))
-        chain.append(found)
 
 
 def nearest(stamps_ns: Sequence[int] | np.ndarray, at_ns: int, tolerance_ns: int) -> int | None:

@@ -17,7 +17,7 @@ from wm_planner.data.prepare import prepare
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.data.video import reason
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
-from wm_planner.errors import ConfigError, DatasetError
+from wm_planner.errors import ConfigError, DatasetError, raised_as
 from wm_planner.files import written_aside
 
 FILE = "data.hdf5"  # in a folder
@@ -41,30 +41,28 @@ def export_hdf5(store: TrajectoryStore, file: Path | str) -> None:
     Raises:
         DatasetError: the file exists, or cannot be written.
     """
-    env = {
-        "env_name": store.embodiment.name,
-        **store.meta,
-        "embodiment": store.embodiment.to_json(),
-    }
+    body = store.embodiment
+    env = {"env_name": body.name, **store.meta, "embodiment": body.to_json()}
     file = Path(file)
     if file.exists():
         raise DatasetError(f"{file}: cannot be written: it exists already; choose another file")
-    try:
-        with written_aside(file) as part, h5py.File(part, "x") as out:
-            data = out.create_group("data")
-            steps = store.actions.shape[1]
-            for index in range(len(store.actions)):
-                demo = data.create_group(f"demo_{index}")
-                demo.attrs["num_samples"] = steps
-                demo["obs/image"] = store.images[index]
-                demo["obs/proprio"] = store.proprio[index]
-                demo["actions"] = store.actions[index]
-                if store.states.shape[-1]:
-                    demo["states"] = store.states[index]
-            data.attrs["total"] = steps * len(store.actions)
-            data.attrs[ENV] = json.dumps(env)
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be written: {error}") from error
+    with (
+        raised_as(DatasetError, OSError, before=f"{file}: cannot be written: "),
+        written_aside(file) as part,
+        h5py.File(part, "x") as out,
+    ):
+        data = out.create_group("data")
+        steps = store.actions.shape[1]
+        for index in range(len(store.actions)):
+            demo = data.create_group(f"demo_{index}")
+            demo.attrs["num_samples"] = steps
+            demo["obs/image"] = store.images[index]
+            demo["obs/proprio"] = store.proprio[index]
+            demo["actions"] = store.actions[index]
+            if store.states.shape[-1]:
+                demo["states"] = store.states[index]
+        data.attrs["total"] = steps * len(store.actions)
+        data.attrs[ENV] = json.dumps(env)
 
 
 class Hdf5Dataset(Dataset):
@@ -93,11 +91,12 @@ class Hdf5Dataset(Dataset):
             if not self._demos:
                 raise DatasetError(f"{self._file}: no group data/demo_0 in it; export it again")
             env = _env(data, self._file)
-            self._own = "embodiment" in env
+            self._own, where = "embodiment" in env, f"{self._file}: data: {ENV}"
             first = _member(data, self._demos[0], h5py.Group, str(self._file))
             if self._own:
                 self._pictures, self._state = ["image"], ["proprio"]
-                embodiment = _embodiment(env, str(self._file))
+                with raised_as(DatasetError, ConfigError):
+                    embodiment = Embodiment.from_json(env["embodiment"], f"{where}: embodiment")
             else:
                 self._pictures, self._state = _observations(first, self._where(0))
                 embodiment = self._derived(first, env, image_size)
@@ -106,10 +105,11 @@ class Hdf5Dataset(Dataset):
         super().__init__(
             path, embodiment, np.array(lengths), embodiment.frame_skip if self._own else 1
         )
-        for name, found, said in (
-            ("obs/proprio", self._width(f"obs/{self._state[0]}"), len(embodiment.proprio)),
-            ("actions", self._width("actions"), embodiment.action.size * self.frame_skip),
+        for name, said in (
+            (f"obs/{self._state[0]}", len(embodiment.proprio)),
+            ("actions", embodiment.action.size * self.frame_skip),
         ):
+            found = self._values(0, name, np.float32).shape[1]
             if self._own and found != said:
                 raise DatasetError(
                     f"{self._where(0)}/{name}: {found} entries, the embodiment in {ENV} says "
@@ -179,17 +179,13 @@ class Hdf5Dataset(Dataset):
             )
         return length
 
-    def _width(self, name: str) -> int:
-        number: int = self._values(0, name, np.float32).shape[1]
-        return number
-
     def _where(self, index: int) -> str:
         return f"{self._file}: data/{self._demos[index]}"
 
     def _derived(self, demo: Any, env: dict[str, Any], image_size: int | None) -> Embodiment:
         where = f"{self._file}: data: {ENV}"
-        settings = env.get("env_kwargs")
-        settings = settings if isinstance(settings, dict) else {}
+        given = env.get("env_kwargs")
+        settings = given if isinstance(given, dict) else {}
         rate = settings.get("control_freq", env.get("control_freq"))
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.1 <= rate <= 1000:
             raise DatasetError(
@@ -197,18 +193,14 @@ class Hdf5Dataset(Dataset):
                 f"{rate}; write it there (with h5py), or export the data as LeRobotDataset"
             )
         low, high, width = np.inf, -np.inf, 0
-        for name in self._demos:
+        for index, name in enumerate(self._demos):
             inner = _member(demo.parent, name, h5py.Group, where)
-            stored = _member(inner, "actions", h5py.Dataset, f"{self._file}: data/{name}")
-            _check_numbers(stored, f"{self._file}: data/{name}/actions")
-            values = finite(
-                np.asarray(stored[()], float).reshape(len(stored), -1),
-                f"{self._file}: data/{name}/actions",
-            )
+            stored = _member(inner, "actions", h5py.Dataset, self._where(index))
+            place = f"{self._where(index)}/actions"
+            _check_numbers(stored, place)
+            values = finite(np.asarray(stored[()], float).reshape(len(stored), -1), place)
             if width not in (0, values.shape[1]):
-                raise DatasetError(
-                    f"{self._file}: data/{name}/actions: of another size than others"
-                )
+                raise DatasetError(f"{place}: of another size than others")
             width = values.shape[1]
             low = np.minimum(low, values.min(axis=0, initial=np.inf))
             high = np.maximum(high, values.max(axis=0, initial=-np.inf))
@@ -216,7 +208,8 @@ class Hdf5Dataset(Dataset):
         controller = settings.get("controller_configs")
         absolute = isinstance(controller, dict) and controller.get("control_delta") is False
         sizes = [int(np.prod(demo[f"obs/{name}"].shape[1:], dtype=int)) for name in self._state]
-        try:
+        before = f"{self._file}: no embodiment can be derived: "
+        with raised_as(DatasetError, ValueError, before=before):
             return Embodiment(
                 name=re.sub(r"[^\w.-]+", "_", str(env.get("env_name") or self._file.stem)),
                 control_dt_s=1 / rate,
@@ -238,8 +231,6 @@ class Hdf5Dataset(Dataset):
                     for name in self._pictures
                 ),
             )
-        except ValueError as error:
-            raise DatasetError(f"{self._file}: no embodiment can be derived: {error}") from error
 
     @contextmanager
     def _opened(self) -> Iterator[h5py.File]:
@@ -285,13 +276,6 @@ def _env(data: Any, file: Path) -> dict[str, Any]:
             f"{str(text)[:60]!r}; export it again"
         )
     return env
-
-
-def _embodiment(env: dict[str, Any], file: str) -> Embodiment:
-    try:
-        return Embodiment.from_json(env["embodiment"], f"{file}: data: {ENV}: embodiment")
-    except ConfigError as error:
-        raise DatasetError(str(error)) from error
 
 
 def _observations(demo: Any, where: str) -> tuple[list[str], list[str]]:

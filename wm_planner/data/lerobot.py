@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from wm_planner.data.lerobot_columns import ACTION, OWN, OWN_ROWS, OWN_SCHEMA, STATE, VIEWS
 from wm_planner.data.store import TrajectoryStore
-from wm_planner.errors import DatasetError
+from wm_planner.errors import DatasetError, raised_as
 from wm_planner.files import write_json, written_aside
 
 EPISODES_PER_FILE = 500
@@ -49,12 +49,10 @@ def export_lerobot(store: TrajectoryStore, directory: Path | str) -> None:
         raise DatasetError(f"{directory}: cannot be written: it exists; choose another directory")
     fps = 1 / store.embodiment.model_dt_s
     views = _views(store)
-    try:
-        with written_aside(directory) as part:
-            part.mkdir()
-            _write(store, views, part, fps)
-    except OSError as error:
-        raise DatasetError(f"{directory}: cannot be written: {error}") from error
+    before = f"{directory}: cannot be written: "
+    with raised_as(DatasetError, OSError, before=before), written_aside(directory) as part:
+        part.mkdir()
+        _write(store, views, part, fps)
 
 
 def _views(store: TrajectoryStore) -> dict[str, slice]:
@@ -89,16 +87,13 @@ def _write(store: TrajectoryStore, views: dict[str, slice], directory: Path, fps
         "video_path": None,
         "features": _features(store, views),
     }
-    own = {
-        "schema": OWN_SCHEMA,
-        "embodiment": store.embodiment.to_json(),
-        "store": store.meta,
-    }
+    body = store.embodiment.to_json()
+    own = {"schema": OWN_SCHEMA, "embodiment": body, "store": store.meta}
     for path in (DATA.format(chunk_index=0, file_index=0), EPISODES):
         (directory / path).parent.mkdir(parents=True)
-    for name, content in (("meta/info.json", info), ("meta/stats.json", _stats(store, views))):
+    stats = _stats(store, views)
+    for name, content in (("meta/info.json", info), ("meta/stats.json", stats), (OWN, own)):
         write_json(directory / name, content)
-    write_json(directory / OWN, own)
     pq.write_table(_episodes(store), directory / EPISODES)
     pq.write_table(_tasks(store.embodiment.name), directory / TASKS)
     with pq.ParquetWriter(directory / OWN_ROWS, _own_schema(views)) as writer:
@@ -115,16 +110,12 @@ def _features(store: TrajectoryStore, views: dict[str, slice]) -> dict[str, Any]
     def feature(dtype: str, shape: Any, names: Any = None) -> dict[str, Any]:
         return {"dtype": dtype, "shape": list(shape), "names": names}
 
-    height, channels = store.images.shape[2], store.images.shape[4]
+    height, width, channels = store.images.shape[2:]
+    picture = feature(
+        "image", (height, width // len(views), channels), ["height", "width", "channels"]
+    )
     return {
-        **{
-            key: feature(
-                "image",
-                (height, place.stop - place.start, channels),
-                ["height", "width", "channels"],
-            )
-            for key, place in views.items()
-        },
+        **dict.fromkeys(views, picture),
         STATE: feature("float32", store.proprio.shape[2:], list(store.embodiment.proprio)),
         ACTION: feature("float32", store.actions.shape[2:], _action_names(store)),
         "timestamp": feature("float32", (1,)),
@@ -158,10 +149,7 @@ def _frames(store: TrajectoryStore, views: dict[str, slice], episode: int, fps: 
     number = np.arange(steps)
     columns = {
         **{
-            key: [
-                {"bytes": _png(image[:, place]), "path": None}
-                for image in store.images[episode, :-1]
-            ]
+            key: [{"bytes": _png(i[:, place]), "path": None} for i in store.images[episode, :-1]]
             for key, place in views.items()
         },
         STATE: list(store.proprio[episode, :-1]),

@@ -16,7 +16,7 @@ import numpy as np
 from wm_planner.config import suggest
 from wm_planner.data.lerobot_meta import INFO, MAX_ENTRIES, Feature, Meta, read_meta
 from wm_planner.embodiment import FIELDS, TWIST_AXES, ActionSpace, Camera, Embodiment
-from wm_planner.errors import ConfigError, DatasetError
+from wm_planner.errors import ConfigError, DatasetError, raised_as
 from wm_planner.robot import LeRobotKeys, RobotFile
 from wm_planner.tasks.registry import resized
 
@@ -105,10 +105,8 @@ def of_export(meta: Meta, robot: RobotFile | None) -> Reading:
     if not isinstance(values, dict) or values.get("schema") != OWN_SCHEMA:
         got = values.get("schema") if isinstance(values, dict) else type(values).__name__
         raise DatasetError(f"{file}: schema {got}, expected {OWN_SCHEMA}")
-    try:
+    with raised_as(DatasetError, ConfigError):
         embodiment = Embodiment.from_json(values.get("embodiment"), f"{file}: embodiment")
-    except ConfigError as error:
-        raise DatasetError(str(error)) from error
     if robot is not None:
         here = resized(robot.embodiment, embodiment.image_size, embodiment.frame_skip)
         difference = here.difference(embodiment)
@@ -184,7 +182,8 @@ def derived(meta: Meta, image_size: int | None) -> Reading:
     margin = np.maximum(MARGIN * (high - low), 1e-3 * np.maximum(1.0, np.abs(high)))
     names, kind = _action_names(action)
     cameras = _unique(tuple(_camera_name(feature.key) for feature in pictures))
-    try:
+    before = f"{file}: no embodiment can be derived: "
+    with raised_as(DatasetError, ValueError, before=before, after=f". {way_out}"):
         embodiment = Embodiment(
             name=re.sub(r"[^\w.-]+", "_", meta.root.resolve().name) or "lerobot",
             control_dt_s=1 / meta.fps,
@@ -199,8 +198,6 @@ def derived(meta: Meta, image_size: int | None) -> Reading:
             proprio=_proprio_names(state, action),
             cameras=tuple(Camera(name, image_size or IMAGE_SIZE) for name in cameras),
         )
-    except ValueError as error:
-        raise DatasetError(f"{file}: no embodiment can be derived: {error}. {way_out}") from error
     return Reading(
         embodiment=embodiment,
         state=Columns((state,), np.arange(state.size), np.ones(state.size)),
@@ -350,7 +347,7 @@ def _action_names(action: Feature) -> tuple[tuple[str, ...], str]:
     names = action.names or _numbered(action, action)
     if all(name in TWIST_AXES for name in names):
         return _unique(names), "velocity"
-    names = tuple(name.replace(".") if name in TWIST_AXES else name for name in names)
+    names = tuple(name.replace(".", "_") if name in TWIST_AXES else name for name in names)
     if all("delta" in name for name in names):
         return _unique(names), "position_delta"
     pairs = [_split(name) for name in names]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from wm_planner.data.parquet import MAX_ROWS, open_parquet, read_numbers, read_rows
-from wm_planner.data.video import advice, reason
-from wm_planner.errors import DatasetError
+from wm_planner.data.video import advice, readable
+from wm_planner.errors import DatasetError, raised_as
 from wm_planner.files import parse_json
 
 INFO = "meta/info.json"
@@ -189,13 +189,13 @@ class Meta:
             )
             if not whole:
                 raise DatasetError(f"{where}: shape: expected whole numbers, got {shape!r}")
-            size = math.prod(shape)
+            size, names = math.prod(shape), tuple(_flat(values.get("names")))
             described = {**(values.get("video_info") or {}), **(values.get("info") or {})}
             result[key] = Feature(
                 key=key,
                 dtype=values["dtype"],
                 size=size,
-                names=_names(values.get("names"), size),
+                names=names if len(names) == size and all(names) else (),
                 is_depth=bool(described.get("is_depth_map") or described.get("video.is_depth_map")),
             )
         return result
@@ -264,10 +264,8 @@ class Meta:
                     f"{where}: '{part}:{spec}' cannot be filled in; version {self.version} knows "
                     f"{', '.join(known)}"
                 )
-        try:
+        with raised_as(DatasetError, ValueError, before=f"{where}: cannot be filled in: "):
             name = pattern.format(**known)
-        except ValueError as error:
-            raise DatasetError(f"{where}: cannot be filled in: {error}") from error
         return inside(self.root, name, where)
 
     def _require_files(self) -> None:
@@ -316,12 +314,10 @@ def _read_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _text(file: Path) -> str:
-    try:
+    with readable(file, "cannot be read", OSError, UnicodeDecodeError):
         if file.stat().st_size > MAX_TEXT:
             raise DatasetError(f"{file}: larger than {MAX_TEXT} bytes; it is no file of LeRobot")
         return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file}: cannot be read ({reason(error)}); {advice(file)}") from error
 
 
 def _ranges(stats: Any, feature: Feature) -> list[np.ndarray]:
@@ -333,25 +329,15 @@ def _ranges(stats: Any, feature: Feature) -> list[np.ndarray]:
         return [np.full(feature.size, np.nan)] * 2
 
 
-def _names(value: Any, size: int) -> tuple[str, ...]:
+def _flat(value: Any) -> Iterator[str]:
     """Names of entries: a list, lists by kind of part, or the entry's number by its name."""
-    flat: list[str] = []
-
-    def collect(item: Any) -> None:
-        if isinstance(item, dict):
-            if item and all(isinstance(number, int) for number in item.values()):
-                flat.extend(str(name) for name in sorted(item, key=lambda name: item[name]))
-            else:
-                for part in item.values():
-                    collect(part)
-        elif isinstance(item, (list, tuple)):
-            for part in item:
-                collect(part)
-        elif item is not None:
-            flat.append(str(item))
-
-    collect(value)
-    return tuple(flat) if len(flat) == size and all(flat) else ()
+    if isinstance(value, dict) and value and all(isinstance(x, int) for x in value.values()):
+        yield from map(str, sorted(value, key=lambda name: value[name]))
+    elif isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _flat(part)
+    elif value is not None:
+        yield str(value)
 
 
 def _whole(row: dict[str, Any], key: str, where: str, low: int) -> int:

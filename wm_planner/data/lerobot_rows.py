@@ -1,7 +1,8 @@
-"""What the files of a LeRobot data set hold of an episode: numbers, pictures, and an export's rest."""
+"""The files of a LeRobot data set: numbers and pictures of an episode, and what exports add."""
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from io import BytesIO
@@ -14,8 +15,14 @@ import pyarrow as pa
 from wm_planner.data.dataset import finite
 from wm_planner.data.lerobot_columns import OWN_ROWS, Reading, View
 from wm_planner.data.lerobot_meta import EpisodeEntry, Feature, Meta, inside
-from wm_planner.data.parquet import open_parquet, read_numbers, read_rows, read_table, readable
-from wm_planner.data.video import MAX_PIXELS, Video, advice, reason
+from wm_planner.data.parquet import (
+    open_parquet,
+    read_numbers,
+    read_rows,
+    read_table,
+    readable_parquet,
+)
+from wm_planner.data.video import MAX_PIXELS, Video, readable, reason
 from wm_planner.errors import DatasetError
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
@@ -117,7 +124,8 @@ class Pictures:
             # Every frame belongs to an episode, so that they can be counted. That is exact, while
             # the seconds in 'meta' were added up and may be off by a frame late in a long video.
             before = sum(other.length for other in sharing[: sharing.index(entry)])
-            return video.pictures([before + row for row in rows])
+            yield from video.pictures([before + row for row in rows])
+            return
         wanted = start_s + self._rows.times(entry)[rows]
         after = np.searchsorted(video.times, wanted).clip(1, max(1, len(video.times) - 1))
         pairs = np.stack([after - 1, np.minimum(after, len(video.times) - 1)])
@@ -130,7 +138,10 @@ class Pictures:
                 f"episode {entry.number} needs; the video has {len(video.times)} frames from "
                 f"{video.times[0]:.3f} to {video.times[-1]:.3f} s. Download it again"
             )
-        return _repeated(video, numbers)
+        # Some more than once: a video may be slower than the data.
+        different, counts = np.unique(numbers, return_counts=True)
+        for picture, count in zip(video.pictures(different.tolist()), counts, strict=True):
+            yield from itertools.repeat(picture, count)
 
     def _from_images(self, entry: EpisodeEntry, key: str, rows: list[int]) -> Iterator[np.ndarray]:
         places = self._rows.numbers(entry)[rows]
@@ -152,7 +163,9 @@ class Pictures:
                 raise DatasetError(f"{where}: expected a picture, got {type(cell).__name__}")
             named = cell.get("path") if isinstance(cell, dict) else cell
             file = self._image_file(named, key, entry.number, row, where)
-            yield decoded_image(_content(file), str(file))
+            with readable(file, "cannot be read", OSError):
+                content = file.read_bytes()
+            yield decoded_image(content, str(file))
 
     def _cell(self, file: Path, key: str, place: int, ends: np.ndarray) -> Any:
         """What a row holds; its group of rows, which ends at one of `ends`, is kept."""
@@ -161,7 +174,7 @@ class Pictures:
         if known is None or known[:2] != (file, group):
             column = read_table(file, [key], [group]).column(key)
             known = self._columns[key] = file, group, column
-        with readable(file):
+        with readable_parquet(file):
             return known[2][place - int(ends[group])].as_py()  # counted from the group's end
 
     def _image_file(
@@ -187,15 +200,14 @@ class LastFrames:
 
     def __init__(self, meta: Meta, reading: Reading) -> None:
         self._file = meta.root / OWN_ROWS
-        self._size = len(reading.embodiment.proprio)
         keys = [view.feature.key for view in reading.views if view.feature is not None]
         names = ["episode_index", "proprio", "states", *keys]
         rows = read_rows(self._file, names)
         self._by_number = {row["episode_index"]: row for row in rows}
         for entry in meta.episodes:
-            row = self._by_number.get(entry.number)
-            good = row is not None and all(row[name] is not None for name in names)
-            if not good or row is None or len(row["proprio"]) != self._size:
+            row = self._by_number.get(entry.number, {})
+            lacks = any(row.get(name) is None for name in names)
+            if lacks or len(row["proprio"]) != len(reading.embodiment.proprio):
                 raise DatasetError(
                     f"{self._file}: nothing usable of episode {entry.number}; export the store "
                     "again"
@@ -249,18 +261,3 @@ def decoded_image(content: bytes, where: str) -> np.ndarray:
         raise DatasetError(
             f"{where}: no readable picture ({reason(error)}); record or download it again"
         ) from error
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be read ({reason(error)}); {advice(file)}") from error
-
-
-def _repeated(video: Video, numbers: np.ndarray) -> Iterator[np.ndarray]:
-    """Pictures by numbers that ascend, some more than once: a video may be slower than the data."""
-    different, counts = np.unique(numbers, return_counts=True)
-    for picture, count in zip(video.pictures(different.tolist()), counts, strict=True):
-        for _ in range(count):
-            yield picture

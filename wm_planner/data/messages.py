@@ -31,32 +31,21 @@ _GREY, _RGB, _BGR = (0, 0, 0), (0, 1, 2), (2, 1, 0)
 _INTERLEAVED: dict[str, tuple[int, int, Any]] = {
     "rgb8": (3, 1, _RGB),
     "rgba8": (4, 1, _RGB),
-    "bgr8": (3, 1, _BGR),
-    "bgra8": (4, 1, _BGR),
-    "8UC3": (3, 1, _BGR),
-    "8UC4": (4, 1, _BGR),
-    "mono8": (1, 1, _GREY),
-    "8UC1": (1, 1, _GREY),
+    **dict.fromkeys(("bgr8", "8UC3"), (3, 1, _BGR)),
+    **dict.fromkeys(("bgra8", "8UC4"), (4, 1, _BGR)),
+    **dict.fromkeys(("mono8", "8UC1"), (1, 1, _GREY)),
     "rgb16": (3, 2, _RGB),
     "rgba16": (4, 2, _RGB),
-    "bgr16": (3, 2, _BGR),
+    **dict.fromkeys(("bgr16", "16UC3"), (3, 2, _BGR)),
     "bgra16": (4, 2, _BGR),
-    "16UC3": (3, 2, _BGR),
-    "mono16": (1, 2, _GREY),
-    "16UC1": (1, 2, _GREY),
-    "yuv422": (2, 1, "COLOR_YUV2RGB_UYVY"),
-    "uyvy": (2, 1, "COLOR_YUV2RGB_UYVY"),
-    "yuv422_yuy2": (2, 1, "COLOR_YUV2RGB_YUYV"),
-    "yuyv": (2, 1, "COLOR_YUV2RGB_YUYV"),
-    "yuy2": (2, 1, "COLOR_YUV2RGB_YUYV"),
-    "bayer_rggb8": (1, 1, "COLOR_BayerRGGB2RGB"),
-    "bayer_bggr8": (1, 1, "COLOR_BayerBGGR2RGB"),
-    "bayer_gbrg8": (1, 1, "COLOR_BayerGBRG2RGB"),
-    "bayer_grbg8": (1, 1, "COLOR_BayerGRBG2RGB"),
-    "bayer_rggb16": (1, 2, "COLOR_BayerRGGB2RGB"),
-    "bayer_bggr16": (1, 2, "COLOR_BayerBGGR2RGB"),
-    "bayer_gbrg16": (1, 2, "COLOR_BayerGBRG2RGB"),
-    "bayer_grbg16": (1, 2, "COLOR_BayerGRBG2RGB"),
+    **dict.fromkeys(("mono16", "16UC1"), (1, 2, _GREY)),
+    **dict.fromkeys(("yuv422", "uyvy"), (2, 1, "COLOR_YUV2RGB_UYVY")),
+    **dict.fromkeys(("yuv422_yuy2", "yuyv", "yuy2"), (2, 1, "COLOR_YUV2RGB_YUYV")),
+    **{
+        f"bayer_{order}{8 * size}": (1, size, f"COLOR_Bayer{order.upper()}2RGB")
+        for order in ("rggb", "bggr", "gbrg", "grbg")
+        for size in (1, 2)
+    },
 }
 # A plane of brightness, and below it a plane of colour whose two channels are side by side.
 _PLANAR = {

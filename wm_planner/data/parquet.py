@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wm_planner.data.video import advice, one_line, reason
+from wm_planner.data.video import one_line, readable
 from wm_planner.errors import DatasetError
 
 # A file's size says nothing of what it expands to. These bounds are far above any real data set.
@@ -29,7 +29,7 @@ def open_parquet(file: Path) -> Iterator[pq.ParquetFile]:
     Raises:
         DatasetError: missing, damaged, or absurdly large.
     """
-    with readable(file), pq.ParquetFile(file) as parquet:
+    with readable_parquet(file), pq.ParquetFile(file) as parquet:
         if parquet.metadata.num_rows > MAX_ROWS:
             raise DatasetError(
                 f"{file}: {parquet.metadata.num_rows} rows, at most {MAX_ROWS} are read; split it"
@@ -37,15 +37,10 @@ def open_parquet(file: Path) -> Iterator[pq.ParquetFile]:
         yield parquet
 
 
-@contextmanager
-def readable(file: Path) -> Iterator[None]:
+def readable_parquet(file: Path) -> AbstractContextManager[None]:
     """Errors of pyarrow in the block become one that names the file."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
-        raise DatasetError(
-            f"{file}: not a readable parquet file ({reason(error)}); {advice(file)}"
-        ) from error
+    causes = (pa.ArrowException, OSError, ValueError, LookupError, MemoryError)
+    return readable(file, "not a readable parquet file", *causes)
 
 
 def read_table(file: Path, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
@@ -95,7 +90,7 @@ def _check_sizes(
 def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """As `read_table`: a mapping for each row."""
     table = read_table(file, columns)
-    with readable(file):
+    with readable_parquet(file):
         result: list[dict[str, Any]] = table.to_pylist()
         return result
 

@@ -17,7 +17,7 @@ from wm_planner.data.layouts import DROPPED
 from wm_planner.data.recording import Piece, Recording, read_recording, recorded_embodiment
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.embodiment import Embodiment
-from wm_planner.errors import DatasetError
+from wm_planner.errors import DatasetError, raised_as
 from wm_planner.robot import RobotFile
 
 SHOWN = 5  # bags that an error names
@@ -109,7 +109,8 @@ class BagDataset(Dataset):
             try:
                 recording = read_recording(bag, robot=robot, frame_skip=frame_skip)
                 for first in self.recordings[:1]:
-                    _check_same(recording.embodiment, first.embodiment, first.path)
+                    if reason := _other_robot(recording.embodiment, first.embodiment, first.path):
+                        raise DatasetError(reason)
             except DatasetError as error:
                 self._leave_out(bag, error)
             else:
@@ -177,16 +178,13 @@ class BagDataset(Dataset):
                 groups.append((body, [bag]))
         groups.sort(key=lambda group: -len(group[1]))
         for body, others in groups[1:]:
-            for bag in others:
-                try:
-                    _check_same(body, groups[0][0], groups[0][1][0])
-                except DatasetError as error:
-                    if len(others) == len(groups[0][1]):
-                        raise DatasetError(
-                            f"{bag}: {error}. Keep the bags of each robot in a directory of their "
-                            "own, or name the robot by --robot"
-                        ) from error
-                    self._leave_out(bag, error)
+            reason = _other_robot(body, groups[0][0], groups[0][1][0])
+            if len(others) == len(groups[0][1]):
+                raise DatasetError(
+                    f"{others[0]}: {reason}. Keep the bags of each robot in a directory of their "
+                    "own, or name the robot by --robot"
+                )
+            self.left_out += [(bag, reason) for bag in others]
         return groups[0][1] if groups else []
 
     def _keep(self, recording: Recording) -> None:
@@ -203,12 +201,12 @@ class BagDataset(Dataset):
         return self._pictures.read([part.first_frame + row for row in rows], shape)
 
 
-def _check_same(body: Embodiment, other: Embodiment, of: Path) -> None:
+def _other_robot(body: Embodiment, other: Embodiment, of: Path) -> str:
+    """What differs, in words; '' where both are the same robot."""
     difference = other.difference(body)
-    if difference is not None:
-        raise DatasetError(
-            f"is of another robot ('{body.name}') than {of} ('{other.name}'): {difference}"
-        )
+    if difference is None:
+        return ""
+    return f"is of another robot ('{body.name}') than {of} ('{other.name}'): {difference}"
 
 
 class _Pictures:
@@ -221,14 +219,11 @@ class _Pictures:
     def append(self, images: np.ndarray) -> int:
         """Add (N, H, W, 3) uint8; returns the number of the first."""
         first, self._count = self._count, self._count + len(images)
-        try:
+        before = "pictures cannot be kept in a temporary file ("
+        after = "); set TMPDIR to a folder with more room"
+        with raised_as(DatasetError, OSError, before=before, after=after):
             self._file.write(np.ascontiguousarray(images).data)
             self._file.flush()
-        except OSError as error:
-            raise DatasetError(
-                f"pictures cannot be kept in a temporary file ({error}); set TMPDIR to a folder "
-                "with more room"
-            ) from error
         return first
 
     def read(self, numbers: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from wm_planner.config import from_dict
 from wm_planner.embodiment import Embodiment
-from wm_planner.errors import DatasetError
+from wm_planner.errors import ConfigError, DatasetError, raised_as
 from wm_planner.files import parse_json
 
 RECORDING_TOPIC = "recording"
@@ -42,25 +43,21 @@ def parse_description(text: str) -> Description:
     """The message on the topic `recording`.
 
     Raises:
-        DatasetError: it is no such message, or of a newer version of this package.
-        ConfigError: its embodiment cannot be used.
+        DatasetError: it is no such message, of a newer version of this package, or a value in it
+            cannot be used.
     """
     values = parse_json(text, f"topic {RECORDING_TOPIC}", DatasetError)
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         got = values.get("schema") if isinstance(values, dict) else values
         raise DatasetError(f"topic {RECORDING_TOPIC}: schema {got!r}, expected {SCHEMA}")
-    given = values.get("embodiment")
-    embodiment = None if given is None else Embodiment.from_json(given, RECORDING_TOPIC)
-    parts: dict[str, Any] = {}
-    for key in ("checkpoint", "planner", "cameras", "topics", "commands"):
-        part = values.get(key)
-        if part is not None and not isinstance(part, dict):
-            raise DatasetError(f"topic {RECORDING_TOPIC}: {key}: expected a mapping, got {part!r}")
-        parts[key] = part
+    names = [field.name for field in fields(Description)]
+    said = {name: values[name] for name in names if values.get(name) is not None}
     for key in ("cameras", "topics"):
-        parts[key] = {str(name): str(topic) for name, topic in (parts[key] or {}).items()}
-    parts["commands"] = parts["commands"] or {}
-    return Description(embodiment, version=str(values.get("version", "")), **parts)
+        if isinstance(said.get(key), dict):
+            said[key] = {name: str(topic) for name, topic in said[key].items()}
+    said["version"] = str(said.get("version", ""))
+    with raised_as(DatasetError, ConfigError):
+        return from_dict(Description, said, f"topic {RECORDING_TOPIC}")
 
 
 def outcome_of(values: Mapping[str, str]) -> str:

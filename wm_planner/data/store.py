@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from wm_planner.embodiment import Embodiment
-from wm_planner.errors import ConfigError, DatasetError, TaskError
+from wm_planner.errors import ConfigError, DatasetError, TaskError, raised_as
 from wm_planner.files import read_json, write_json, written_aside
 from wm_planner.tasks import embodiment_of
 
@@ -65,10 +65,8 @@ class TrajectoryStore:
         arrays = {}
         for name, dtype in ARRAYS.items():
             file = directory / f"{name}.npy"
-            try:
+            with raised_as(DatasetError, OSError, ValueError, before=f"{file}: cannot be read: "):
                 arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise DatasetError(f"{file}: cannot be read: {error}") from error
             if arrays[name].dtype != dtype:
                 raise DatasetError(f"{file}: holds {arrays[name].dtype}, expected {dtype.__name__}")
         count, steps = arrays["actions"].shape[:2]
@@ -79,10 +77,8 @@ class TrajectoryStore:
                     f"actions.npy says {(count, steps + 1)}"
                 )
         size = int(min(arrays["images"].shape[2:4]))
-        try:
+        with raised_as(DatasetError, ConfigError, TaskError):
             embodiment = embodiment_of(meta, str(meta_file), size)
-        except (ConfigError, TaskError) as error:
-            raise DatasetError(str(error)) from error
         return cls(directory=directory, meta=meta, embodiment=embodiment, **arrays)
 
     def stats(self) -> dict[str, tuple[float, ...]]:

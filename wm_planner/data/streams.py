@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_planner.data.alignment import Tolerances, tolerances
+from wm_planner.data.alignment import tolerances
 from wm_planner.data.bags import Bag, BagMessage
 from wm_planner.data.clocks import Samples
 from wm_planner.data.held_commands import HeldCommands, hold_commands, raw_actions
@@ -21,7 +21,7 @@ from wm_planner.data.recording_message import (
     parse_description,
 )
 from wm_planner.embodiment import Embodiment
-from wm_planner.errors import ConfigError, DatasetError
+from wm_planner.errors import ConfigError, DatasetError, raised_as
 from wm_planner.robot import CameraSource, Record, RobotFile, observation_topic
 from wm_planner.tasks import get_task, resized
 
@@ -81,11 +81,9 @@ class Streams:
         if embodiment is None:
             embodiment = self._embodiment() if robot is None else robot.embodiment
         self.body = resized(embodiment, None, frame_skip) if frame_skip else embodiment
-        self.limits: Tolerances = tolerances(
-            self.body,
-            self.record.image_tolerance_s,
-            self.record.joint_gap_s,
-            self.record.command_hold_s,
+        record = self.record
+        self.limits = tolerances(
+            self.body, record.image_tolerance_s, record.joint_gap_s, record.command_hold_s
         )
         self.images: dict[str, Samples] = {}
         self.joints: dict[str, Samples] = {}
@@ -332,10 +330,8 @@ class Streams:
         own = self.description.topics.get(COMMAND_TOPIC, COMMAND_TOPIC)
         raw = _fits(topic, [own])
         held = hold_commands(samples, self.body.dt_ns, self.limits.command_hold_ns, raw)
-        try:  # can it be the robot's action at all?
-            raw_actions(held, self.body, 0, self.body.model_dt_ns)
-        except ConfigError as error:
-            raise DatasetError(f"topic {topic}: {error}") from error
+        with raised_as(DatasetError, ConfigError, before=f"topic {topic}: "):
+            raw_actions(held, self.body, 0, self.body.model_dt_ns)  # can it be the robot's at all?
         return held
 
 

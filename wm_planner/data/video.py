@@ -111,27 +111,38 @@ class Video:
             raise DatasetError(
                 f"{self.file}: videos are read from {', '.join(DEMUXERS)} files; convert it"
             )
-        try:
+        with (
+            readable(self.file, "not a readable video", av.FFmpegError, OSError, ValueError),
             # An absolute path cannot be taken for an address ("http:...").
-            with av.open(os.path.abspath(self.file), format=demuxer) as container:
-                if not container.streams.video:
-                    raise DatasetError(f"{self.file}: holds no video stream; copy the file again")
-                codec = container.streams.video[0].codec_context
-                if codec is None:
-                    raise DatasetError(
-                        f"{self.file}: a video of a codec that cannot be decoded here; convert it "
-                        "to H.264 or AV1, or copy the file again"
-                    )
-                if codec.width * codec.height > MAX_PIXELS:
-                    raise DatasetError(
-                        f"{self.file}: frames of {codec.width}x{codec.height} pixels are larger "
-                        f"than {MAX_PIXELS} pixels; convert it"
-                    )
-                yield container
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise DatasetError(
-                f"{self.file}: not a readable video ({reason(error)}); {advice(self.file)}"
-            ) from error
+            av.open(os.path.abspath(self.file), format=demuxer) as container,
+        ):
+            if not container.streams.video:
+                raise DatasetError(f"{self.file}: holds no video stream; copy the file again")
+            codec = container.streams.video[0].codec_context
+            if codec is None:
+                raise DatasetError(
+                    f"{self.file}: a video of a codec that cannot be decoded here; convert it to "
+                    "H.264 or AV1, or copy the file again"
+                )
+            if codec.width * codec.height > MAX_PIXELS:
+                raise DatasetError(
+                    f"{self.file}: frames of {codec.width}x{codec.height} pixels are larger than "
+                    f"{MAX_PIXELS} pixels; convert it"
+                )
+            yield container
+
+
+@contextmanager
+def readable(file: Path, what: str, *causes: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds in the block become one that says what is wrong and what to do.
+
+    Raises:
+        DatasetError: in place of `causes`; `what` says of the file what it is not.
+    """
+    try:
+        yield
+    except causes as error:
+        raise DatasetError(f"{file}: {what} ({reason(error)}); {advice(file)}") from error
 
 
 def reason(error: Exception) -> str:
