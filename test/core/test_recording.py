@@ -143,7 +143,10 @@ def test_a_bag_that_explains_itself(tmp_path):
         (text("{"), "not valid JSON"),
         (text("[]"), r"schema \[\], expected 1"),
         (text('{"schema": 2}'), "schema 2, expected 1"),
-        (text('{"schema": 1, "embodiment": {"name": "x"}}'), "recording: embodiment: key 'control_dt_s'"),
+        (
+            text('{"schema": 1, "embodiment": {"name": "x"}}'),
+            "recording: embodiment: key 'control_dt_s'",
+        ),
         (text('{"schema": 1, "cameras": 3}'), "cameras: expected a mapping"),
     ],
 )
