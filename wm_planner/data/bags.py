@@ -308,13 +308,6 @@ def _rows(connection: sqlite3.Connection, topics: Collection[str] | None) -> Ite
         yield BagMessage(name, kind, int(stamp), _unzipped(data), definitions.get(kind, ""))
 
 
-def is_bag(path: Path) -> bool:
-    """True for a rosbag2 directory, a damaged one too, and for a single file of one."""
-    if path.is_file():
-        return path.name.endswith(BAG_ENDINGS)
-    return path.is_dir() and ((path / BAG_METADATA).is_file() or bool(_bag_files(path)))
-
-
 def bags_in(path: Path) -> list[Path]:
     """The bags at a path, by name: itself, those in it, or files that are a recording each."""
     if path.is_file() or (path / BAG_METADATA).is_file():
@@ -323,7 +316,8 @@ def bags_in(path: Path) -> list[Path]:
     names = {re.sub(r"_\d+$", "", file.name.partition(".")[0]) for file in files}
     if len(names) == 1:  # the parts of one recording
         return [path]
-    inside = [p for p in path.iterdir() if p.is_dir() and p.name != DROPPED and is_bag(p)]
+    folders = [p for p in path.iterdir() if p.is_dir() and p.name != DROPPED]
+    inside = [p for p in folders if (p / BAG_METADATA).is_file() or _bag_files(p)]
     return sorted([*files, *inside], key=lambda p: _natural(p.name))
 
 

@@ -49,13 +49,9 @@ class Stream(Generic[Value]):
         self.stamps_ns.insert(index, stamp_ns)
         self.values.insert(index, value)
 
-    def nearest(self, stamp_ns: int, tolerance_ns: int) -> int | None:
-        """See `alignment.nearest`."""
-        return nearest(self.stamps_ns, stamp_ns, tolerance_ns)
-
-    def value_at(self, stamp_ns: int, tolerance_ns: int) -> Value | None:
-        """The nearest value, or None."""
-        index = self.nearest(stamp_ns, tolerance_ns)
+    def nearest(self, stamp_ns: int, tolerance_ns: int) -> Value | None:
+        """The value nearest to `stamp_ns` (the earlier of two), or None."""
+        index = nearest(self.stamps_ns, stamp_ns, tolerance_ns)
         return None if index is None else self.values[index]
 
     def drop_before(self, stamp_ns: int) -> None:
@@ -180,7 +176,7 @@ class FrameAssembler:
     def _frame(self, stamp_ns: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Picture and (P,) proprioception at an image of the first camera; None: not known."""
         felt = self._felt(stamp_ns)
-        pictures = [stream.value_at(stamp_ns, self.tolerance_ns) for stream in self._cameras]
+        pictures = [stream.nearest(stamp_ns, self.tolerance_ns) for stream in self._cameras]
         pairs = zip(pictures, self.optional, strict=True)
         if felt is None or any(p is None and not optional for p, optional in pairs):
             return None
@@ -197,20 +193,19 @@ class FrameAssembler:
             (felt,) = interpolate(own, values, at, self.joint_gap_ns, 0, self.angles)
             if np.isfinite(felt).all():
                 return np.asarray(felt, np.float32)
-        return self._proprio.value_at(stamp_ns, self.tolerance_ns)
+        return self._proprio.nearest(stamp_ns, self.tolerance_ns)
 
     def _build(self, stamp_ns: int, newest: tuple[np.ndarray, np.ndarray]) -> Observation:
         frames = [newest]
         actions: list[np.ndarray] = []
         for k in range(1, self.history_len):
-            earlier = self._images.nearest(stamp_ns - k * self.model_dt_ns, self.tolerance_ns)
-            if earlier is None:
-                break
-            frame = self._frame(self._images.stamps_ns[earlier])
+            start_ns = stamp_ns - k * self.model_dt_ns
+            earlier = nearest(self._images.stamps_ns, start_ns, self.tolerance_ns)
+            frame = None if earlier is None else self._frame(self._images.stamps_ns[earlier])
             if frame is None:
                 break
             if self.frame_skip is not None:
-                action = self._model_action(stamp_ns - k * self.model_dt_ns)
+                action = self._model_action(start_ns)
                 if action is None:
                     break
                 actions.insert(0, action)
@@ -227,7 +222,7 @@ class FrameAssembler:
         assert self.frame_skip is not None
         control_dt_ns = self.model_dt_ns // self.frame_skip
         rows = [
-            self._actions.value_at(start_ns + i * control_dt_ns, control_dt_ns)
+            self._actions.nearest(start_ns + i * control_dt_ns, control_dt_ns)
             for i in range(self.frame_skip)
         ]
         known = [row for row in rows if row is not None]
