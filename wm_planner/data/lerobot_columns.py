@@ -120,16 +120,11 @@ def of_export(meta: Meta, robot: RobotFile | None) -> Reading:
                 f"{meta.root / INFO}: '{feature.key}' has {feature.size} entries, {OWN} says "
                 f"{size}; remove {OWN} where the data set was changed by other tools"
             )
-    return Reading(
-        embodiment=embodiment,
-        state=Columns((state,), np.arange(state.size), np.ones(state.size)),
-        action=Columns((action,), np.arange(action.size), np.ones(action.size)),
-        views=tuple(
-            View(camera, meta.feature(VIEWS + camera.name, str(file)), prepared=True)
-            for camera in embodiment.cameras
-        ),
-        actions_per_row=per_row,
-    )
+    views = [
+        View(camera, meta.feature(VIEWS + camera.name, str(file)), prepared=True)
+        for camera in embodiment.cameras
+    ]
+    return _as_stored(embodiment, state, action, views, per_row)
 
 
 def of_robot(meta: Meta, robot: RobotFile, image_size: int | None) -> Reading:
@@ -198,15 +193,20 @@ def derived(meta: Meta, image_size: int | None) -> Reading:
             proprio=_proprio_names(state, action),
             cameras=tuple(Camera(name, image_size or IMAGE_SIZE) for name in cameras),
         )
-    return Reading(
-        embodiment=embodiment,
-        state=Columns((state,), np.arange(state.size), np.ones(state.size)),
-        action=Columns((action,), np.arange(action.size), np.ones(action.size)),
-        views=tuple(
-            View(camera, feature)
-            for camera, feature in zip(embodiment.cameras, pictures, strict=True)
-        ),
-    )
+    views = [View(*pair) for pair in zip(embodiment.cameras, pictures, strict=True)]
+    return _as_stored(embodiment, state, action, views)
+
+
+def _as_stored(
+    embodiment: Embodiment,
+    state: Feature,
+    action: Feature,
+    views: list[View],
+    actions_per_row: int = 1,
+) -> Reading:
+    """The robot's entries are those of two features, in their order and unit."""
+    vectors = [Columns((f,), np.arange(f.size), np.ones(f.size)) for f in (state, action)]
+    return Reading(embodiment, *vectors, tuple(views), actions_per_row=actions_per_row)
 
 
 def _vector(meta: Meta, key: str, source: str) -> Feature:
