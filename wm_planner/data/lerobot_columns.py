@@ -205,8 +205,8 @@ def _as_stored(
     actions_per_row: int = 1,
 ) -> Reading:
     """The robot's entries are those of two features, in their order and unit."""
-    vectors = [Columns((f,), np.arange(f.size), np.ones(f.size)) for f in (state, action)]
-    return Reading(embodiment, *vectors, tuple(views), actions_per_row=actions_per_row)
+    felt, sent = (Columns((f,), np.arange(f.size), np.ones(f.size)) for f in (state, action))
+    return Reading(embodiment, felt, sent, tuple(views), actions_per_row=actions_per_row)
 
 
 def _vector(meta: Meta, key: str, source: str) -> Feature:
