@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 from wm_planner.errors import CheckpointError, ConfigError  # noqa: E402
 from wm_planner.models import catalog  # noqa: E402
 from wm_planner.models.bundle import Bundle, build_model  # noqa: E402
-from wm_planner.models.checkpoint import load_bundle, publish, save_bundle  # noqa: E402
+from wm_planner.models.checkpoint import load_bundle, save_bundle  # noqa: E402
 from wm_planner.models.predictor import PredictorConfig  # noqa: E402
 from wm_planner.models.preprocess import Preprocess  # noqa: E402
 from wm_planner.models.world_model import ModelConfig  # noqa: E402
@@ -171,13 +171,3 @@ def test_damage_is_named(saved, damage, message):
     with pytest.raises(CheckpointError, match=f"(?s){message}") as caught:
         load_bundle(saved)
     assert str(saved) in str(caught.value)
-
-
-def test_publish_moves_latest(bundle, tmp_path):
-    publish(bundle, tmp_path, "one")
-    assert load_bundle(tmp_path / "latest").info == {"seed": 0}
-    publish(make_bundle(2), tmp_path, "two")
-    assert load_bundle(tmp_path / "latest").info == {"seed": 2}
-    assert load_bundle(tmp_path / "one").info == {"seed": 0}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "one", "two"]
-    assert not (tmp_path / "latest").readlink().is_absolute(), "the folder can be moved"

@@ -144,14 +144,6 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
     return Bundle(model.to(place), preprocess, body, card["planner"], card["info"], network)
 
 
-def publish(bundle: Bundle, root: Path | str, name: str) -> Path:
-    """Save as ROOT/NAME, then point ROOT/latest at it by an atomic rename."""
-    directory = save_bundle(bundle, Path(root) / name)
-    with written_aside(directory.with_name("latest")) as link:
-        link.symlink_to(directory.name)
-    return directory
-
-
 def _load_init_network(
     directory: Path, card: dict[str, Any], config: ModelConfig
 ) -> InitNetwork | None:

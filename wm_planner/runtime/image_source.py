@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -19,33 +18,21 @@ class ImageSource:
         uri: what it was opened from, for messages.
         loop: start a file again at its end.
         is_file: a read without an image is the end, not a failure.
-        size: (width, height) that every image must have, or None.
     """
 
     def __init__(
-        self,
-        capture: cv2.VideoCapture | _AvCapture,
-        uri: str,
-        loop: bool,
-        is_file: bool,
-        size: tuple[int, int] | None,
+        self, capture: cv2.VideoCapture | _AvCapture, uri: str, loop: bool, is_file: bool
     ) -> None:
         self.uri = uri
         self._capture = capture
         self._loop = loop
         self._is_file = is_file
-        self._size = size
-
-    @property
-    def rate_hz(self) -> float:
-        """Images per second that the source claims; 0 when it does not say."""
-        return max(0.0, float(self._capture.get(cv2.CAP_PROP_FPS)))
 
     def read(self) -> np.ndarray | None:
         """The next (H, W, 3) uint8 RGB image, or None at the end of a file that does not loop.
 
         Raises:
-            ImageSourceError: the device or stream stopped, or the image has another size.
+            ImageSourceError: the device or stream stopped.
         """
         ok, image = self._capture.read()
         if not ok and self._is_file and self._loop:
@@ -57,57 +44,39 @@ class ImageSource:
             if self._is_file:
                 return None
             raise ImageSourceError(f"{self.uri}: no image; is the camera or stream still there?")
-        height, width = image.shape[:2]
-        if self._size is not None and (width, height) != self._size:
-            raise ImageSourceError(
-                f"{self.uri}: images are {width}x{height}, asked for "
-                f"{self._size[0]}x{self._size[1]}"
-            )
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     def close(self) -> None:
         """Release the device or file."""
         self._capture.release()
 
-    def __enter__(self) -> ImageSource:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def open_source(uri: str, loop: bool = False, size: tuple[int, int] | None = None) -> ImageSource:
+def open_source(uri: str, loop: bool = False) -> ImageSource:
     """Open 'device:0', 'device:/dev/video2', 'file:clip.mp4', a path, or 'rtsp://...'.
 
     Args:
         uri: what to open.
         loop: start a video file again at its end.
-        size: (width, height) in pixels: asked of a device, required of everything.
 
     Raises:
         ImageSourceError: it does not exist or holds no readable image.
     """
     kind, _, rest = uri.partition(":")
     if kind == "device":
-        return _open_device(uri, rest, size)
+        return _open_device(uri, rest)
     if "://" in uri and kind != "file":
-        capture, is_file = cv2.VideoCapture(uri), False
-        problem = "cannot open the stream; check the address and the network"
-    else:
-        path = Path(rest.removeprefix("//") if kind == "file" else uri)
-        if not path.is_file():
+        capture = cv2.VideoCapture(uri)
+        if not capture.isOpened():
             raise ImageSourceError(
-                f"{uri}: no such file; use 'device:0', 'file:clip.mp4' or 'rtsp://host/stream'"
+                f"{uri}: cannot open the stream; check the address and the network"
             )
-        return ImageSource(_open_file(uri, path), uri, loop, True, size)
-    if not capture.isOpened():
-        raise ImageSourceError(f"{uri}: {problem}")
-    return ImageSource(capture, uri, loop, is_file, size)
+        return ImageSource(capture, uri, loop, is_file=False)
+    path = Path(rest.removeprefix("//") if kind == "file" else uri)
+    if not path.is_file():
+        raise ImageSourceError(
+            f"{uri}: no such file; use 'device:0', 'file:clip.mp4' or 'rtsp://host/stream'"
+        )
+    return ImageSource(_open_file(uri, path), uri, loop, is_file=True)
 
 
 def _open_file(uri: str, path: Path) -> cv2.VideoCapture | _AvCapture:
@@ -167,11 +136,6 @@ class _AvCapture:
         except (av.FFmpegError, OSError) as error:
             raise ImageSourceError(f"{self._uri}: damaged from here on ({error})") from error
 
-    def get(self, what: int) -> float:
-        """Frames per second."""
-        rate = self._container.streams.video[0].average_rate
-        return float(rate) if what == cv2.CAP_PROP_FPS and rate else 0.0
-
     def set(self, what: int, value: float) -> bool:
         """Begin again at the first frame."""
         self.release()
@@ -183,7 +147,7 @@ class _AvCapture:
         self._container.close()
 
 
-def _open_device(uri: str, name: str, size: tuple[int, int] | None) -> ImageSource:
+def _open_device(uri: str, name: str) -> ImageSource:
     path = Path(f"/dev/video{name}") if name.isdigit() else Path(name)
     if not path.exists():
         found = ", ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "none"
@@ -193,7 +157,4 @@ def _open_device(uri: str, name: str, size: tuple[int, int] | None) -> ImageSour
         raise ImageSourceError(f"{uri}: {path} is no camera, is in use, or may not be read")
     # One image of driver queue: an older one is worth nothing to a controller.
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    if size is not None:
-        capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
-    return ImageSource(capture, uri, loop=False, is_file=False, size=size)
+    return ImageSource(capture, uri, loop=False, is_file=False)
