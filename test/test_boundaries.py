@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "training": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
     "evaluation": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
     "runtime": BASE | {"tasks", "data", "models", "planning"},
-    "ros": BASE | {"tasks", "data"},
+    "ros": BASE | {"robot", "tasks", "data"},
     "nodes": BASE | {"files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
     "cli": BASE
     | {"files", "provenance", "robot", "simulation", "tasks", "bringup", "data", "models"}

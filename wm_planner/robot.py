@@ -16,8 +16,14 @@ from wm_planner.config import from_dict, read_yaml, suggest
 from wm_planner.embodiment import KINDS, ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError
 
+# The message type that each command adapter sends.
+ADAPTERS = {
+    "forward": "std_msgs/msg/Float64MultiArray",  # ros2_control's forward command controllers
+    "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",  # and the simulator
+    "twist": "geometry_msgs/msg/TwistStamped",  # MoveIt Servo, mobile bases
+    "twist_unstamped": "geometry_msgs/msg/Twist",  # older mobile bases
+}
 TWIST_ADAPTERS = ("twist", "twist_unstamped")
-ADAPTERS = ("forward", "joint_trajectory", *TWIST_ADAPTERS)
 DESCRIPTION = "robot_description"
 # The field of a trajectory point that carries the action, by the kind of action.
 INTERFACE = {

@@ -50,7 +50,7 @@ def test_no_shift_needs_no_wrapper() -> None:
     ("setting", "message"),
     [
         ("frictoin=2", "--shift: unknown key 'frictoin'. Did you mean 'friction'?"),
-        ("friction", "'friction' is not of the form name=value"),
+        ("friction", "'friction' is not of the form key=value"),
         ("friction=much", "--shift: friction: expected a number, got 'much'"),
         ("delayed_frames=1.5", "delayed_frames: expected a whole number"),
         ("image_noise=-1", "image_noise must be at least 0, got -1"),

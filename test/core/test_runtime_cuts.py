@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_planner.runtime.cuts import count_cuts
+from wm_planner.runtime.cuts import CUTS, Cuts
 from wm_planner.runtime.position_limits import PositionGuard
 from wm_planner.runtime.safety import Limits, Measured, Reason, SafetyGate
 
@@ -15,16 +15,10 @@ RANGE = np.array([-0.5]), np.array([0.5])
 
 
 def count(rows, limits=LIMITS, kind="velocity", place=None, within=None, before=0.0):
-    counts = count_cuts(
-        np.array(rows)[:, None],
-        np.array([before]),
-        limits,
-        0.1,
-        kind,
-        None if place is None else np.array([place]),
-        within,
-    )
-    return [counts[name] for name in ("bound", "rate", "position_limit", "any")]
+    cuts = Cuts(limits, 0.1, kind, within)
+    where = None if place is None else np.array([place])
+    cuts.add(np.array(rows)[:, None], np.array([before]), where)
+    return [cuts.counts[name] for name in CUTS]
 
 
 def test_a_plan_within_all_limits_is_not_cut():
@@ -62,8 +56,7 @@ def test_nobody_counts_what_nobody_knows(place, within):
 
 def test_float32_at_a_bound_is_no_cut():
     limits = Limits([-0.1], [0.1])
-    rows = np.full((3, 1), 0.1, np.float32)
-    assert count_cuts(rows, np.zeros(1), limits, 0.1)["any"] == 0
+    assert count(np.full(3, 0.1, np.float32), limits)[3] == 0
 
 
 def test_it_counts_what_the_gate_would_do():

@@ -19,7 +19,8 @@ from trajectory_msgs.msg import JointTrajectory
 from wm_planner.errors import ConfigError
 from wm_planner.nodes.controller_config import ControllerConfig
 from wm_planner.nodes.controller_node import ControllerNode
-from wm_planner.ros.adapters import ADAPTERS
+from wm_planner.robot import ADAPTERS
+from wm_planner.ros.command_topics import TYPES
 from wm_planner.ros.conversions import (
     image_message,
     joint_state_message,
@@ -76,7 +77,7 @@ class Arm:
         self.controller.trigger_configure()
         self.node = graph.peer("arm")
         depth = QoSProfile(depth=50)
-        self.node.create_subscription(ADAPTERS[adapter], "command", self._on_command, depth)
+        self.node.create_subscription(TYPES[ADAPTERS[adapter]], "command", self._on_command, depth)
         self.node.create_subscription(
             JointTrajectory,
             "command_sent",

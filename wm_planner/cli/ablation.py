@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from wm_planner.cli.checks import check_threads
+from wm_planner.cli.options import add_option, add_table_options, check_threads
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.table import ablation_table, error_table
 
@@ -31,16 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "ablation", help="train and evaluate a recipe's variants over seeds into one table"
     )
-    parser.add_argument(
-        "--config", type=Path, required=True, help="YAML, see config/tables/ablation.yaml"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        help="directory for ablation.json, ablation.md and every run; one that was begun is "
-        "finished",
-    )
+    quick = "next to no training, two episodes"
+    add_table_options(parser, "ablation", "every run", quick)
     parser.add_argument(
         "--data",
         type=Path,
@@ -48,10 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--row", action="append", help="only this one; may be repeated")
     parser.add_argument("--seed", action="append", type=int, help="only this one; may be repeated")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-    parser.add_argument(
-        "--quick", action="store_true", help="next to no training, two episodes: does it run?"
-    )
+    add_option(parser, "--threads", default=2)
     parser.set_defaults(run=run)
 
 

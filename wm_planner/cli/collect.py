@@ -6,11 +6,11 @@ import argparse
 import functools
 import logging
 import multiprocessing
-from pathlib import Path
 
 import numpy as np
 
-from wm_planner.tasks import task_names
+from wm_planner.cli.options import add_options, check_least
+from wm_planner.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -20,13 +20,11 @@ _ENVS: dict = {}  # one environment per worker process
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("collect", help="collect exploration trajectories")
-    parser.add_argument("--task", required=True, help=f"simulated task: {', '.join(task_names())}")
+    add_options(parser, "--task", "--seed", "--output")
     parser.add_argument("--num-trajectories", type=int, required=True)
     parser.add_argument("--steps", type=int, default=20, help="model steps each (default 20)")
     parser.add_argument("--image-size", type=int, help="pixels (default: the task's)")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--output", type=Path, required=True, help="directory to write")
     parser.set_defaults(run=run)
 
 
@@ -35,15 +33,11 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from wm_planner.data.store import write_store
-    from wm_planner.errors import ConfigError
     from wm_planner.provenance import command_line
     from wm_planner.tasks import get_task, resized
 
     task = get_task(args.task)
-    if min(args.num_trajectories, args.steps, args.workers) < 1 or args.seed < 0:
-        raise ConfigError(
-            "--num-trajectories, --steps and --workers must be at least 1, --seed at least 0"
-        )
+    check_least(args, num_trajectories=1, steps=1, workers=1, seed=0)
     if args.output.exists():
         raise ConfigError(f"--output {args.output}: exists already; choose another directory")
     if args.image_size is None:

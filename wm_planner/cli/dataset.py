@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import yaml
 
+from wm_planner.cli.options import add_option, check_least
 from wm_planner.data.layouts import READERS, open_dataset
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     build.add_argument(
         "--only", choices=("success", "failure"), help="take the episodes of that outcome alone"
     )
-    build.add_argument("--output", type=Path, required=True, help="directory to write")
+    add_option(build, "--output")
     build.add_argument(
         "--steps", type=int, default=5, help="model steps per trajectory (default 5)"
     )
@@ -106,10 +107,7 @@ def run_build(args: argparse.Namespace) -> int:
     from wm_planner.errors import ConfigError
     from wm_planner.provenance import command_line
 
-    for name in ("steps", "image_size", "frame_skip"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    check_least(args, steps=1, image_size=1, frame_skip=1)
     if args.output.exists():
         raise ConfigError(f"{args.output}: exists already; choose another --output")
     export = None if args.export is None else _exporter(args.export)

@@ -8,11 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.cli.checks import check_numbers, check_writable
+from wm_planner.cli.options import add_option, add_options, check_numbers, check_writable
 from wm_planner.cli.targets import add_arguments, find_targets
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.table import interval, listing, percent, reached, result_table
-from wm_planner.registry import listed
 from wm_planner.tasks import task_names
 
 if TYPE_CHECKING:
@@ -39,35 +38,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar=("A.json", "B.json"),
         help="instead: compare two results on the same targets, pair by pair",
     )
-    parser.add_argument(
-        "--checkpoint", default="base", help="variant (default base), shipped name, or directory"
-    )
-    parser.add_argument(
-        "--planner", default="gbp", help=f"{listed('wm_planner.solvers')}; default: gbp"
-    )
-    parser.add_argument(
-        "--mode",
-        choices=("open-loop", "mpc"),
-        default="mpc",
-        help="mpc (default) replans; open-loop executes one plan to its end",
-    )
-    parser.add_argument("--episodes", type=int, default=50, help="or goals of --data; default 50")
-    parser.add_argument("--seed", type=int, default=0, help="of the targets and of the planner")
-    parser.add_argument("--horizon", type=int, help="model steps planned ahead")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="planner setting, for example horizon=6; may be repeated",
-    )
+    add_options(parser, "--checkpoint", "--planner", "--mode", "--horizon", "--set")
+    add_option(parser, "--episodes", default=50, help="or goals of --data; default 50")
+    add_option(parser, "--seed", help="of the targets and of the planner (default 0)")
     add_arguments(parser)
     parser.add_argument(
         "--shift",
         action="append",
         default=[],
-        metavar="NAME=VALUE",
+        metavar="KEY=VALUE",
         dest="shifts",
         help="difference from the trained world, for example process_noise=0.2, obstacle=1 or, "
         "for point_maze, maze=open; may be repeated",
@@ -83,10 +62,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="episodes planned together (default: what fits); seconds per plan are those of a "
         "planning call divided by its episodes, so 1 measures latency",
     )
-    parser.add_argument("--processes", type=int, default=1, help="default 1; results are the same")
-    parser.add_argument("--threads", type=int, default=1, help="of each process (default 1)")
-    parser.add_argument("--device", default="cpu", help="torch device: cpu (default) or cuda")
-    parser.add_argument("--json", type=Path, help="file for the result as one JSON object")
+    add_option(parser, "--processes", help="default 1; results are the same")
+    add_options(parser, "--threads", "--device", "--json")
     parser.add_argument(
         "--output",
         type=Path,
@@ -121,7 +98,10 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.tasks import get_task
 
     task = get_task(args.task)
-    _check(args)
+    check_numbers(args, episodes=1, batch_size=1, processes=1)
+    check_writable("--json", args.json)
+    if args.targets is not None and not args.targets.exists():
+        check_writable("--targets", args.targets)
     job, bundle = make_job(args)
     record = None
     if args.output is not None:
@@ -184,27 +164,16 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
     return job, bundle
 
 
-def parse_shifts(settings: Iterable[str], source: str = "--shift") -> Shifts:
-    """Shifts from 'name=value' strings.
+def parse_shifts(settings: Iterable[str]) -> Shifts:
+    """Shifts from 'key=value' strings.
 
     Raises:
         ConfigError: an unknown name, with the nearest one, or a value that cannot be used.
     """
-    import yaml
-
-    from wm_planner.config import from_dict
+    from wm_planner.config import from_dict, parse_setting
     from wm_planner.tasks.shifts import Shifts
 
-    values = {}
-    for setting in settings:
-        name, separator, text = setting.partition("=")
-        if not separator:
-            raise ConfigError(f"{source}: '{setting}' is not of the form name=value")
-        try:
-            values[name.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{source}: '{setting}': the value is not valid YAML") from error
-    return from_dict(Shifts, values, source)
+    return from_dict(Shifts, dict(parse_setting(text, "--shift") for text in settings), "--shift")
 
 
 def planner_settings(recommended: dict[str, Any], args: argparse.Namespace) -> PlannerConfig:
@@ -264,11 +233,3 @@ def table(r: Result, distance_unit: str) -> str:
     if r.dropped:
         rows.insert(1, ("dropped", f"{r.dropped} targets that start solved"))
     return "\n".join([f"{r.task} {r.checkpoint} {r.planner} {r.mode}", *listing(rows)])
-
-
-def _check(args: argparse.Namespace) -> None:
-    check_numbers(args, episodes=1, batch_size=1, processes=1)
-    if args.json is not None:
-        check_writable("--json", args.json)
-    if args.targets is not None and not args.targets.exists():
-        check_writable("--targets", args.targets)

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from wm_planner.cli.checks import check_numbers, check_writable
+from wm_planner.cli.options import check_numbers, check_writable
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.table import figure, listing, markdown
 
@@ -84,8 +84,7 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(f"--{option.replace('_', '-')} needs --task, a simulated one")
     if args.shifts or args.goals != "random":
         raise ConfigError("--shift and --goals need --task, a simulated one")
-    if args.json is not None:
-        check_writable("--json", args.json)
+    check_writable("--json", args.json)
     if args.checkpoint == "base":
         raise ConfigError("--data without --task needs --checkpoint: a run directory of 'train'")
 

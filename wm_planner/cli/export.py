@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from wm_planner.cli.options import add_option
 from wm_planner.errors import CheckpointError
 
 
@@ -12,7 +13,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("export", help="write a checkpoint in half the bytes")
     parser.add_argument("checkpoint", help="shipped name or directory")
-    parser.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
+    add_option(parser, "--output", help="checkpoint directory to write")
     parser.add_argument(
         "--recipe", type=Path, help="YAML, see config/recipes: take the planner's settings from it"
     )

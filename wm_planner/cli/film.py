@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -26,13 +26,22 @@ def write_film(path: Path, episodes: Sequence[EpisodeRecord]) -> Path | None:
     if not filmed:
         return None
     imagined = _any_imagined(filmed)  # all frames of a film are of one size
-    writer = imageio.get_writer(path, fps=FILM_HZ, macro_block_size=8, codec="libx264")
-    try:
+
+    def pictures() -> Iterator[np.ndarray]:
         for episode in filmed:
             for picture in _pictures(episode, imagined):
-                writer.append_data(picture)
-            for _ in range(HOLD - 1):
-                writer.append_data(picture)
+                yield picture
+            yield from [picture] * (HOLD - 1)
+
+    return write_mp4(path, pictures(), FILM_HZ)
+
+
+def write_mp4(path: Path, pictures: Iterable[np.ndarray], rate_hz: float) -> Path:
+    """Write pictures (H, W, 3) uint8, all of one size; returns `path`."""
+    writer = imageio.get_writer(path, fps=rate_hz, macro_block_size=8, codec="libx264")
+    try:
+        for picture in pictures:
+            writer.append_data(picture)
     finally:
         writer.close()
     return path
@@ -53,20 +62,32 @@ def write_key_frames(path: Path, episode: EpisodeRecord) -> Path | None:
     return path
 
 
-def panel(image: np.ndarray | None, caption: str) -> np.ndarray:
-    """An image (S, S, 3), black for None, enlarged without blur under a caption.
+def panel(
+    image: np.ndarray | None,
+    caption: str,
+    side: int = PANEL,
+    enlarge: int = cv2.INTER_NEAREST,
+    font: float = 0.5,
+) -> np.ndarray:
+    """An image (S, S, 3), black for None, under a caption.
+
+    Args:
+        image: uint8.
+        caption: one line.
+        side: of the image as shown, pixels.
+        enlarge: OpenCV's interpolation of a smaller image; the usual one does not blur.
+        font: scale of the caption.
 
     Returns:
-        (CAPTION + PANEL, PANEL, 3) uint8.
+        (CAPTION + side, side, 3) uint8.
     """
     if image is None:
         image = np.zeros((1, 1, 3), np.uint8)
-    shrinks = image.shape[0] > PANEL
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
-    large = cv2.resize(image, (PANEL, PANEL), interpolation=method)
-    line = np.full((CAPTION, PANEL, 3), 255, np.uint8)
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(line, caption, (6, 17), font, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    method = cv2.INTER_AREA if image.shape[0] > side else enlarge
+    large = cv2.resize(image, (side, side), interpolation=method)
+    line = np.full((CAPTION, side, 3), 255, np.uint8)
+    style = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(line, caption, (6, 17), style, font, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([line, large])
 
 

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wm_planner.cli.options import add_option, check_least
 from wm_planner.cli.training_options import add_training_options, is_finished, training_machine
 from wm_planner.config import parse_setting
 from wm_planner.errors import ConfigError
@@ -40,14 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--recipe", type=Path, help="YAML, see config/recipes; its key 'finetune'")
     parser.add_argument("--num-updates", type=int, help="optimizer steps")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="another setting, for example adversarial.visual_factor=0.1; may be repeated",
-    )
+    another = "another setting, for example adversarial.visual_factor=0.1; may be repeated"
+    add_option(parser, "--set", help=another)
     parser.add_argument(
         "--workers", type=int, default=1, help="simulators side by side (default 1: in process)"
     )
@@ -69,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     result = args.output / "checkpoint"
     if is_finished(args, result):
         return 0
-    if args.workers < 1:
-        raise ConfigError(f"--workers must be at least 1, got {args.workers}")
+    check_least(args, workers=1)
     if args.corrections is not None and args.method != "online":
         raise ConfigError(f"--corrections is for --method online, not for '{args.method}'")
     config = finetuning_of(args)

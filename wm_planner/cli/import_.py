@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from wm_planner.cli.options import add_option
 from wm_planner.config import from_dict, from_yaml, read_yaml
 from wm_planner.errors import ConfigError
 
@@ -33,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("import", help="convert a released checkpoint")
     parser.add_argument("path", type=Path, help=".pth file, or directory of a released run")
-    parser.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
+    add_option(parser, "--output", help="checkpoint directory to write")
     parser.add_argument("--task", help="wall, point_maze or pusht (default: what hydra.yaml says)")
     parser.add_argument(
         "--config", type=Path, help="its hydra.yaml (default: beside the file or one level above)"

@@ -6,7 +6,6 @@ import os
 import select
 import sys
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from wm_planner.errors import ConfigError
@@ -30,12 +29,7 @@ class Keys:
             tty.setcbreak(sys.stdin)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._before is not None:
             import termios
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.cli.checks import check_numbers, check_writable
 from wm_planner.cli.eval import make_job
+from wm_planner.cli.options import add_option, add_options, check_numbers, check_writable
 from wm_planner.errors import ConfigError
-from wm_planner.tasks import get_task, task_names
+from wm_planner.tasks import get_task
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.job import Job
@@ -32,41 +31,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     }
     for name, text in helps.items():
         figure = figures.add_parser(name, help=text)
-        figure.add_argument(
-            "--task", required=True, help=f"simulated task: {', '.join(task_names())}"
-        )
+        add_options(figure, "--task", "--seed", "--horizon", "--set", "--threads", "--device")
         figure.add_argument(
             "--checkpoint",
             action="append",
             help="variant (default base), shipped name, or directory; may be repeated",
         )
-        figure.add_argument(
-            "--output",
-            type=Path,
-            required=True,
-            metavar="FILE.png",
-            help="figure to write; its numbers go beside it, into FILE.json",
-        )
-        figure.add_argument("--seed", type=int, default=0, help="of targets and planner")
-        figure.add_argument("--horizon", type=int, help="model steps planned ahead")
-        figure.add_argument("--set", action="append", default=[], dest="settings", metavar="K=V")
-        figure.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-        figure.add_argument("--device", default="cpu", help="torch device: cpu (default) or cuda")
+        written = "figure to write; its numbers go beside it, into FILE.json"
+        add_option(figure, "--output", metavar="FILE.png", help=written)
     landscape, efficiency, model_error = (figures.choices[name] for name in helps)
     landscape.add_argument("--size", type=int, default=41, help="points on a side (default 41)")
     efficiency.add_argument(
         "--planner", action="append", help="default gbp and cem; may be repeated"
     )
-    efficiency.add_argument("--mode", choices=("open-loop", "mpc"), default="mpc")
+    add_option(efficiency, "--mode")
     efficiency.add_argument("--budgets", type=int, nargs="+", default=[1, 3, 10, 30, 100])
-    efficiency.add_argument("--episodes", type=int, default=20, help="default 20")
+    add_option(efficiency, "--episodes", default=20)
     efficiency.add_argument(
         "--batch-size", type=int, default=1, help="1 (default): the time is that of one robot"
     )
-    efficiency.add_argument(
-        "--processes", type=int, default=1, help="more disturb each other's time"
-    )
-    model_error.add_argument("--episodes", type=int, default=50, help="expert runs (default 50)")
+    add_option(efficiency, "--processes", help="more disturb each other's time")
+    add_option(model_error, "--episodes", default=50, help="expert runs (default 50)")
     parser.set_defaults(run=run)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from wm_planner.cli.options import check_least
 from wm_planner.errors import ConfigError, RenderError
 from wm_planner.simulation import SimOptions
 
@@ -47,10 +48,7 @@ def check_options(options: SimOptions) -> None:
     from wm_planner.tasks import get_task
 
     task = get_task(options.task)
-    if options.episodes < 1:
-        raise ConfigError(f"--episodes must be at least 1, got {options.episodes}")
-    if options.seed < 0:
-        raise ConfigError(f"--seed must not be negative, got {options.seed}")
+    check_least(options, episodes=1, seed=0)
     check_planning(options.checkpoint, task.name, options.planner, options.settings, "--set")
     read_card(resolve_checkpoint(options.checkpoint, task.name) / CARD, task.name)
 

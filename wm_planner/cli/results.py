@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wm_planner.cli.options import add_option, add_table_options, check_least
 from wm_planner.errors import ConfigError, WmPlannerError
 from wm_planner.evaluation.table import grid_table
 
@@ -25,27 +26,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "results", help="evaluate tasks x checkpoints x planners x loops into one table"
     )
-    parser.add_argument(
-        "--config", type=Path, required=True, help="YAML, see config/tables/results.yaml"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        help="directory for results.json, results.md and every cell's run; one that was begun is "
-        "finished",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="few episodes of small planners: does it run?"
-    )
+    quick = "few episodes of small planners"
+    add_table_options(parser, "results", "every cell's run", quick)
     parser.add_argument(
         "--task",
         action="append",
         help="only this one, beside what OUTPUT has of the others; may be repeated",
     )
     cores = os.cpu_count() or 1
-    parser.add_argument("--processes", type=int, default=cores, help="default: as many as cores")
-    parser.add_argument("--device", default="cpu", help="torch device: cpu (default) or cuda")
+    add_option(parser, "--processes", default=cores, help="default: as many as cores")
+    add_option(parser, "--device")
     parser.set_defaults(run=run)
 
 
@@ -63,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.files import write_json
     from wm_planner.provenance import provenance
 
-    if args.processes < 1:
-        raise ConfigError(f"--processes must be at least 1, got {args.processes}")
+    check_least(args, processes=1)
     grid = from_yaml(Grid, args.config)
     if args.quick:
         grid = grid.quickly()

@@ -6,6 +6,7 @@ import argparse
 import importlib
 from pathlib import Path
 
+from wm_planner.cli.options import add_option, add_options
 from wm_planner.cli.preflight import check_ros
 
 ACTIONS = {
@@ -28,30 +29,23 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parsers["check"].add_argument(
         "--seconds", type=float, default=5.0, help="how long to listen (default 5)"
     )
-    parsers["record"].add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="directory that receives the bags"
-    )
-    parsers["record"].add_argument(
-        "--episodes", type=int, help="record so many of --seconds each, then end"
-    )
+    for name in ("record", "explore"):
+        bags = "directory that receives the bags"
+        add_option(parsers[name], "--output", metavar="DIR", help=bags)
+    add_option(parsers["record"], "--episodes", help="record so many of --seconds each, then end")
     parsers["record"].add_argument("--seconds", type=float, help="length of each episode")
     _add_explore(parsers["explore"])
-    parsers["goal"].add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="directory to write"
-    )
+    add_option(parsers["goal"], "--output", metavar="DIR")
     _add_run(parsers["run"])
     parser.set_defaults(run=run)
 
 
 def _add_explore(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--episodes", type=int, required=True, metavar="N", help="how many")
+    add_option(parser, "--episodes", required=True, metavar="N", help="how many")
     parser.add_argument(
         "--seconds", type=float, required=True, metavar="S", help="length of each episode"
     )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="directory that receives the bags"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the random motion (default 0)")
+    add_options(parser, "--seed", "--yes")
     parser.add_argument(
         "--half-width",
         type=float,
@@ -59,7 +53,6 @@ def _add_explore(parser: argparse.ArgumentParser) -> None:
         help="keep joints within R (radians or metres) of home; default: the position limits of "
         "the robot file, else where full speed leads in 2 s, and 0.5 at most",
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask before the robot moves")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -85,8 +78,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="give up after so long (default 60; of a dry run 10)",
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask before the robot moves")
-    parser.add_argument("--seed", type=int, default=0, help="of the planner (default 0)")
+    add_options(parser, "--yes", "--seed")
     parser.add_argument("--film", type=Path, metavar="FILE.mp4", help="write a film of the way")
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from wm_planner.bringup import RunOptions, bring_up
 from wm_planner.cli.keys import asked_for_yes, check_person
+from wm_planner.cli.options import check_least
 from wm_planner.cli.processes import ChildFailedError
 from wm_planner.cli.robot_recorder import RecorderClient
 from wm_planner.cli.robot_session import CONTROLLER, START_S, Session
@@ -69,12 +70,9 @@ def parameters(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: a value cannot be used.
     """
-    if args.episodes < 1:
-        raise ConfigError(f"--episodes must be at least 1, got {args.episodes}")
+    check_least(args, episodes=1, seed=0)
     if not 0.1 <= args.seconds <= 36000:
         raise ConfigError(f"--seconds must be from 0.1 to 36000, got {args.seconds:g}")
-    if args.seed < 0:
-        raise ConfigError(f"--seed must not be negative, got {args.seed}")
     values = {"episodes": args.episodes, "seconds": float(args.seconds)}
     if args.half_width is not None:
         if not (args.half_width > 0 and math.isfinite(args.half_width)):

@@ -13,15 +13,9 @@ from wm_planner.cli.robot_report import Line, fine, note, wrong
 from wm_planner.config import suggest
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, ImageSourceError
-from wm_planner.robot import CameraSource, RobotFile
+from wm_planner.robot import ADAPTERS, CameraSource, RobotFile
 from wm_planner.runtime.robot_description import joint_limits
 
-COMMAND_TYPES = {
-    "forward": "std_msgs/msg/Float64MultiArray",
-    "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
-    "twist": "geometry_msgs/msg/TwistStamped",
-    "twist_unstamped": "geometry_msgs/msg/Twist",
-}
 _TWIST_TIMEOUT = (
     "what becomes of the last twist when commands cease is the receiver's: set its timeout "
     "(MoveIt Servo: incoming_command_timeout, diff_drive_controller: cmd_vel_timeout)"
@@ -134,7 +128,7 @@ def command_lines(
         subscribers, publishers: of the command topic, without this command.
         elsewhere: topics by their types, for a hint.
     """
-    kind = COMMAND_TYPES[robot.command.adapter]
+    kind = ADAPTERS[robot.command.adapter]
     lines: list[Line] = []
     for party in subscribers:
         if party.kind == kind:
@@ -164,10 +158,10 @@ def command_lines(
 
 
 def _adapter_for(kind: str) -> str:
-    for adapter, sent in COMMAND_TYPES.items():
+    for adapter, sent in ADAPTERS.items():
         if sent == kind:
             return f"write command.adapter: {adapter}"
-    return f"choose a controller that takes one of {', '.join(COMMAND_TYPES.values())}"
+    return f"choose a controller that takes one of {', '.join(ADAPTERS.values())}"
 
 
 def limit_lines(

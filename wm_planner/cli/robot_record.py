@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wm_planner.bringup import RunOptions, bring_up
 from wm_planner.cli.keys import Keys
+from wm_planner.cli.options import check_least
 from wm_planner.cli.robot_recorder import RECORDER, Bag, RecorderClient
 from wm_planner.cli.robot_session import Session
 from wm_planner.errors import ConfigError, DatasetError
@@ -26,10 +27,15 @@ def run(args: argparse.Namespace) -> int:
         Ctrl-C.
 
     Raises:
-        WmPlannerError: the robot file cannot be used, or nothing is heard of the robot.
+        WmPlannerError: the robot file or an option cannot be used, or nothing is heard of the
+            robot.
     """
     robot = read_robot(args.file)
-    check_slicing(args.episodes, args.seconds)
+    if (args.episodes is None) != (args.seconds is None):
+        raise ConfigError("--episodes and --seconds belong together: so many of so long")
+    check_least(args, episodes=1)
+    if args.seconds is not None and not args.seconds > 0:
+        raise ConfigError(f"--seconds must be positive, got {args.seconds:g}")
     if not robot.record.commands:
         raise ConfigError(
             f"{args.file}: key 'record' is missing: without the commands nothing can be learnt "
@@ -52,18 +58,6 @@ def run(args: argparse.Namespace) -> int:
             return 130
     recording.summary(args.output)
     return 1 if args.episodes is not None and recording.incomplete else 0
-
-
-def check_slicing(episodes: int | None, seconds: float | None) -> None:
-    """Raises:
-    ConfigError: one of --episodes and --seconds without the other, or not positive.
-    """
-    if (episodes is None) != (seconds is None):
-        raise ConfigError("--episodes and --seconds belong together: so many of so long")
-    if episodes is not None and episodes < 1:
-        raise ConfigError(f"--episodes must be at least 1, got {episodes}")
-    if seconds is not None and not seconds > 0:
-        raise ConfigError(f"--seconds must be positive, got {seconds:g}")
 
 
 class Recording:

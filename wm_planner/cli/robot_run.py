@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from wm_planner.bringup import RunOptions, bring_up
-from wm_planner.cli.checks import check_writable
 from wm_planner.cli.keys import asked_for_yes, check_person
+from wm_planner.cli.options import check_least, check_writable
 from wm_planner.cli.preflight import check_planning
 from wm_planner.cli.robot_recorder import RecorderClient
 from wm_planner.cli.robot_session import CONTROLLER, START_S, Session
@@ -90,12 +90,10 @@ def planning_robot(args: argparse.Namespace) -> RobotFile:
         )
     if args.time_limit is not None and not args.time_limit > 0:
         raise ConfigError(f"--time-limit must be positive, got {args.time_limit:g}")
-    if args.seed < 0:
-        raise ConfigError(f"--seed must not be negative, got {args.seed}")
+    check_least(args, seed=0)
     if args.dry_run and args.record is not None:
         raise ConfigError("--record: a dry run sends nothing, so there is nothing to record")
-    if args.film is not None:
-        check_writable("--film", args.film)
+    check_writable("--film", args.film)
     return robot
 
 

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import rclpy
@@ -110,14 +109,9 @@ class Session:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
-            self._supervisor.__exit__(kind, error, trace)
+            self._supervisor.__exit__()
         finally:
             self._leave()
             if self._given is None and not isinstance(error, WmPlannerError):

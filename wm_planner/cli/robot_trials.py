@@ -12,6 +12,7 @@ from std_msgs.msg import Bool, Float64
 from std_srvs.srv import Trigger
 
 from wm_planner.bringup import RunOptions, bring_up
+from wm_planner.cli.options import check_least
 from wm_planner.cli.robot_recorder import RecorderClient
 from wm_planner.cli.robot_run import (
     ARRIVED,
@@ -121,8 +122,7 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
     Raises:
         WmPlannerError: something cannot be used, or a process died.
     """
-    if args.episodes < 1:
-        raise ConfigError(f"--episodes must be at least 1, got {args.episodes}")
+    check_least(args, episodes=1)
     if robot.driver is None or args.dry_run:
         raise ConfigError(
             "--episodes drives to goals that a simulated robot's driver sets: the robot file needs "

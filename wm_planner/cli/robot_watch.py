@@ -34,21 +34,12 @@ from wm_planner.runtime.arrival import Arrival, proprio_distance
 from wm_planner.runtime.cuts import Cuts
 from wm_planner.runtime.position_limits import tightened
 from wm_planner.runtime.robot_description import described_limits
-from wm_planner.runtime.safety import NO_LIMIT, Limits
+from wm_planner.runtime.safety import limits_of
 from wm_planner.types import Plan
 
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears a goal
 PLANNER, CONTROLLER = "planner_node: plan", "controller_node: command"
 REFUSALS = ("stale", "no_plan", "non_finite", "bad_shape", "stopped", "disabled")
-
-
-def limits_of(robot: RobotFile) -> Limits:
-    """Bounds and rates of a robot's actions."""
-    action = robot.action
-    rate = None
-    if action.limits_rate:
-        rate = np.array([rate if rate > 0 else NO_LIMIT for rate in action.max_rate])
-    return Limits(np.array(action.low), np.array(action.high), rate)
 
 
 @dataclass
@@ -102,7 +93,9 @@ class Watch:
         self._node, self._robot, self._body = node, robot, robot.embodiment
         self._picture, self._proprio = picture, proprio
         self._arrival, self._film, self._report = arrival, film, report
-        self.cuts = Cuts(limits_of(robot), robot.control_dt_s, robot.action.kind)
+        action = robot.action
+        self._limits = limits_of(action.low, action.high, action.max_rate)
+        self.cuts = Cuts(self._limits, robot.control_dt_s, action.kind)
         if isinstance(robot.position_limits, PositionLimits):
             lists = robot.position_limits
             self.cuts.position_limits = np.array(lists.low), np.array(lists.high)
@@ -297,7 +290,7 @@ class Watch:
             joints = described_limits(message.data, names)
             low, high = np.array([(joint.low, joint.high) for joint in joints]).T
             # The controller obeys the description's speeds and efforts as well.
-            limits = tightened(limits_of(self._robot), kind, self._robot.control_dt_s, joints)
+            limits = tightened(self._limits, kind, self._robot.control_dt_s, joints)
         except ConfigError as error:
             self._report(f"position limits are not known: {error}")
             return

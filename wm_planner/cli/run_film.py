@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
-import imageio.v2 as imageio
 import numpy as np
 
-SIDE, CAPTION = 360, 24  # pixels: side of a panel, height of the line above it
+from wm_planner.cli.film import CAPTION, panel, write_mp4
+
+SIDE = 360  # of a panel, pixels
 RATE_HZ = 10
 LAST_S = 3.0  # how long the last picture is shown
 RING_RGB = (255, 255, 0)
@@ -43,7 +46,7 @@ class RunFilm:
     unit: str = ""
     _pictures: list[tuple[int, np.ndarray]] = field(default_factory=list)
     _imagined: list[tuple[int, np.ndarray]] = field(default_factory=list)
-    _notes: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    _notes: dict[str, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
     _goal: np.ndarray | None = None
     _end: str = ""
 
@@ -63,7 +66,7 @@ class RunFilm:
     def note(self, stamp_ns: int, **values: float) -> None:
         """Numbers to write above the picture: 'distance' (in `unit`) and 'replan_s'."""
         for name, value in values.items():
-            self._notes.setdefault(name, []).append((stamp_ns, value))
+            self._notes[name].append((stamp_ns, value))
 
     def finish(self, text: str) -> None:
         """What is written above the last picture, for example 'arrived'."""
@@ -74,40 +77,33 @@ class RunFilm:
         if not self._pictures:
             return None
         stamps = [stamp for stamp, _ in self._pictures]
-        period_ns = 10**9 // RATE_HZ
-        times = [*range(stamps[0], stamps[-1], period_ns), stamps[-1]]
-        writer = imageio.get_writer(path, fps=RATE_HZ, macro_block_size=8, codec="libx264")
-        try:
-            for now_ns in times:
-                writer.append_data(self._frame(now_ns, stamps, now_ns == times[-1]))
-            for _ in range(round(LAST_S * RATE_HZ)):
-                writer.append_data(self._frame(times[-1], stamps, True))
-        finally:
-            writer.close()
-        return path
+        held = [stamps[-1]] * round(1 + LAST_S * RATE_HZ)
+        times = [*range(stamps[0], stamps[-1], 10**9 // RATE_HZ), *held]
+        return write_mp4(path, (self._frame(now_ns, stamps) for now_ns in times), RATE_HZ)
 
-    def _frame(self, now_ns: int, stamps: list[int], is_last: bool) -> np.ndarray:
+    def _frame(self, now_ns: int, stamps: list[int]) -> np.ndarray:
         picture = self._pictures[bisect_right(stamps, now_ns) - 1][1]
         words = [f"{(now_ns - stamps[0]) * 1e-9:4.1f} s"]
-        distance, replan = (self._latest(name, now_ns) for name in ("distance", "replan_s"))
+        distance, replan = (_latest(self._notes[k], now_ns) for k in ("distance", "replan_s"))
         if distance is not None:
             words.append(f"distance {distance:.3f} {self.unit}".rstrip())
         if replan is not None:
             words.append(f"replan {1000 * replan:.0f} ms")
-        if is_last and self._end:
+        if now_ns == stamps[-1] and self._end:
             words.append(self._end)
-        panels = [
-            _panel(picture, "  ".join(words), self.ring),
-            _panel(self._goal, "goal", self.ring),
-        ]
+        panels = [_panel(picture, "  ".join(words)), _panel(self._goal, "goal")]
+        if self.ring is not None:
+            x, y, radius = (round(v * SIDE) for v in (self.ring.x, self.ring.y, self.ring.radius))
+            for shown in panels:
+                cv2.circle(shown[CAPTION:], (x, y), max(2, radius), RING_RGB, 2, cv2.LINE_AA)
         if self._imagined:
-            shown = [image for stamp, image in self._imagined if stamp <= now_ns]
-            panels.append(_panel(shown[-1] if shown else None, "imagined end of the plan", None))
+            panels.append(_panel(_latest(self._imagined, now_ns), "imagined end of the plan"))
         return np.hstack(panels)
 
-    def _latest(self, name: str, now_ns: int) -> float | None:
-        values = [value for stamp, value in self._notes.get(name, ()) if stamp <= now_ns]
-        return values[-1] if values else None
+
+def _latest(series: list[tuple[int, Any]], now_ns: int) -> Any:
+    values = [value for stamp, value in series if stamp <= now_ns]
+    return values[-1] if values else None
 
 
 def _square(image: np.ndarray) -> np.ndarray:
@@ -116,15 +112,5 @@ def _square(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[top : top + side, left : left + side])
 
 
-def _panel(image: np.ndarray | None, caption: str, ring: Ring | None) -> np.ndarray:
-    """(CAPTION + SIDE, SIDE, 3) uint8; black for None."""
-    if image is None:
-        image = np.zeros((1, 1, 3), np.uint8)
-    method = cv2.INTER_AREA if image.shape[0] > SIDE else cv2.INTER_CUBIC
-    large = cv2.resize(image, (SIDE, SIDE), interpolation=method)
-    if ring is not None:
-        centre = round(ring.x * SIDE), round(ring.y * SIDE)
-        cv2.circle(large, centre, max(2, round(ring.radius * SIDE)), RING_RGB, 2, cv2.LINE_AA)
-    line = np.full((CAPTION, SIDE, 3), 255, np.uint8)
-    cv2.putText(line, caption, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack([line, large])
+def _panel(image: np.ndarray | None, caption: str) -> np.ndarray:
+    return panel(image, caption, SIDE, cv2.INTER_CUBIC, 0.45)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from wm_planner.bringup import NodeSpec, write_parameters
-from wm_planner.cli.checks import check_writable
+from wm_planner.cli.options import add_option, add_options, check_writable
 from wm_planner.cli.preflight import (
     check_options,
     check_rendering,
@@ -24,9 +24,7 @@ from wm_planner.cli.processes import Child, Supervisor
 from wm_planner.errors import WmPlannerError
 from wm_planner.evaluation.table import listing, reached
 from wm_planner.files import write_json
-from wm_planner.registry import listed
 from wm_planner.simulation import SimOptions, simulation
-from wm_planner.tasks import task_names
 
 if TYPE_CHECKING:
     from wm_planner.cli.run_record import RunRecord
@@ -37,34 +35,18 @@ DRAIN_S = 3.0  # the last messages may still be on their way when the bridge has
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("sim", help="run the whole ROS graph in simulation")
-    parser.add_argument("--task", required=True, help=f"simulated task: {', '.join(task_names())}")
-    parser.add_argument(
-        "--planner", default="gbp", help=f"{listed('wm_planner.solvers')}; default: gbp"
-    )
-    parser.add_argument(
-        "--checkpoint", default="base", help="variant (default base), shipped name, or directory"
-    )
-    parser.add_argument("--episodes", type=int, default=1, help="default 1")
-    parser.add_argument("--seed", type=int, default=0)
+    add_options(parser, "--task", "--planner", "--checkpoint", "--set", "--seed", "--json")
+    add_option(parser, "--episodes", default=1)
     parser.add_argument(
         "--clock",
         choices=("lockstep", "realtime"),
         default="lockstep",
         help="lockstep (default): simulated time waits for the planner",
     )
-    parser.add_argument("--json", type=Path, help="file for the result as one JSON object")
     parser.add_argument(
         "--output", type=Path, help="directory to write, numbered if taken (default runs/TASK)"
     )
     parser.add_argument("--no-record", action="store_true", help="write no bags")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="planner setting, for example horizon=6; may be repeated",
-    )
     parser.set_defaults(run=run)
 
 
@@ -92,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
         listeners=("monitor",),
     )
     check_options(options)
-    if args.json is not None:
-        check_writable("--json", args.json)
+    check_writable("--json", args.json)
     check_ros()
     check_rendering(environment)
     output = claim_output(args.output or Path("runs") / options.task)

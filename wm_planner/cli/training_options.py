@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wm_planner.cli.checks import check_threads
+from wm_planner.cli.options import add_option, check_threads
 
 if TYPE_CHECKING:
     from wm_planner.training.machine import Machine
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_training_options(parser: argparse.ArgumentParser, save_minutes: float = 10.0) -> None:
     """Run directory, device, saving, resuming, and where encoded frames are kept."""
-    parser.add_argument("--output", type=Path, required=True, help="run directory to write")
+    add_option(parser, "--output", help="run directory to write")
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in --output, if there is one"
     )
@@ -29,10 +29,9 @@ def add_training_options(parser: argparse.ArgumentParser, save_minutes: float = 
         help="save the state of training every M minutes (default %(default)g) and when told to "
         "stop",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto (default: cuda where there is one), cpu or cuda"
-    )
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    where = "auto (default: cuda where there is one), cpu or cuda"
+    add_option(parser, "--device", default="auto", help=where)
+    add_option(parser, "--threads", default=2)
     parser.add_argument("--bf16", action="store_true", help="compute losses in bfloat16")
     parser.add_argument("--compile", action="store_true", help="compile the predictor")
     parser.add_argument(

@@ -15,7 +15,7 @@ from wm_planner.runtime.control import ControlLoop
 from wm_planner.runtime.integrator import Integrator
 from wm_planner.runtime.position_limits import PositionGuard, tightened, within_positions
 from wm_planner.runtime.robot_description import described_limits
-from wm_planner.runtime.safety import NO_LIMIT, Guard, Limits, SafetyGate
+from wm_planner.runtime.safety import Guard, Limits, SafetyGate, limits_of
 
 NONE = (0.0,)  # ROS has no empty list of numbers
 
@@ -186,8 +186,7 @@ class ControllerConfig:
         return limits, None
 
     def _bounds(self) -> Limits:
-        rate = np.array([rate if rate > 0 else NO_LIMIT for rate in self.max_rate])
-        return Limits(np.array(self.low), np.array(self.high), rate)
+        return limits_of(self.low, self.high, self.max_rate)
 
     def command_adapter(self) -> CommandAdapter:
         """From actions, or the positions that they lead to, to the robot's messages.

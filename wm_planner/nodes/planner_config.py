@@ -8,13 +8,12 @@ import numpy as np
 
 from wm_planner.data.alignment import tolerances
 from wm_planner.data.frames import FrameAssembler, JointCollector
-from wm_planner.data.goal_file import load_goal
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.files import parse_json
 from wm_planner.registry import listed
 from wm_planner.ros.parameters import param
-from wm_planner.runtime.goal_planner import GoalPlanner, use_threads
+from wm_planner.runtime.goal_planner import GoalPlanner
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,9 @@ class PlannerNodeConfig:
         Raises:
             WmPlannerError: the checkpoint, the device or a setting cannot be used.
         """
-        use_threads(self.threads)
+        import torch
+
+        torch.set_num_threads(self.threads)
         return GoalPlanner(
             self.checkpoint,
             self.robot,
@@ -63,14 +64,6 @@ class PlannerNodeConfig:
             self.device,
             self.imagine,
         )
-
-    def given_goal(self, embodiment: Embodiment) -> tuple[np.ndarray, np.ndarray | None] | None:
-        """Picture and proprioception of `goal`; None when none is named.
-
-        Raises:
-            ConfigError: it cannot be read, or does not fit.
-        """
-        return load_goal(self.goal, embodiment) if self.goal else None
 
 
 def embodiment_parameter(text: str) -> Embodiment | None:

@@ -11,6 +11,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
+from wm_planner.data.goal_file import load_goal
 from wm_planner.data.messages import stamp_ns as stamp_of
 from wm_planner.errors import ConfigError, WmPlannerError
 from wm_planner.nodes.planner_config import (
@@ -60,7 +61,7 @@ class PlannerNode(ManagedNode):
         config = self.config
         planner = config.goal_planner()
         self._body = planner.embodiment
-        given = config.given_goal(self._body)
+        given = load_goal(config.goal, self._body) if config.goal else None
         planner.warm_up(timed=not config.lockstep)
         history = planner.history
         # In lock-step the simulator waits for a plan from every picture.

@@ -13,14 +13,9 @@ from trajectory_msgs.msg import JointTrajectory
 from wm_planner.config import suggest
 from wm_planner.embodiment import TWIST_AXES
 from wm_planner.errors import ConfigError
+from wm_planner.robot import ADAPTERS, TWIST_ADAPTERS
+from wm_planner.ros.command_topics import command_type
 from wm_planner.ros.conversions import check_interface, command_message, to_time
-
-ADAPTERS = {
-    "forward": Float64MultiArray,  # ros2_control's forward command controllers
-    "joint_trajectory": JointTrajectory,  # joint_trajectory_controller, the simulator
-    "twist": TwistStamped,  # MoveIt Servo, mobile bases
-    "twist_unstamped": Twist,  # older mobile bases
-}
 
 
 class CommandAdapter:
@@ -49,13 +44,13 @@ class CommandAdapter:
     ) -> None:
         if kind not in ADAPTERS:
             raise ConfigError(f"unknown adapter '{kind}'.{suggest(kind, ADAPTERS)}")
-        if ADAPTERS[kind] in (Twist, TwistStamped):
+        if kind in TWIST_ADAPTERS:
             for name in names:
                 if name not in TWIST_AXES:
                     raise ConfigError(f"unknown twist axis '{name}'.{suggest(name, TWIST_AXES)}")
             if kind == "twist" and not frame_id:
                 raise ConfigError("adapter 'twist' needs frame_id: the frame of its axes")
-        self.message_type: type = ADAPTERS[kind]
+        self.message_type = command_type(ADAPTERS[kind])
         self._names, self._interface = tuple(names), check_interface(interface)
         self._dt_ns, self._frame_id, self._stamped = dt_ns, frame_id, stamped
 

@@ -22,7 +22,8 @@ class Arrival:
     """Watches distances to a goal. Use it from one thread.
 
     Args:
-        tolerances: by the name of the measure; those that are None are not asked for.
+        tolerances: by the name of the measure; those that are None are not asked for. Where none is
+            asked for, nothing ever arrives.
         for_s: how long every one must have been within its tolerance, seconds.
     """
 
@@ -30,11 +31,6 @@ class Arrival:
         self._tolerances = {name: t for name, t in tolerances.items() if t is not None}
         self._for_ns = round(for_s * 1e9)
         self._within: dict[str, tuple[int, int]] = {}  # first and last stamp of the stay so far
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """Names of what is asked for; without any, nothing ever arrives."""
-        return tuple(self._tolerances)
 
     def clear(self) -> None:
         """Forget all: another goal."""

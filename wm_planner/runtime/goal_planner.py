@@ -214,10 +214,3 @@ def check_device(device: str) -> None:
             f"device '{device}' cannot be used ({str(error).splitlines()[0]}); use 'cpu', or "
             "'cuda' where PyTorch finds an NVIDIA GPU"
         ) from error
-
-
-def use_threads(count: int) -> None:
-    """Let torch use so many CPU threads in this process."""
-    import torch
-
-    torch.set_num_threads(count)

@@ -7,6 +7,7 @@ Shapes: A = entries of one raw action.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -119,6 +120,12 @@ class Limits:
             object.__setattr__(self, "max_rate", rate)
             if not np.all(rate > 0):
                 raise ConfigError(f"limits.max_rate must be positive, got {rate.tolist()}")
+
+
+def limits_of(low: Sequence[float], high: Sequence[float], max_rate: Sequence[float]) -> Limits:
+    """Limits of plain numbers; a rate of 0 limits nothing, and without rates none is limited."""
+    rate = np.array([rate if rate > 0 else NO_LIMIT for rate in max_rate]) if max_rate else None
+    return Limits(np.array(low), np.array(high), rate)
 
 
 def refusal(

@@ -25,8 +25,7 @@ class LatestWorker(Generic[Item, Result]):
     Args:
         fn: (item, should_stop) -> result. Long work asks `should_stop()` now and then.
         on_result: called on the worker's thread with each result that is still wanted.
-        on_error: called on the worker's thread with each exception; it is kept in `last_error`
-            until the next success.
+        on_error: called on the worker's thread with each exception of work that is still wanted.
         name: name of the thread.
     """
 
@@ -47,14 +46,8 @@ class LatestWorker(Generic[Item, Result]):
         self._epoch = 0
         self._busy = False
         self._stopping = False
-        self._last_error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
-
-    @property
-    def last_error(self) -> Exception | None:
-        """The failure of the newest wanted work, or None."""
-        return self._last_error
 
     @property
     def busy(self) -> bool:
@@ -117,7 +110,6 @@ class LatestWorker(Generic[Item, Result]):
             with self._delivery:
                 if worthless():
                     return
-                self._last_error = None
                 self._on_result(result)
         except Exception as error:
             self._fail(error, worthless)
@@ -127,7 +119,6 @@ class LatestWorker(Generic[Item, Result]):
             if worthless():
                 logger.debug("%s: dropped work failed: %s", self._thread.name, error)
                 return
-            self._last_error = error
             if self._on_error is None:
                 logger.error("%s: %s", self._thread.name, error, exc_info=error)
                 return
