@@ -25,8 +25,7 @@ def test_it_runs_at_real_speed_and_shows_the_ring(tmp_path):
         film.add_picture(5 * S + k * S // 2, np.full((48, 64, 3), 30 * k, np.uint8))
         film.note(5 * S + k * S // 2, distance=1.0 / (k + 1), replan_s=0.04)
     film.add_picture(0, np.zeros((48, 64, 3), np.uint8))  # older than what is there
-    film.finish("arrived")
-    path = film.write(tmp_path / "film.mp4")
+    path = film.write(tmp_path / "film.mp4", "arrived")
     frames = np.stack([frame for frame in imageio.get_reader(path)])
     assert abs(len(frames) / RATE_HZ - (3.5 + LAST_S)) <= 0.2
     height, width = frames.shape[1:3]

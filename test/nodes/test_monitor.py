@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
 
-from wm_planner.cli.monitor import Monitor, MonitorNode
+from wm_planner.cli.listener import Listener
+from wm_planner.cli.monitor import MonitorNode
 from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import command_message, image_message, plan_message
 from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RELIABLE
@@ -142,7 +144,7 @@ def test_a_planner_that_fails_is_reported(
 
 
 def test_waiting_has_an_end() -> None:
-    with Monitor(print, domain_id=claim_domain()) as monitor:
+    with Listener(claim_domain(), partial(MonitorNode, print)) as monitor:
         begin_s = time.monotonic()
         assert not monitor.spin_until(lambda: False, 0.2)
         assert 0.2 <= time.monotonic() - begin_s < 2.0

@@ -31,8 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "ablation", help="train and evaluate a recipe's variants over seeds into one table"
     )
-    quick = "next to no training, two episodes"
-    add_table_options(parser, "ablation", "every run", quick)
+    add_table_options(parser, "ablation", "every run", "next to no training, two episodes")
     parser.add_argument(
         "--data",
         type=Path,

@@ -15,13 +15,13 @@ import yaml
 
 from wm_planner.cli.options import add_option, check_least
 from wm_planner.data.layouts import READERS, open_dataset
+from wm_planner.robot import read_robot
 
 if TYPE_CHECKING:
     from wm_planner.data.account import Account
     from wm_planner.data.dataset import Dataset
     from wm_planner.data.recorded import BagDataset
     from wm_planner.data.store import TrajectoryStore
-    from wm_planner.robot import RobotFile
 
 logger = logging.getLogger(__name__)
 
@@ -89,9 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_info(args: argparse.Namespace) -> int:
     """Write the description as YAML to stdout, the contact sheet to its file."""
-    dataset = open_dataset(
-        args.path, robot=_robot(args.robot), strict=args.strict, reader=args.reader
-    )
+    dataset = _open(args)
     description = describe(dataset)
     write_contact_sheet(args.contact_sheet, dataset)
     description["contact_sheet"] = str(args.contact_sheet)
@@ -111,15 +109,7 @@ def run_build(args: argparse.Namespace) -> int:
     if args.output.exists():
         raise ConfigError(f"{args.output}: exists already; choose another --output")
     export = None if args.export is None else _exporter(args.export)
-    robot = _robot(args.robot)
-    dataset = open_dataset(
-        args.path,
-        robot=robot,
-        image_size=args.image_size,
-        strict=args.strict,
-        frame_skip=args.frame_skip,
-        reader=args.reader,
-    )
+    dataset = _open(args, image_size=args.image_size, frame_skip=args.frame_skip)
     _warn(dataset)
     frame_skip = args.frame_skip or dataset.embodiment.frame_skip
     bar = functools.partial(tqdm, desc="build", unit="trajectory")
@@ -141,12 +131,9 @@ def run_build(args: argparse.Namespace) -> int:
     return 0
 
 
-def _robot(file: Path | None) -> RobotFile | None:
-    if file is None:
-        return None
-    from wm_planner.robot import read_robot
-
-    return read_robot(file)
+def _open(args: argparse.Namespace, **more: Any) -> Dataset:
+    robot = None if args.robot is None else read_robot(args.robot)
+    return open_dataset(args.path, robot=robot, strict=args.strict, reader=args.reader, **more)
 
 
 def _warn(dataset: Dataset) -> None:

@@ -48,8 +48,8 @@ class Keys:
         return data.decode(errors="replace") if data else "q"
 
 
-def asked_for_yes(question: str, meanwhile: Callable[[], object]) -> bool:
-    """Ask a person; whether the answer was 'yes'.
+def agreed(question: str, meanwhile: Callable[[], object]) -> bool:
+    """Ask a person whether the robot may move; any answer but 'yes' means no.
 
     Args:
         question: what to ask.
@@ -58,7 +58,10 @@ def asked_for_yes(question: str, meanwhile: Callable[[], object]) -> bool:
     print(question, end=" ", flush=True)
     while not select.select([sys.stdin], [], [], 0)[0]:
         meanwhile()
-    return sys.stdin.readline().strip().lower() == "yes"
+    if sys.stdin.readline().strip().lower() == "yes":
+        return True
+    print("nothing was moved")
+    return False
 
 
 def check_person(yes: bool) -> None:

@@ -6,12 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
 
@@ -98,45 +94,3 @@ class MonitorNode(Node):
 
     def _on_command(self, message: JointTrajectory) -> None:
         self.record.add_command(to_ns(message.header.stamp), time.monotonic())
-
-
-class Monitor:
-    """A `MonitorNode` in a context of its own; use as a ``with`` block."""
-
-    def __init__(self, report: Callable[[str], None], domain_id: int) -> None:
-        self._context = Context()
-        rclpy.init(
-            args=[],
-            context=self._context,
-            domain_id=domain_id,
-            signal_handler_options=SignalHandlerOptions.NO,  # signals belong to the supervisor
-        )
-        self._node = MonitorNode(report, context=self._context, use_global_arguments=False)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-
-    def __enter__(self) -> Monitor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown()
-        self._node.destroy_node()
-        self._context.try_shutdown()
-
-    @property
-    def record(self) -> RunRecord:
-        """What was seen so far."""
-        return self._node.record
-
-    def spin(self, timeout_s: float = 0.05) -> None:
-        """Serve one message, waiting up to `timeout_s` for it."""
-        self._executor.spin_once(timeout_sec=timeout_s)
-
-    def spin_until(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """Spin until `done()`; False when that took longer than `timeout_s`."""
-        deadline_s = time.monotonic() + timeout_s
-        while not done():
-            if time.monotonic() > deadline_s:
-                return False
-            self.spin()
-        return True

@@ -9,9 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from wm_planner.cli.options import check_least
 from wm_planner.errors import ConfigError, RenderError
-from wm_planner.simulation import SimOptions
 
 RENDER_CHECK = "import sim_bridge.rendering as rendering; rendering.check_rendering()"
 RENDER_TIMEOUT_S = 60.0
@@ -36,21 +34,6 @@ def child_environment(environment: os._Environ[str] | dict[str, str]) -> dict[st
     if not domain.isdecimal() or int(domain) > MAX_DOMAIN_ID:
         raise ConfigError(f"ROS_DOMAIN_ID={domain}: expected a number from 0 to {MAX_DOMAIN_ID}")
     return children
-
-
-def check_options(options: SimOptions) -> None:
-    """Task, checkpoint, planner and its settings, without starting anything.
-
-    Raises:
-        WmPlannerError: one of them cannot be used.
-    """
-    from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
-    from wm_planner.tasks import get_task
-
-    task = get_task(options.task)
-    check_least(options, episodes=1, seed=0)
-    check_planning(options.checkpoint, task.name, options.planner, options.settings, "--set")
-    read_card(resolve_checkpoint(options.checkpoint, task.name) / CARD, task.name)
 
 
 def check_planning(

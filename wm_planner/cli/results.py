@@ -26,8 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "results", help="evaluate tasks x checkpoints x planners x loops into one table"
     )
-    quick = "few episodes of small planners"
-    add_table_options(parser, "results", "every cell's run", quick)
+    add_table_options(parser, "results", "every cell's run", "few episodes of small planners")
     parser.add_argument(
         "--task",
         action="append",

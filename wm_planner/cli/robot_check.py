@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,11 +115,6 @@ class Watched:
         """The newest message of each."""
         return [deserialize_message(data, self.kinds[self.kind]) for data in self.newest.values()]
 
-    def clear(self) -> None:
-        """Forget what was heard."""
-        self.heard.clear()
-        self.newest.clear()
-
 
 class Inspection:
     """Listens to all that a robot file names.
@@ -153,7 +149,8 @@ class Inspection:
     def begin(self) -> None:
         """What was heard until now came while partners were still being found."""
         for topic in [self._joints, *self._cameras.values()]:
-            topic.clear()
+            topic.heard.clear()
+            topic.newest.clear()
 
     def sections(self) -> list[Section]:
         """The report."""
@@ -162,12 +159,17 @@ class Inspection:
             self._camera_section(name, source, self._cameras.get(name))
             for name, source in robot.cameras.items()
         ]
+        positions = {
+            name: value
+            for message in (self._joints.messages() if self._joints.heard else [])
+            for name, value in zip(message.name, message.position, strict=False)
+        }
         return [
             self._joint_section(),
             *cameras,
             self._command_section(),
             self._record_section(),
-            Section("limits", limit_lines(robot, self._description, self._positions())),
+            Section("limits", list(limit_lines(robot, self._description, positions))),
         ]
 
     def _on_description(self, message: String) -> None:
@@ -233,18 +235,11 @@ class Inspection:
         best = max(self._joints.heard, key=lambda names: len(wanted & set(names)), default=None)
         return Heard() if best is None else self._joints.heard[best]
 
-    def _positions(self) -> dict[str, float]:
-        return {
-            name: value
-            for message in (self._joints.messages() if self._joints.heard else [])
-            for name, value in zip(message.name, message.position, strict=False)
-        }
-
     def _joint_section(self) -> Section:
         robot, heard = self._robot, self._arm()
         lines = self._absent(self._joints)
         if self._joints.heard:
-            lines = joint_lines(robot, self._joints.messages())
+            lines = list(joint_lines(robot, self._joints.messages()))
             lines += clock_lines(heard, robot.stale_after_s)
             why = f"a control period of {robot.control_dt_s:g} s"
             hole_s = robot.record.joint_gap_s or max(0.1, 2 * robot.control_dt_s)
@@ -262,7 +257,7 @@ class Inspection:
             (message,) = watched.messages()
             encoding = getattr(message, "encoding", "") or getattr(message, "format", "")
             try:
-                lines = camera_lines(source, image_array(message), encoding)
+                lines = list(camera_lines(source, image_array(message), encoding))
             except ImageSourceError as error:
                 lines = [wrong(str(error))]
             step_s = robot.embodiment.model_dt_s
@@ -278,7 +273,7 @@ class Inspection:
             self._parties(topic, node.get_publishers_info_by_topic),
             dict(node.get_topic_names_and_types()),
         )
-        return Section(f"command  {topic}", lines)
+        return Section(f"command  {topic}", list(lines))
 
     def _record_section(self) -> Section:
         topic = self._robot.record.commands
@@ -299,13 +294,10 @@ class Inspection:
 def _device_lines(source: CameraSource) -> list[Line]:
     """Whether a device, file or URL gives pictures."""
     try:
-        capture = open_source(source.source)
-        try:
+        with closing(open_source(source.source)) as capture:
             picture = capture.read()
-        finally:
-            capture.close()
     except ImageSourceError as error:
         return [note(str(error)) if source.optional else wrong(str(error))]
     if picture is None:
         return [wrong(f"{source.source} has no picture in it")]
-    return camera_lines(source, picture, "")
+    return list(camera_lines(source, picture, ""))

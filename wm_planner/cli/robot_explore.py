@@ -6,20 +6,19 @@ import argparse
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from tqdm import tqdm
 
 from wm_planner.bringup import RunOptions, bring_up
-from wm_planner.cli.keys import asked_for_yes, check_person
+from wm_planner.cli.keys import agreed, check_person
 from wm_planner.cli.options import check_least
 from wm_planner.cli.processes import ChildFailedError
 from wm_planner.cli.robot_recorder import RecorderClient
 from wm_planner.cli.robot_session import CONTROLLER, START_S, Session
 from wm_planner.errors import ConfigError
 from wm_planner.robot import RobotFile, read_robot
-from wm_planner.ros.diagnostics import values_of
+from wm_planner.ros.diagnostics import values_below, values_of
 from wm_planner.ros.qos import RECORD
 
 EXPLORER = "explore_node: motion"
@@ -37,7 +36,14 @@ def run(args: argparse.Namespace) -> int:
         WmPlannerError: the robot file or an option cannot be used, or a process died.
     """
     robot = read_robot(args.file)
-    explore = parameters(args)
+    check_least(args, episodes=1, seed=0)
+    if not 0.1 <= args.seconds <= 36000:
+        raise ConfigError(f"--seconds must be from 0.1 to 36000, got {args.seconds:g}")
+    explore = {"episodes": args.episodes, "seconds": float(args.seconds)}
+    if args.half_width is not None:
+        if not (args.half_width > 0 and math.isfinite(args.half_width)):
+            raise ConfigError(f"--half-width must be positive, got {args.half_width:g}")
+        explore["half_width"] = float(args.half_width)
     specs = bring_up(
         robot, RunOptions(bags=str(args.output), record=True, explore=explore, seed=args.seed)
     )
@@ -46,10 +52,14 @@ def run(args: argparse.Namespace) -> int:
         exploration = Exploration(session, robot)
         print(f"{robot.name}: waiting for cameras and joints ({session.where})", flush=True)
         session.configure_controller()
-        session.until(exploration.is_ready, exploration.waits_for, START_S)
-        print("\n".join(_told(args, robot, exploration.box)), flush=True)
-        if not args.yes and not asked_for_yes("this moves the robot; type yes:", session.step):
-            print("nothing was moved")
+        session.until(
+            lambda: exploration.values.get("waits_for") == "activation",
+            exploration.waits_for,
+            START_S,
+        )
+        box = values_below(exploration.values, BOX)
+        print("\n".join(_told(args, robot, box)), flush=True)
+        if not args.yes and not agreed("this moves the robot; type yes:", session.step):
             return 1
         session.arm_controller()
         try:
@@ -57,32 +67,17 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(f"\ninterrupted after {exploration.kept} episodes, in {args.output}", flush=True)
             return 130
-        exploration.summary()
+        commands, limited = (int(exploration.values.get(k, 0)) for k in ("commands", "limited"))
+        share = 100 * limited / max(commands, 1)
+        print(f"{commands} commands; a limit cut {limited} of them ({share:.1f} %)")
         print(f"{exploration.kept} episodes, {exploration.seconds:.0f} s, in {args.output}")
         if not done:
-            print(f"stopped: {exploration.why}")
+            print(f"stopped: {exploration.values.get('why', '')}")
         return 0 if done else 1
 
 
-def parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """Of the explorer, from the command line.
-
-    Raises:
-        ConfigError: a value cannot be used.
-    """
-    check_least(args, episodes=1, seed=0)
-    if not 0.1 <= args.seconds <= 36000:
-        raise ConfigError(f"--seconds must be from 0.1 to 36000, got {args.seconds:g}")
-    values = {"episodes": args.episodes, "seconds": float(args.seconds)}
-    if args.half_width is not None:
-        if not (args.half_width > 0 and math.isfinite(args.half_width)):
-            raise ConfigError(f"--half-width must be positive, got {args.half_width:g}")
-        values["half_width"] = float(args.half_width)
-    return values
-
-
 def _told(args: argparse.Namespace, robot: RobotFile, box: Mapping[str, str]) -> list[str]:
-    """What will happen, for the person who has to agree."""
+    """What will happen, for the person who has to agree; `box` holds 'low high' of each joint."""
     minutes = args.episodes * (args.seconds + HOMING_S) / 60
     lines = [
         f"{args.episodes} episodes of {args.seconds:g} s, about {minutes:.0f} minutes; the robot "
@@ -118,27 +113,8 @@ class Exploration:
     def __post_init__(self) -> None:
         self._recorder = RecorderClient(self.session, self.robot)
         self._wanted = self._recorder.topics("command_sent")
-        self._told = 0
         node = self.session.node
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, RECORD)
-
-    @property
-    def box(self) -> dict[str, str]:
-        """Bounds of each joint, 'low high'."""
-        return {
-            key.removeprefix(BOX): value
-            for key, value in self.values.items()
-            if key.startswith(BOX)
-        }
-
-    @property
-    def why(self) -> str:
-        """Why it stopped."""
-        return self.values.get("why", "")
-
-    def is_ready(self) -> bool:
-        """Whether only the controller's activation is missing."""
-        return self.values.get("waits_for") == "activation"
 
     def waits_for(self) -> str:
         """What is missing, for an error."""
@@ -171,28 +147,17 @@ class Exploration:
         self.session.transition(CONTROLLER, "deactivate")
         return True
 
-    def summary(self) -> None:
-        """How often the gate had to change what was planned."""
-        commands, limited = (int(self.values.get(key, 0)) for key in ("commands", "limited"))
-        share = 100 * limited / max(commands, 1)
-        print(f"{commands} commands; a limit cut {limited} of them ({share:.1f} %)")
-
     def _show(self, bar: tqdm) -> None:
-        bags = self._recorder.bags[self._told :]
-        self._told += len(bags)
-        for bag in bags:
+        for bag in self._recorder.new_bags():
             self.kept += 1
             self.seconds += bag.seconds
             bar.write(bag.line(self._wanted))
             for words in bag.missing(self._wanted):
                 bar.write(f"  !!  no {words}")
         bar.update(min(self.kept, bar.total) - bar.n)
-        bar.set_postfix_str(self._postfix(), refresh=False)
-
-    def _postfix(self) -> str:
-        if self.phase == "exploring":
-            return f"{float(self.values['seconds']):.0f} s"
-        return self.phase
+        exploring = self.phase == "exploring"
+        text = f"{float(self.values['seconds']):.0f} s" if exploring else self.phase
+        bar.set_postfix_str(text, refresh=False)
 
     def _on_report(self, message: DiagnosticArray) -> None:
         for status in message.status:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def wanted_joints(robot: RobotFile) -> list[str]:
     return list(dict.fromkeys(joints))
 
 
-def joint_lines(robot: RobotFile, messages: Sequence[Any]) -> list[Line]:
+def joint_lines(robot: RobotFile, messages: Sequence[Any]) -> Iterator[Line]:
     """Joints found of those wanted.
 
     Args:
@@ -63,56 +63,50 @@ def joint_lines(robot: RobotFile, messages: Sequence[Any]) -> list[Line]:
     """
     wanted = wanted_joints(robot)
     heard = {name: message for message in messages for name in message.name}
-    lines: list[Line] = [
-        wrong(f"no joint '{name}' on {robot.joint_states}.{suggest(name, heard)}")
-        for name in wanted
-        if name not in heard
-    ]
+    complete = heard.keys() >= set(wanted)
+    for name in wanted:
+        if name not in heard:
+            yield wrong(f"no joint '{name}' on {robot.joint_states}.{suggest(name, heard)}")
     for entry in robot.proprio:
         joint, _, quantity = entry.rpartition("/")
         message = heard.get(joint)
-        if message is not None and list(message.name).index(joint) >= len(
-            getattr(message, quantity)
-        ):
-            lines.append(
-                wrong(
-                    f"joint '{joint}' comes without {quantity}: take '{joint}/position' into "
-                    "proprio, or have the driver fill it in"
-                )
-            )
-    if lines:
-        return lines
-    lines.append(fine(f"joints: {', '.join(wanted)} ({len(wanted)} of {len(wanted)})"))
+        if message is None or list(message.name).index(joint) < len(getattr(message, quantity)):
+            continue
+        complete = False
+        yield wrong(
+            f"joint '{joint}' comes without {quantity}: take '{joint}/position' into proprio, or "
+            "have the driver fill it in"
+        )
+    if not complete:
+        return
+    yield fine(f"joints: {', '.join(wanted)} ({len(wanted)} of {len(wanted)})")
     moved = () if robot.action.is_twist else robot.action.names
     carriers = {tuple(heard[name].name) for name in moved}
     if len(carriers) > 1:
-        lines.append(
-            note(
-                f"the joints that are moved come in {len(carriers)} messages: recording joins "
-                "them, the controller takes a topic that has them together "
-                "(joint_state_publisher with source_list)"
-            )
+        yield note(
+            f"the joints that are moved come in {len(carriers)} messages: recording joins them, "
+            "the controller takes a topic that has them together (joint_state_publisher with "
+            "source_list)"
         )
     others = [name for name in heard if name not in wanted]
     if others:
-        lines.append(note(f"also on this topic, and passed over: {', '.join(others)}"))
-    return lines
+        yield note(f"also on this topic, and passed over: {', '.join(others)}")
 
 
-def camera_lines(source: CameraSource, picture: np.ndarray, encoding: str) -> list[Line]:
+def camera_lines(source: CameraSource, picture: np.ndarray, encoding: str) -> Iterator[Line]:
     """Whether the crop fits the picture (H, W, 3)."""
     height, width = picture.shape[:2]
     found = f"{width} x {height} {encoding}".strip()
     try:
         prepare(picture, source.crop, source.size)
     except (ConfigError, ImageSourceError) as error:
-        return [wrong(f"{found}: {error}; write a crop that lies inside, or null for the middle")]
+        yield wrong(f"{found}: {error}; write a crop that lies inside, or null for the middle")
+        return
     crop = "its middle" if source.crop is None else f"crop {', '.join(map(str, source.crop))}"
-    lines = [fine(f"{found}; {crop} becomes {source.size} x {source.size}")]
+    yield fine(f"{found}; {crop} becomes {source.size} x {source.size}")
     side = min(height, width) if source.crop is None else min(source.crop[2:])
     if side < source.size:
-        lines.append(note(f"it is enlarged from {side} pixels: a smaller size loses nothing"))
-    return lines
+        yield note(f"it is enlarged from {side} pixels: a smaller size loses nothing")
 
 
 def command_lines(
@@ -120,7 +114,7 @@ def command_lines(
     subscribers: Sequence[Party],
     publishers: Sequence[Party],
     elsewhere: Mapping[str, Sequence[str]],
-) -> list[Line]:
+) -> Iterator[Line]:
     """Who listens to what the controller will send.
 
     Args:
@@ -129,32 +123,24 @@ def command_lines(
         elsewhere: topics by their types, for a hint.
     """
     kind = ADAPTERS[robot.command.adapter]
-    lines: list[Line] = []
     for party in subscribers:
         if party.kind == kind:
-            lines.append(fine(f"{party.name} listens for {kind}"))
+            yield fine(f"{party.name} listens for {kind}")
         else:
-            lines.append(
-                wrong(
-                    f"{party.name} listens for {party.kind}, adapter '{robot.command.adapter}' "
-                    f"sends {kind}: {_adapter_for(party.kind)}"
-                )
+            yield wrong(
+                f"{party.name} listens for {party.kind}, adapter '{robot.command.adapter}' sends "
+                f"{kind}: {_adapter_for(party.kind)}"
             )
     if not subscribers:
         topics = ", ".join(sorted(t for t, kinds in elsewhere.items() if kind in kinds))
         hint = f"topics of type {kind}: {topics}" if topics else f"no topic here is of type {kind}"
-        lines.append(
-            wrong(
-                f"nobody listens: start (ros2 control switch_controllers) the robot's controller, "
-                f"or name its topic in command.topic; {hint}"
-            )
+        yield wrong(
+            "nobody listens: start (ros2 control switch_controllers) the robot's controller, or "
+            f"name its topic in command.topic; {hint}"
         )
-    lines += [
-        note(f"{party.name} commands the robot now: stop it before 'explore' and 'run'")
-        for party in publishers
-    ]
-    lines.append(note(f"{_TIMEOUT[robot.command.adapter]}; {LAST_WORD}"))
-    return lines
+    for party in publishers:
+        yield note(f"{party.name} commands the robot now: stop it before 'explore' and 'run'")
+    yield note(f"{_TIMEOUT[robot.command.adapter]}; {LAST_WORD}")
 
 
 def _adapter_for(kind: str) -> str:
@@ -166,7 +152,7 @@ def _adapter_for(kind: str) -> str:
 
 def limit_lines(
     robot: RobotFile, description: str | None, positions: Mapping[str, float]
-) -> list[Line]:
+) -> Iterator[Line]:
     """Position limits, and whether the robot is inside of them.
 
     Args:
@@ -176,34 +162,31 @@ def limit_lines(
     """
     names, given = robot.action.names, robot.position_limits
     if robot.action.is_twist:
-        return [note("the action is a twist: the receiver of the twist keeps the joints' limits")]
+        yield note("the action is a twist: the receiver of the twist keeps the joints' limits")
+        return
     if given is None:
-        return [note("no position_limits: write robot_description, or lists low and high")]
+        yield note("no position_limits: write robot_description, or lists low and high")
+        return
     if isinstance(given, str):
         if description is None:
-            return [
-                wrong(
-                    "position_limits: nobody publishes robot_description: start "
-                    "robot_state_publisher, or write lists low and high"
-                )
-            ]
+            yield wrong(
+                "position_limits: nobody publishes robot_description: start "
+                "robot_state_publisher, or write lists low and high"
+            )
+            return
         try:
             limits = joint_limits(description, names)
         except ConfigError as error:
-            return [wrong(f"position_limits: {error}")]
-        lines = [fine(f"limits of {len(names)} joints read from robot_description")]
+            yield wrong(f"position_limits: {error}")
+            return
+        yield fine(f"limits of {len(names)} joints read from robot_description")
     else:
         limits = list(zip(given.low, given.high, strict=True))
-        lines = [fine(f"limits of {len(names)} joints given")]
+        yield fine(f"limits of {len(names)} joints given")
     for name, (low, high) in zip(names, limits, strict=True):
         at = positions.get(name, math.nan)
         if at < low or at > high:
-            lines.append(
-                wrong(f"joint '{name}' is at {at:.3f}, outside of its limits {low:g} .. {high:g}")
-            )
+            yield wrong(f"joint '{name}' is at {at:.3f}, outside of its limits {low:g} .. {high:g}")
     for name, home, (low, high) in zip(names, robot.home, limits, strict=False):
         if not low <= home <= high:
-            lines.append(
-                wrong(f"home of joint '{name}' is {home:g}, outside of {low:g} .. {high:g}")
-            )
-    return lines
+            yield wrong(f"home of joint '{name}' is {home:g}, outside of {low:g} .. {high:g}")

@@ -16,7 +16,7 @@ from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.robot import RobotFile, read_robot
 
 KEYS = "s start   e end   y end, success   n end, failure   d drop   q quit"
-ENDS = {"e": "", "y": "success", "n": "failure"}
+ENDS = {"e": "end_episode", "y": "success", "n": "failure"}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,9 +54,14 @@ def run(args: argparse.Namespace) -> int:
             else:
                 recording.by_hand()
         except KeyboardInterrupt:
-            recording.interrupted()
+            # The recorder closes what it has open.
+            running = "; the running one is kept, unjudged" if recorder.running else ""
+            print(f"\ninterrupted after {len(recording.kept)} episodes{running}", flush=True)
             return 130
-    recording.summary(args.output)
+    seconds = sum(bag.seconds for bag in recording.kept)
+    print(f"{len(recording.kept)} episodes, {seconds:.0f} s, in {args.output}")
+    if recording.incomplete:
+        print(f"{recording.incomplete} of them lack something (!!)")
     return 1 if args.episodes is not None and recording.incomplete else 0
 
 
@@ -73,7 +78,6 @@ class Recording:
         self._session, self._recorder, self._robot = session, recorder, robot
         self._wanted = recorder.topics("commands")
         self._tty = sys.stdout.isatty()
-        self._told = 0
         self.kept: list[Bag] = []
         self.incomplete = 0
 
@@ -85,7 +89,7 @@ class Recording:
             while time.monotonic() < deadline_s:
                 self._session.step()
                 self._show(f"{number + 1}/{episodes}  ")
-            self._end("")
+            self._end("end_episode")
 
     def by_hand(self) -> None:
         """Episodes by keys and services, until q or, without a terminal, until Ctrl-C."""
@@ -113,39 +117,24 @@ class Recording:
         if key == "s":
             print(f"recording {self._recorder.start()}", flush=True)
         elif key == "d":
-            self._recorder.drop()
+            self._recorder.end("drop")
             self._tell_new()
         elif key in ENDS:
             self._end(ENDS[key])
         elif key == "q":
             if self._recorder.running:
-                self._end("")
+                self._end("end_episode")
         elif key:
             print(f"keys: {KEYS}", flush=True)
 
-    def interrupted(self) -> None:
-        """Ctrl-C: the recorder closes what it has open."""
-        running = "; the running one is kept, unjudged" if self._recorder.running else ""
-        print(f"\ninterrupted after {len(self.kept)} episodes{running}", flush=True)
-
-    def summary(self, output: Path) -> None:
-        """What there is now."""
-        seconds = sum(bag.seconds for bag in self.kept)
-        print(f"{len(self.kept)} episodes, {seconds:.0f} s, in {output}")
-        if self.incomplete:
-            print(f"{self.incomplete} of them lack something (!!)")
-
-    def _end(self, outcome: str) -> None:
-        if self._recorder.end(outcome) is None:
+    def _end(self, service: str) -> None:
+        if self._recorder.end(service) is None:
             print(f"!!  no bag was closed: {self._session.last_words(RECORDER)}", flush=True)
             self.incomplete += 1
         self._tell_new()
 
     def _tell_new(self) -> None:
-        """Bags that were closed since the last call; a service may have ended them."""
-        bags = self._recorder.bags[self._told :]
-        self._told += len(bags)
-        for bag in bags:
+        for bag in self._recorder.new_bags():
             self._tell(bag)
 
     def _tell(self, bag: Bag) -> None:

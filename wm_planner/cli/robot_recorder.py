@@ -12,7 +12,7 @@ from std_srvs.srv import Trigger
 from wm_planner.cli.robot_session import START_S, Session
 from wm_planner.errors import DatasetError
 from wm_planner.robot import RobotFile, observation_topic
-from wm_planner.ros.diagnostics import values_of
+from wm_planner.ros.diagnostics import values_below, values_of
 from wm_planner.ros.qos import RECORD
 from wm_planner.ros.ready import ready_names
 
@@ -79,7 +79,13 @@ class RecorderClient:
         node = self.session.node
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, RECORD)
         node.create_subscription(DiagnosticArray, f"{RECORDER}/status", self._on_status, 10)
-        self._listening = False
+        self._listening, self._given = False, 0
+
+    def new_bags(self) -> list[Bag]:
+        """Bags that were closed since the last call; a service may have ended them."""
+        bags = self.bags[self._given :]
+        self._given += len(bags)
+        return bags
 
     def topics(self, commands: str) -> dict[str, str]:
         """What a bag must hold: topics by the words that name them.
@@ -95,16 +101,16 @@ class RecorderClient:
         pictures = {words[name]: observation_topic(body, name) for name in cameras}
         return {**pictures, "joints": "joint_states", "commands": commands}
 
-    def wait_ready(self, timeout_s: float = START_S) -> None:
+    def wait_ready(self) -> None:
         """Until the recorder has found cameras and joints.
 
         Raises:
             WmPlannerError: it did not.
         """
         clients = [self.session.client(Trigger, f"{RECORDER}/{name}") for name in SERVICES]
-        self.session.until(lambda: self._listening, self._why_not_ready, timeout_s)
+        self.session.until(lambda: self._listening, self._why_not_ready, START_S)
         for client in clients:
-            self.session.until(client.service_is_ready, "the recorder did not come", timeout_s)
+            self.session.until(client.service_is_ready, "the recorder did not come", START_S)
 
     def start(self) -> str:
         """Begin an episode; its bag's name.
@@ -116,23 +122,16 @@ class RecorderClient:
         self.progress, self.seconds = {}, 0.0
         return self.running
 
-    def end(self, outcome: str = "") -> Bag | None:
-        """End the episode and wait for its bag; None when the recorder did not close one.
+    def end(self, service: str) -> Bag | None:
+        """End the episode and wait for its bag; None when the recorder tells of none.
+
+        Args:
+            service: 'end_episode', 'success' or 'failure'; or 'drop', which drops the last bag
+                when no episode runs.
 
         Raises:
             DatasetError: the recorder refused.
         """
-        return self._closed_by(outcome or "end_episode")
-
-    def drop(self) -> Bag | None:
-        """Drop the running episode, or the last bag; None when the recorder did not say where to.
-
-        Raises:
-            DatasetError: there is none.
-        """
-        return self._closed_by("drop")
-
-    def _closed_by(self, service: str) -> Bag | None:
         count = len(self.bags)
         self._call(service)
         self.session.within(lambda: len(self.bags) > count, CLOSE_S)
@@ -182,8 +181,4 @@ class RecorderClient:
 
 
 def _counts(values: Mapping[str, str]) -> dict[str, int]:
-    return {
-        key.removeprefix(COUNT): int(value)
-        for key, value in values.items()
-        if key.startswith(COUNT)
-    }
+    return {name: int(count) for name, count in values_below(values, COUNT).items()}

@@ -5,6 +5,7 @@ All times are nanoseconds; what is reported is in seconds or hertz.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -103,36 +104,30 @@ class Heard:
         return float(np.median(ages)) * 1e-9
 
 
-def clock_lines(heard: Heard, stale_after_s: float) -> list[Line]:
+def clock_lines(heard: Heard, stale_after_s: float) -> Iterator[Line]:
     """What is wrong with the stamps of a topic."""
-    if not heard.count:
-        return []
-    if not all(heard.stamps_ns):
-        return [
-            wrong(
-                "stamps are zero: the controller would take every message for stale; have the "
-                "driver fill in header.stamp"
-            )
-        ]
     age_s = heard.age_s
-    if abs(age_s) > stale_after_s:
+    if not all(heard.stamps_ns):
+        yield wrong(
+            "stamps are zero: the controller would take every message for stale; have the driver "
+            "fill in header.stamp"
+        )
+    elif abs(age_s) > stale_after_s:
+        seconds = "decades" if abs(age_s) > 1e8 else f"{abs(age_s):.3g} s"
         side = "behind" if age_s > 0 else "ahead of"
-        return [
-            wrong(
-                f"stamps are {_duration(abs(age_s))} {side} this machine's clock, and "
-                f"stale_after_s is {stale_after_s:g}: synchronise the clocks (chrony, ntp), or "
-                "have the driver stamp with the ROS clock"
-            )
-        ]
-    lines = []
-    if age_s < -0.05:
-        lines.append(note(f"stamps are {-age_s * 1e3:.0f} ms ahead of this machine's clock"))
-    if len(set(heard.stamps_ns)) < heard.count:
-        lines.append(note("some stamps are repeated; of equal stamps one message counts"))
-    return lines
+        yield wrong(
+            f"stamps are {seconds} {side} this machine's clock, and stale_after_s is "
+            f"{stale_after_s:g}: synchronise the clocks (chrony, ntp), or have the driver stamp "
+            "with the ROS clock"
+        )
+    else:
+        if age_s < -0.05:
+            yield note(f"stamps are {-age_s * 1e3:.0f} ms ahead of this machine's clock")
+        if len(set(heard.stamps_ns)) < heard.count:
+            yield note("some stamps are repeated; of equal stamps one message counts")
 
 
-def rate_lines(heard: Heard, least_hz: float, why: str, hole_s: float) -> list[Line]:
+def rate_lines(heard: Heard, least_hz: float, why: str, hole_s: float) -> Iterator[Line]:
     """What is wrong with how often a topic speaks.
 
     Args:
@@ -141,12 +136,10 @@ def rate_lines(heard: Heard, least_hz: float, why: str, hole_s: float) -> list[L
         why: who needs it.
         hole_s: intervals longer than this are named.
     """
-    lines = []
     if heard.count >= 2 and heard.rate_hz < 0.98 * least_hz:
-        lines.append(wrong(f"{heard.rate_hz:.1f} Hz, and {why} needs at least {least_hz:.3g} Hz"))
+        yield wrong(f"{heard.rate_hz:.1f} Hz, and {why} needs at least {least_hz:.3g} Hz")
     elif heard.gap_s > hole_s:
-        lines.append(note(f"the longest pause was {heard.gap_s:.2f} s; steps in it are lost"))
-    return lines
+        yield note(f"the longest pause was {heard.gap_s:.2f} s; steps in it are lost")
 
 
 HEADINGS = ("topic", "type", "rate", "jitter", "age")
@@ -160,9 +153,3 @@ def row_of(topic: str, kind: str, heard: Heard) -> tuple[str, ...]:
     age = f"{1e3 * heard.age_s:.0f} ms" if heard.stamped and abs(heard.age_s) < 100 else "?"
     jitter = f"{1e3 * heard.jitter_s:.1f} ms"
     return topic, kind, f"{heard.rate_hz:.1f} Hz", jitter, age
-
-
-def _duration(seconds: float) -> str:
-    if seconds > 1e8:
-        return "decades"
-    return f"{seconds:.3g} s"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from wm_planner.bringup import RunOptions, bring_up
-from wm_planner.cli.keys import asked_for_yes, check_person
+from wm_planner.cli.keys import agreed, check_person
 from wm_planner.cli.options import check_least, check_writable
 from wm_planner.cli.preflight import check_planning
-from wm_planner.cli.robot_recorder import RecorderClient
+from wm_planner.cli.robot_recorder import Bag, RecorderClient
 from wm_planner.cli.robot_session import CONTROLLER, START_S, Session
 from wm_planner.cli.robot_watch import Watch
 from wm_planner.cli.run_film import RunFilm
@@ -50,23 +50,13 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         check_person(args.yes)
     goal = Goal(picture, proprio, tolerances(robot, card, proprio is not None))
-    options = RunOptions(
-        bags=str(args.record or ""),
-        checkpoint=robot.checkpoint,
-        record=args.record is not None,
-        control=not args.dry_run,
-        seed=args.seed,
-        imagine=args.film is not None,
-    )
-    logs = None if args.record is None else args.record / "logs"
-    with Session(robot, bring_up(robot, options), logs) as session:
+    with session_of(args, robot) as session:
         film = None if args.film is None else RunFilm()
-        way = Way(session, robot, goal, film)
+        way = Way(session, robot, goal, film, args.record is not None)
         print(f"{robot.name}: loading {robot.checkpoint} ({session.where})", flush=True)
         if args.dry_run:
             return way.dry_run(args.time_limit or DRY_RUN_S)
-        recorder = None if args.record is None else RecorderClient(session, robot)
-        return _drive(args, way, recorder, film)
+        return _drive(args, way, film)
 
 
 def planning_robot(args: argparse.Namespace) -> RobotFile:
@@ -95,6 +85,20 @@ def planning_robot(args: argparse.Namespace) -> RobotFile:
         raise ConfigError("--record: a dry run sends nothing, so there is nothing to record")
     check_writable("--film", args.film)
     return robot
+
+
+def session_of(args: argparse.Namespace, robot: RobotFile) -> Session:
+    """The processes that the command line asks for."""
+    options = RunOptions(
+        bags=str(args.record or ""),
+        checkpoint=robot.checkpoint,
+        record=args.record is not None,
+        control=not args.dry_run,
+        seed=args.seed,
+        imagine=args.film is not None,
+    )
+    logs = None if args.record is None else args.record / "logs"
+    return Session(robot, bring_up(robot, options), logs)
 
 
 @dataclass(frozen=True)
@@ -150,19 +154,17 @@ class Way:
         robot: that goes there.
         goal: where to.
         film: is shown everything; or None.
+        record: whether the session's recorder writes a bag of each way.
     """
 
     def __init__(
-        self, session: Session, robot: RobotFile, goal: Goal, film: RunFilm | None
+        self, session: Session, robot: RobotFile, goal: Goal, film: RunFilm | None, record: bool
     ) -> None:
         self.session, self.robot, self.goal = session, robot, goal
         self.arrival = Arrival(goal.tolerances, robot.arrived.for_s)
-        self.watch = Watch(
-            session.node, robot, goal.picture, goal.proprio, self.arrival, film, self._say
-        )
-
-    def _say(self, line: str) -> None:
-        print(line, flush=True)
+        say = partial(print, flush=True)
+        self.watch = Watch(session.node, robot, goal.picture, goal.proprio, self.arrival, film, say)
+        self.recorder = RecorderClient(session, robot) if record else None
 
     def plan(self) -> None:
         """Wait for the first plan.
@@ -190,16 +192,19 @@ class Way:
         print(f"dry run, nothing was sent: {self.watch.cuts.line()}")
         return 0
 
-    def arm(self) -> None:
-        """Activate the controller: from here on the robot may move.
+    def begin(self) -> None:
+        """Activate the controller, and record: from here on the robot may move.
 
         Raises:
-            WmPlannerError: it refuses.
+            WmPlannerError: the controller or the recorder refuses.
         """
+        self.watch.clear_goal()  # the robot must not move before everything watches
         self.session.arm_controller()
         self.session.until(
             lambda: self.watch.controller_active, "the controller does not report", START_S
         )
+        if self.recorder is not None:
+            self.recorder.start()
 
     def go(self, time_limit_s: float, telling: bool = True) -> str:
         """Until arrived, the time is up, or the controller is stopped; says which."""
@@ -229,45 +234,43 @@ class Way:
             "(--time-limit), allow more in 'arrived' of the robot file, or record more and train on"
         )
 
-    def rest(self) -> None:
-        """Clear the goal, wait for the safe command, and take the controller out of the way."""
+    def rest(self, end: str) -> Bag | None:
+        """Clear the goal, wait for the safe command, and take the controller out of the way.
+
+        Returns:
+            The bag of the way that ended so; None when there is none.
+        """
         watch = self.watch
         watch.telling = False
         watch.clear_goal()
         self.session.within(lambda: watch.controller in ("no_plan", "stopped"), REST_S)
         if watch.controller_active:
             self.session.transition(CONTROLLER, "deactivate")
+        if self.recorder is None:
+            return None
+        return self.recorder.end("success" if end == ARRIVED else "failure")
 
 
-def _drive(
-    args: argparse.Namespace, way: Way, recorder: RecorderClient | None, film: RunFilm | None
-) -> int:
+def _drive(args: argparse.Namespace, way: Way, film: RunFilm | None) -> int:
     limit_s = args.time_limit or TIME_LIMIT_S
     way.session.configure_controller()
     way.plan()
-    if recorder is not None:
-        recorder.wait_ready()
+    if way.recorder is not None:
+        way.recorder.wait_ready()
     print(f"first plan: {way.watch.line().strip()}")
     print("\n".join(told(way.robot, way.goal)), flush=True)
     question = f"this moves the robot, for up to {limit_s:g} s; type yes:"
-    if not args.yes and not asked_for_yes(question, way.session.step):
-        print("nothing was moved")
+    if not args.yes and not agreed(question, way.session.step):
         return 1
-    way.watch.clear_goal()  # the robot must not move before everything watches
-    way.arm()
-    if recorder is not None:
-        recorder.start()
+    way.begin()
     end = way.go(limit_s)
     print(f"{end}: {way.watch.line().strip()}", flush=True)
     if end == TIMED_OUT:
         print(way.what_is_missing(), flush=True)
-    way.rest()
-    if recorder is not None:
-        bag = recorder.end("success" if end == ARRIVED else "failure")
-        if bag is not None:
-            print(bag.line(recorder.topics("command_sent")), flush=True)
+    bag = way.rest(end)
+    if bag is not None and way.recorder is not None:
+        print(bag.line(way.recorder.topics("command_sent")), flush=True)
     if film is not None:
-        film.finish(end)
-        written = film.write(Path(args.film))
+        written = film.write(args.film, end)
         print(f"film: {written}" if written else "no film: no picture came")
     return 0 if end == ARRIVED else 1

@@ -7,17 +7,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import rclpy
 from lifecycle_msgs.srv import ChangeState
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
 from wm_planner.bringup import NodeSpec, remappings
+from wm_planner.cli.listener import Listener
 from wm_planner.cli.preflight import child_environment
 from wm_planner.cli.processes import Supervisor
 from wm_planner.cli.sim import child_of
@@ -83,29 +81,17 @@ class Session:
             if key in self.environment:  # the node below is of this process
                 os.environ[key] = self.environment[key]
         self._logs = self._given or Path(tempfile.mkdtemp(prefix="wm-planner-robot-"))
-        self._context = Context()
-        rclpy.init(
-            args=[],
-            context=self._context,
-            domain_id=int(self.environment["ROS_DOMAIN_ID"]),
-            signal_handler_options=SignalHandlerOptions.NO,  # signals belong to the supervisor
-        )
         names = [f"{name}:={topic}" for name, topic in remappings(self._robot).items()]
         arguments = [word for name in names for word in ("-r", name)]
-        self.node = Node(
-            NAME,
-            context=self._context,
-            cli_args=["--ros-args", *arguments],
-            use_global_arguments=False,
-        )
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
+        make_node = partial(Node, NAME, cli_args=["--ros-args", *arguments])
+        self._listener = Listener(int(self.environment["ROS_DOMAIN_ID"]), make_node)
+        self.node = self._listener.node
         children = [child_of(spec, self._logs / "parameters") for spec in self._specs]
         self._supervisor = Supervisor(children, self._logs, self.environment)
         try:
             self._supervisor.__enter__()
         except BaseException:
-            self._leave()
+            self._listener.close()
             raise
         return self
 
@@ -113,14 +99,9 @@ class Session:
         try:
             self._supervisor.__exit__()
         finally:
-            self._leave()
+            self._listener.close()
             if self._given is None and not isinstance(error, WmPlannerError):
                 shutil.rmtree(self._logs, ignore_errors=True)
-
-    def _leave(self) -> None:
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self._context.try_shutdown()
 
     def step(self, timeout_s: float = 0.05) -> bool:
         """Serve one callback, waiting up to `timeout_s` for it; True when the run is over, well.
@@ -132,7 +113,7 @@ class Session:
         over = self._supervisor.poll()
         if self._supervisor.interrupted:
             raise KeyboardInterrupt
-        self._executor.spin_once(timeout_sec=timeout_s)
+        self._listener.spin(timeout_s)
         return over
 
     def wait(self, seconds: float) -> None:
@@ -173,14 +154,14 @@ class Session:
             raise WmPlannerError(f"{text} (waited {timeout_s:g} s; logs in {self._logs})")
         return value
 
-    def call(self, kind: Any, service: str, request: Any = None, start_s: float = START_S) -> Any:
+    def call(self, kind: Any, service: str, request: Any = None) -> Any:
         """Call a service, which may first have to come.
 
         Raises:
             WmPlannerError: it did not come, or did not answer.
         """
         client = self.client(kind, service)
-        self.until(client.service_is_ready, f"service {service} did not come", start_s)
+        self.until(client.service_is_ready, f"service {service} did not come", START_S)
         future = client.call_async(kind.Request() if request is None else request)
         self.until(future.done, f"service {service} did not answer", ANSWER_S)
         return future.result()

@@ -11,15 +11,13 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, Float64
 from std_srvs.srv import Trigger
 
-from wm_planner.bringup import RunOptions, bring_up
 from wm_planner.cli.options import check_least
-from wm_planner.cli.robot_recorder import RecorderClient
 from wm_planner.cli.robot_run import (
-    ARRIVED,
     STOPPED,
     TIME_LIMIT_S,
     Goal,
     Way,
+    session_of,
     told,
     tolerances,
 )
@@ -43,8 +41,7 @@ class Judge:
     """
 
     def __init__(self, session: Session, robot: RobotFile, film: RunFilm | None) -> None:
-        if robot.driver is None:
-            raise ConfigError("--episodes: only a simulated robot's driver sets goals; give --goal")
+        assert robot.driver is not None
         self._session, self._robot, self._film = session, robot, film
         self._name = robot.driver.name
         self.picture: np.ndarray | None = None
@@ -128,34 +125,28 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
             "--episodes drives to goals that a simulated robot's driver sets: the robot file needs "
             "a driver, and it is no dry run"
         )
-    options = RunOptions(
-        bags=str(args.record or ""),
-        checkpoint=robot.checkpoint,
-        record=args.record is not None,
-        seed=args.seed,
-        imagine=args.film is not None,
-    )
     film = None if args.film is None else RunFilm(unit="m")
     limit_s = args.time_limit or TIME_LIMIT_S
     successes = 0
-    logs = None if args.record is None else args.record / "logs"
-    with Session(robot, bring_up(robot, options), logs) as session:
+    with session_of(args, robot) as session:
         print(f"{robot.name}: loading {robot.checkpoint} ({session.where})", flush=True)
         judge = Judge(session, robot, film)
         picture, proprio = judge.goal()
-        way = Way(session, robot, Goal(picture, proprio, tolerances(robot, card, True)), film)
+        goal = Goal(picture, proprio, tolerances(robot, card, True))
+        way = Way(session, robot, goal, film, args.record is not None)
         way.watch.judged = True
         if film is not None and judge.sharp is not None:
             film.add_goal(judge.sharp)
-        recorder = None if args.record is None else RecorderClient(session, robot)
         session.configure_controller()
         way.plan()
-        print("\n".join(told(robot, way.goal)), flush=True)
+        print("\n".join(told(robot, goal)), flush=True)
         for episode in range(args.episodes):
             if episode:
                 judge.next_target()
                 way.watch.aim(*judge.goal())
-            end = _trial(way, recorder, limit_s, episode == 0)
+            way.begin()
+            end = way.go(limit_s, telling=episode == 0)
+            way.rest(end)
             successes += judge.success
             judged = "reached" if judge.success else "not reached"
             print(
@@ -166,19 +157,6 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
             if end == STOPPED:
                 raise WmPlannerError("the controller was stopped")
             if episode == 0 and film is not None:
-                film.finish(judged)
-                print(f"film: {film.write(args.film)}", flush=True)
+                print(f"film: {film.write(args.film, judged)}", flush=True)
     print(f"reached {reached(successes, args.episodes)}")
     return 1 if args.episodes == 1 and not successes else 0
-
-
-def _trial(way: Way, recorder: RecorderClient | None, limit_s: float, telling: bool) -> str:
-    way.watch.clear_goal()  # the robot must not move before everything watches
-    way.arm()
-    if recorder is not None:
-        recorder.start()
-    end = way.go(limit_s, telling)
-    way.rest()
-    if recorder is not None:
-        recorder.end("success" if end == ARRIVED else "failure")
-    return end

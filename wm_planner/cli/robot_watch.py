@@ -91,7 +91,6 @@ class Watch:
         report: Callable[[str], None],
     ) -> None:
         self._node, self._robot, self._body = node, robot, robot.embodiment
-        self._picture, self._proprio = picture, proprio
         self._arrival, self._film, self._report = arrival, film, report
         action = robot.action
         self._limits = limits_of(action.low, action.high, action.max_rate)
@@ -117,7 +116,7 @@ class Watch:
         node.create_subscription(JointTrajectory, "plan", self._on_plan, RECORD)
         if film is not None:
             node.create_subscription(Image, "plan/imagined", self._on_imagined, RECORD)
-            film.add_goal(picture[:, : picture.shape[0]])
+        self.aim(picture, proprio)
 
     @property
     def seconds(self) -> float:

@@ -48,7 +48,6 @@ class RunFilm:
     _imagined: list[tuple[int, np.ndarray]] = field(default_factory=list)
     _notes: dict[str, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
     _goal: np.ndarray | None = None
-    _end: str = ""
 
     def add_picture(self, stamp_ns: int, image: np.ndarray) -> None:
         """A picture (H, W, 3) uint8 RGB of the camera; its centre square is shown."""
@@ -68,20 +67,21 @@ class RunFilm:
         for name, value in values.items():
             self._notes[name].append((stamp_ns, value))
 
-    def finish(self, text: str) -> None:
-        """What is written above the last picture, for example 'arrived'."""
-        self._end = text
+    def write(self, path: Path, end: str = "") -> Path | None:
+        """Write an mp4; None when no picture came.
 
-    def write(self, path: Path) -> Path | None:
-        """Write an mp4; None when no picture came."""
+        Args:
+            path: to write.
+            end: is written above the last picture, for example 'arrived'.
+        """
         if not self._pictures:
             return None
         stamps = [stamp for stamp, _ in self._pictures]
         held = [stamps[-1]] * round(1 + LAST_S * RATE_HZ)
         times = [*range(stamps[0], stamps[-1], 10**9 // RATE_HZ), *held]
-        return write_mp4(path, (self._frame(now_ns, stamps) for now_ns in times), RATE_HZ)
+        return write_mp4(path, (self._frame(now_ns, stamps, end) for now_ns in times), RATE_HZ)
 
-    def _frame(self, now_ns: int, stamps: list[int]) -> np.ndarray:
+    def _frame(self, now_ns: int, stamps: list[int], end: str) -> np.ndarray:
         picture = self._pictures[bisect_right(stamps, now_ns) - 1][1]
         words = [f"{(now_ns - stamps[0]) * 1e-9:4.1f} s"]
         distance, replan = (_latest(self._notes[k], now_ns) for k in ("distance", "replan_s"))
@@ -89,8 +89,8 @@ class RunFilm:
             words.append(f"distance {distance:.3f} {self.unit}".rstrip())
         if replan is not None:
             words.append(f"replan {1000 * replan:.0f} ms")
-        if now_ns == stamps[-1] and self._end:
-            words.append(self._end)
+        if now_ns == stamps[-1] and end:
+            words.append(end)
         panels = [_panel(picture, "  ".join(words)), _panel(self._goal, "goal")]
         if self.ring is not None:
             x, y, radius = (round(v * SIDE) for v in (self.ring.x, self.ring.y, self.ring.radius))

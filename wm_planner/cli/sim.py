@@ -5,26 +5,30 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from wm_planner.bringup import NodeSpec, write_parameters
-from wm_planner.cli.options import add_option, add_options, check_writable
+from wm_planner.cli.options import add_option, add_options, check_least, check_writable
 from wm_planner.cli.preflight import (
-    check_options,
+    check_planning,
     check_rendering,
     check_ros,
     child_environment,
     claim_output,
 )
 from wm_planner.cli.processes import Child, Supervisor
+from wm_planner.config import to_dict
 from wm_planner.errors import WmPlannerError
 from wm_planner.evaluation.table import listing, reached
 from wm_planner.files import write_json
+from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.simulation import SimOptions, simulation
+from wm_planner.tasks import get_task
 
 if TYPE_CHECKING:
     from wm_planner.cli.run_record import RunRecord
@@ -59,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         WmPlannerError: something cannot work (before any process starts), or a node died.
     """
+    from wm_planner.cli.film import write_film, write_key_frames
     from wm_planner.provenance import provenance
 
     environment = child_environment(os.environ)
@@ -73,14 +78,17 @@ def run(args: argparse.Namespace) -> int:
         settings=tuple(args.settings),
         listeners=("monitor",),
     )
-    check_options(options)
+    task = get_task(args.task)
+    check_least(args, episodes=1, seed=0)
+    check_planning(args.checkpoint, task.name, args.planner, args.settings, "--set")
+    read_card(resolve_checkpoint(args.checkpoint, task.name) / CARD, task.name)
     check_writable("--json", args.json)
     check_ros()
     check_rendering(environment)
     output = claim_output(args.output or Path("runs") / options.task)
     options = replace(options, output=str(output))
     commands = provenance()
-    (output / "config.yaml").write_text(yaml.safe_dump(commands | _plain(options)))
+    (output / "config.yaml").write_text(yaml.safe_dump(commands | to_dict(options)))
     record, ended = _run_graph(simulation(options), output, environment, options.episodes)
     if not ended:
         print(f"interrupted after {len(record.finished)} episodes; logs in {output / 'logs'}")
@@ -90,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
             f"the bridge ended, but only {len(record.finished)} of {options.episodes} episode "
             f"results arrived; look at {output / 'logs'}"
         )
-    pictures = _write_pictures(output, record)
+    film = write_film(output / "film.mp4", record.finished)
+    picture = write_key_frames(output / "last_episode.png", record.finished[-1])
     result = {
         "task": options.task,
         "checkpoint": options.checkpoint,
@@ -102,15 +111,10 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.json is not None:
         write_json(args.json, result)
-    bags = [output / "bags"] if options.record else []
-    print(table(result, record, [*pictures, *bags, output / "logs"]))
+    bags = output / "bags" if options.record else None
+    paths = [path for path in (film, picture, bags, output / "logs") if path is not None]
+    print(table(result, record, paths))
     return 1 if options.episodes == 1 and result["successes"] == 0 else 0
-
-
-def _plain(options: SimOptions) -> dict[str, Any]:
-    """What YAML can hold: lists for tuples."""
-    values = asdict(options)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def child_of(spec: NodeSpec, parameters: Path) -> Child:
@@ -148,26 +152,20 @@ def _run_graph(
     os.environ.setdefault(
         "ROS_AUTOMATIC_DISCOVERY_RANGE", environment["ROS_AUTOMATIC_DISCOVERY_RANGE"]
     )
-    from wm_planner.cli.monitor import Monitor
+    from wm_planner.cli.listener import Listener
+    from wm_planner.cli.monitor import MonitorNode
 
     children = [child_of(spec, output / "parameters") for spec in specs]
-    domain_id = int(environment["ROS_DOMAIN_ID"])
+    make_node = partial(MonitorNode, partial(print, flush=True))
     with (
-        Monitor(lambda line: print(line, flush=True), domain_id) as monitor,
+        Listener(int(environment["ROS_DOMAIN_ID"]), make_node) as monitor,
         Supervisor(children, output / "logs", environment) as supervisor,
     ):
+        record = monitor.node.record
         ended = supervisor.wait(monitor.spin)
         if ended:
-            monitor.spin_until(lambda: len(monitor.record.finished) >= episodes, DRAIN_S)
-        return monitor.record, ended
-
-
-def _write_pictures(output: Path, record: RunRecord) -> list[Path]:
-    from wm_planner.cli.film import write_film, write_key_frames
-
-    film = write_film(output / "film.mp4", record.finished)
-    picture = write_key_frames(output / "last_episode.png", record.finished[-1])
-    return [path for path in (film, picture) if path is not None]
+            monitor.spin_until(lambda: len(record.finished) >= episodes, DRAIN_S)
+        return record, ended
 
 
 def _milliseconds(result: dict[str, Any], name: str) -> str:

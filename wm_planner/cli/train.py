@@ -6,7 +6,7 @@ import argparse
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wm_planner.cli.training_options import add_training_options, is_finished, training_machine
 from wm_planner.errors import ConfigError
@@ -87,8 +87,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_part(args: argparse.Namespace) -> int:
+    from wm_planner.cli.measure import check_measurable, measure
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.models.checkpoint import save_bundle
+    from wm_planner.training.encoder import train_encoder
+    from wm_planner.training.projector import train_projector
 
     makes_encoder = args.part in ("encoder", "projector")
     result = args.output / (ENCODER if makes_encoder else "checkpoint")
@@ -100,24 +103,23 @@ def _run_part(args: argparse.Namespace) -> int:
     store = TrajectoryStore.open(args.data)
     recipe = recipe_of(args, store)
     if args.measure:
-        from wm_planner.cli.measure import check_measurable
-
         check_measurable(store)
     with training_machine(args) as machine:
         if makes_encoder:
             if finished:
-                encoder = _untrained(recipe, store, result).model.encoder
-                encoder = encoder.to(machine.device)
+                encoder = _untrained(recipe, store, result).model.encoder.to(machine.device)
+            elif args.part == "encoder":
+                encoder = train_encoder(store, recipe.encoder, args.output, machine)
             else:
-                make = _train_encoder if args.part == "encoder" else _train_projector
-                encoder = make(args, recipe, store, machine)
+                file = _encoder_file(args, recipe)
+                encoder = train_projector(
+                    store, recipe.encoder, file, recipe.projector, args.output, machine
+                )
             if args.measure:
-                from wm_planner.cli.measure import measure
-
                 measure(args.output, encoder, store, machine)
         else:
-            part = _train_init if args.part == "init" else _train_model
-            bundle = part(args, recipe, store, machine)
+            train = _train_init if args.part == "init" else _train_model
+            bundle = train(args, recipe, store, machine)
             if machine.writes:
                 save_bundle(bundle, result)
         if machine.writes:
@@ -152,23 +154,6 @@ def recipe_of(args: argparse.Namespace, store: TrajectoryStore) -> Recipe:
         option = "--minutes" if args.updates is None else "--updates"
         raise ConfigError(f"{option}: {error}") from error
     return with_updates(recipe, store)
-
-
-def _train_encoder(
-    args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
-) -> Any:
-    from wm_planner.training.encoder import train_encoder
-
-    return train_encoder(store, recipe.encoder, args.output, machine)
-
-
-def _train_projector(
-    args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
-) -> Any:
-    from wm_planner.training.projector import train_projector
-
-    file = _encoder_file(args, recipe)
-    return train_projector(store, recipe.encoder, file, recipe.projector, args.output, machine)
 
 
 def _encoder_file(args: argparse.Namespace, recipe: Recipe) -> Path | None:

@@ -7,7 +7,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wm_planner.cli.training_options import training_machine
 from wm_planner.errors import ConfigError
@@ -32,11 +32,19 @@ def run_all(args: argparse.Namespace) -> int:
     from wm_planner.cli.measure import check_measurable
     from wm_planner.cli.train import recipe_of
     from wm_planner.data.store import TrajectoryStore
+    from wm_planner.training.latents import split_rows
+    from wm_planner.training.model import check_length
 
-    _check_options(args)
+    for option in ("encoder", "checkpoint"):
+        if getattr(args, option) is not None:
+            raise ConfigError(
+                f"--{option} is for a part: 'wm-planner train model --{option} ...'; 'wm-planner "
+                "train' makes both parts itself"
+            )
     store = TrajectoryStore.open(args.data)
     recipe = recipe_of(args, store)
-    _check_store(store, recipe)
+    split_rows(len(store.actions), recipe.model.held_out, recipe.model.seed)
+    check_length(store, recipe.model.rollout_steps)
     if args.measure:
         check_measurable(store)
     _take_directory(args, recipe, store)
@@ -50,23 +58,6 @@ def run_all(args: argparse.Namespace) -> int:
         _report(args, bundle, store)
     print(_next(args))
     return 0
-
-
-def _check_options(args: argparse.Namespace) -> None:
-    if args.encoder is not None or args.checkpoint is not None:
-        option = "encoder" if args.encoder is not None else "checkpoint"
-        raise ConfigError(
-            f"--{option} is for a part: 'wm-planner train model --{option} ...'; 'wm-planner "
-            "train' makes both parts itself"
-        )
-
-
-def _check_store(store: TrajectoryStore, recipe: Recipe) -> None:
-    from wm_planner.training.latents import split_rows
-    from wm_planner.training.model import check_length
-
-    split_rows(len(store.actions), recipe.model.held_out, recipe.model.seed)
-    check_length(store, recipe.model.rollout_steps)
 
 
 def _take_directory(args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore) -> None:
@@ -155,6 +146,7 @@ def _train(
 ) -> Bundle:
     from wm_planner.cli.measure import GEOMETRY, measure
     from wm_planner.cli.train import ENCODER
+    from wm_planner.evaluation.recordings import encode_recordings, held_out, same_place
     from wm_planner.models.checkpoint import load_bundle, save_bundle
     from wm_planner.training.encoder import train_encoder
     from wm_planner.training.latents import split_rows
@@ -179,15 +171,10 @@ def _train(
     uncached = machine if args.cache is not None else replace(machine, cache=None)
     bundle = train_model(store, bundle, recipe.model, args.output / "model", uncached)
     bundle.planner = recipe.planner
-    bundle.info["arrived"] = _arrived(bundle, store)
+    recordings = encode_recordings(bundle, store, held_out(bundle, store)[0])
+    bundle.info["arrived"] = same_place(recordings)
     save_bundle(bundle, checkpoint)
     return bundle
-
-
-def _arrived(bundle: Bundle, store: TrajectoryStore) -> dict[str, Any] | None:
-    from wm_planner.evaluation.recordings import encode_recordings, held_out, same_place
-
-    return same_place(encode_recordings(bundle, store, held_out(bundle, store)[0]))
 
 
 def _report(args: argparse.Namespace, bundle: Bundle, store: TrajectoryStore) -> None:
@@ -209,16 +196,13 @@ def _report(args: argparse.Namespace, bundle: Bundle, store: TrajectoryStore) ->
     }
     draw(args.output / FIGURE, errors, bundle.embodiment.name)
     print(errors_table(errors, bundle.embodiment.model_dt_s), end="")
-    if bundle.info.get("arrived"):
-        print(_arrived_line(bundle.info["arrived"]))
+    if arrived := bundle.info.get("arrived"):
+        print(
+            f"arrived: two pictures of one place differ by up to {arrived['picture']:.3g} in the "
+            f"latent ({arrived['from']} held-out frames); 'robot run' takes that for the goal "
+            "picture"
+        )
     write_json(args.output / REPORT, result)
-
-
-def _arrived_line(arrived: dict[str, Any]) -> str:
-    return (
-        f"arrived: two pictures of one place differ by up to {arrived['picture']:.3g} in the "
-        f"latent ({arrived['from']} held-out frames); 'robot run' takes that for the goal picture"
-    )
 
 
 def _next(args: argparse.Namespace) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wm_planner.config import from_dict, to_dict
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episode import Episode, Evaluation
-from wm_planner.files import write_json
+from wm_planner.files import read_json, write_json
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.job import Job
@@ -124,10 +124,7 @@ class Record:
             stream.write(line + "\n")
 
     def _compare(self, config: Path, settings: dict[str, Any]) -> None:
-        try:
-            there = json.loads(config.read_text())
-        except ValueError as error:
-            raise ConfigError(f"{config}: not valid JSON: {error}") from error
+        there = read_json(config)
         if not isinstance(there, dict):
             raise ConfigError(
                 f"{config}: holds no settings of an evaluation, but {there!r}; choose another "

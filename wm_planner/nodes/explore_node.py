@@ -25,7 +25,7 @@ from wm_planner.data.messages import joint_values
 from wm_planner.nodes.explore_config import ExploreConfig
 from wm_planner.robot import INTERFACE
 from wm_planner.ros.conversions import action_array, plan_message, to_ns
-from wm_planner.ros.diagnostics import ERROR, OK, array, status, values_of
+from wm_planner.ros.diagnostics import ERROR, OK, array, status, values_below, values_of
 from wm_planner.ros.parameters import read_parameters
 from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, sensor
 from wm_planner.ros.ready import ready_names
@@ -260,7 +260,9 @@ class ExploreNode(Node):
         self._episode = number
         self._go_home(spin)
         self._wait(spin, self.config.start_delay_s)
-        self._start_recording(spin)
+        if self._recorder:
+            self._call("start_episode", spin)
+            self._running = True
         self._episode_began_s = time.monotonic()
         self._tell("exploring")
         self._motion = Wander(self.config.seed, number)
@@ -312,11 +314,6 @@ class ExploreNode(Node):
     def _is_still(self) -> bool:
         assert self._stream is not None
         return self._stream.is_still(self._now_ns())
-
-    def _start_recording(self, spin: Spin) -> None:
-        if self._recorder:
-            self._call("start_episode", spin)
-            self._running = True
 
     def _end_recording(self, spin: Spin) -> None:
         if self._running:
@@ -390,9 +387,11 @@ class ExploreNode(Node):
         values: dict[str, Any] = {
             "episode": self._episode,
             "episodes": self.config.episodes,
-            "seconds": self._seconds(),
+            "seconds": 0.0,  # into the running episode
             **self._counts,
         }
+        if self._episode_began_s >= 0:
+            values["seconds"] = round(time.monotonic() - self._episode_began_s, 3)
         if self._why:
             values["why"] = self._why
         if self._waits_for:
@@ -405,11 +404,6 @@ class ExploreNode(Node):
         told = status(STATUS, level, self._phase, values)
         self._status.publish(array(self._now_ns(), told))
 
-    def _seconds(self) -> float:
-        """Into the running episode."""
-        began_s = self._episode_began_s
-        return 0.0 if began_s < 0 else round(time.monotonic() - began_s, 3)
-
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
@@ -417,11 +411,7 @@ class ExploreNode(Node):
 def _explained(reason: str, values: Mapping[str, str]) -> str:
     """A reason of the gate, for people."""
     text = f"{reason}: {MEANING[reason]}" if reason in MEANING else reason
-    ages = [
-        f"{float(value):.2f} s of {key.removeprefix(AGE)}"
-        for key, value in values.items()
-        if key.startswith(AGE)
-    ]
+    ages = [f"{float(age):.2f} s of {what}" for what, age in values_below(values, AGE).items()]
     return f"{text} (ages: {', '.join(ages)})" if ages and reason == "stale" else text
 
 

@@ -291,11 +291,10 @@ class FinetuneNode(Node):
 
     def _on_drop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = True
-        if self._manual is not None:
+        if self._manual is not None or any(event.kind == "end" for event, _ in self._events):
             self._dropping, response.message = True, f"{self._recorder.path} is dropped"
-            self._end_manual("")
-        elif any(event.kind == "end" for event, _ in self._events):
-            self._dropping, response.message = True, f"{self._recorder.path} is dropped"
+            if self._manual is not None:
+                self._end_manual("")
         else:
             path = self._last_bag
             target = self._drop_last()

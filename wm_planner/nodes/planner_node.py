@@ -86,10 +86,8 @@ class PlannerNode(ManagedNode):
             item: tuple[Goal, Observation | EncodedObservation], should_stop: Any
         ) -> PlanResult | None:
             stamp_ns, age_s = item[1].stamp_ns, None
-            if not self._pace.begin(
-                stamp_ns, item[0]
-            ):  # one that came just before has been planned from
-                return None
+            if not self._pace.begin(stamp_ns, item[0]):
+                return None  # one that came just before has been planned from
             if not self.config.lockstep:
                 age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
             return planner(*item, should_stop, age_s)

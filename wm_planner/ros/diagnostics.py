@@ -32,5 +32,10 @@ def values_of(message: DiagnosticStatus) -> dict[str, str]:
     return {pair.key: pair.value for pair in message.values}
 
 
+def values_below(values: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Values whose keys begin with `prefix`, by the rest of their keys."""
+    return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
+
+
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

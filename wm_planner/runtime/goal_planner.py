@@ -91,11 +91,19 @@ class GoalPlanner:
         imagine: bool = True,
     ) -> None:
         # Here, so that nodes without a planner start without torch.
+        import torch
+
         from wm_planner.models.catalog import resolve_checkpoint
         from wm_planner.models.checkpoint import load_bundle
         from wm_planner.planning import Planner, Session, planner_config
 
-        check_device(device)
+        try:
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+            raise ConfigError(
+                f"device '{device}' cannot be used ({str(error).splitlines()[0]}); use 'cpu', or "
+                "'cuda' where PyTorch finds an NVIDIA GPU"
+            ) from error
         name = None if embodiment is None else embodiment.name
         bundle = load_bundle(resolve_checkpoint(checkpoint, name), device)
         if embodiment is not None:
@@ -197,20 +205,3 @@ class GoalPlanner:
     def _draw(self) -> np.ndarray:
         frames = self._bundle.decode(self._session.imagine())[0]
         return np.concatenate(list(frames), axis=1)
-
-
-def check_device(device: str) -> None:
-    """Put something on the torch device `device`.
-
-    Raises:
-        ConfigError: there is no such device here.
-    """
-    import torch
-
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        raise ConfigError(
-            f"device '{device}' cannot be used ({str(error).splitlines()[0]}); use 'cpu', or "
-            "'cuda' where PyTorch finds an NVIDIA GPU"
-        ) from error

@@ -120,7 +120,7 @@ class BagWriter:
 
 @dataclass(frozen=True)
 class Note:
-    """A message that a bag begins with; it happens when the episode does.
+    """A message.
 
     Attributes:
         topic: topic name.
@@ -131,14 +131,6 @@ class Note:
     topic: str
     msgtype: str
     data: bytes
-
-
-@dataclass(frozen=True)
-class _Message:
-    topic: str
-    msgtype: str
-    data: bytes
-    stamp_ns: int
 
 
 class EpisodeRecorder:
@@ -166,7 +158,7 @@ class EpisodeRecorder:
             self.root_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatasetError(f"{self.root_dir}: cannot make the directory: {error}") from error
-        self._pending: deque[_Message] = deque()
+        self._pending: deque[tuple[int, Note]] = deque()  # by stamp
         self._pending_bytes = 0
         self._writer: BagWriter | None = None
         self._seen: set[tuple[str, int, int]] = set()
@@ -198,8 +190,8 @@ class EpisodeRecorder:
     def start(self, name: str, stamp_ns: int, notes: Sequence[Note] = ()) -> Path:
         """Open the bag `name` (a free number is appended when taken) and return its path.
 
-        It begins with `notes`. A repeated start of the running episode does nothing; another one
-        ends the running first.
+        It begins with `notes`, which happen when the episode does. A repeated start of the running
+        episode does nothing; another one ends the running first.
         """
         if self._writer is not None:
             if self._started == (name, stamp_ns):
@@ -213,21 +205,21 @@ class EpisodeRecorder:
         self._span_ns = None
         path = self._writer.path
         for note in notes:
-            self._write(_Message(note.topic, note.msgtype, note.data, stamp_ns))
-        for message in sorted(self._pending, key=lambda message: message.stamp_ns):
-            if message.stamp_ns >= stamp_ns:
-                self._write(message)
+            self._write(stamp_ns, note)
+        for message_ns, message in sorted(self._pending, key=lambda pending: pending[0]):
+            if message_ns >= stamp_ns:
+                self._write(message_ns, message)
         return path
 
     def add(self, topic: str, msgtype: str, data: bytes, stamp_ns: int) -> None:
         """Take one message: into the open bag, and aside for an episode about to start."""
-        message = _Message(topic, msgtype, data, stamp_ns)
-        self._pending.append(message)
+        message = Note(topic, msgtype, data)
+        self._pending.append((stamp_ns, message))
         self._pending_bytes += len(data)
         while self._pending_bytes > self.max_pending_bytes:
-            self._pending_bytes -= len(self._pending.popleft().data)
+            self._pending_bytes -= len(self._pending.popleft()[1].data)
         if self._writer is not None:
-            self._write(message)
+            self._write(stamp_ns, message)
 
     def expect_end(self, stamp_ns: int) -> None:
         """Later messages belong to no or the next episode; `end` follows when all have come."""
@@ -249,9 +241,8 @@ class EpisodeRecorder:
         """
         writer, self._writer = self._writer, None
         self._started = self._last_ns = None
-        kept = [message for message in self._pending if message.stamp_ns > stamp_ns]
-        self._pending = deque(kept)
-        self._pending_bytes = sum(len(message.data) for message in kept)
+        self._pending = deque(pending for pending in self._pending if pending[0] > stamp_ns)
+        self._pending_bytes = sum(len(message.data) for _, message in self._pending)
         if writer is None:
             return None
         writer.close()
@@ -281,19 +272,19 @@ class EpisodeRecorder:
                     taken.append(int(number))
         return max(taken) + 1
 
-    def _write(self, message: _Message) -> None:
+    def _write(self, stamp_ns: int, message: Note) -> None:
         # The content counts too: two nodes may report on /diagnostics at the same stamp.
-        key = (message.topic, message.stamp_ns, zlib.crc32(message.data))
-        early = self._started is not None and message.stamp_ns < self._started[1]
-        late = self._last_ns is not None and message.stamp_ns > self._last_ns
+        key = (message.topic, stamp_ns, zlib.crc32(message.data))
+        early = self._started is not None and stamp_ns < self._started[1]
+        late = self._last_ns is not None and stamp_ns > self._last_ns
         if self._writer is None or key in self._seen or early or late:
             return
         self._seen.add(key)
-        first, last = self._span_ns or (message.stamp_ns, message.stamp_ns)
-        self._span_ns = (min(first, message.stamp_ns), max(last, message.stamp_ns))
+        first, last = self._span_ns or (stamp_ns, stamp_ns)
+        self._span_ns = (min(first, stamp_ns), max(last, stamp_ns))
         self._counts[message.topic] += 1
         try:
-            self._writer.write(message.topic, message.msgtype, message.data, message.stamp_ns)
+            self._writer.write(message.topic, message.msgtype, message.data, stamp_ns)
         except DatasetError:
             with suppress(DatasetError):
                 self._writer.close()

@@ -128,28 +128,6 @@ def limits_of(low: Sequence[float], high: Sequence[float], max_rate: Sequence[fl
     return Limits(np.array(low), np.array(high), rate)
 
 
-def refusal(
-    action: np.ndarray | None,
-    size: int,
-    observation_stamp_ns: int | None,
-    plan_stamp_ns: int | None,
-    now_ns: int,
-    stale_after_ns: int,
-) -> Reason | None:
-    """Why `action` must not be sent, or None. Never raises: it runs in the control loop."""
-    if action is None or plan_stamp_ns is None:
-        return Reason.NO_PLAN
-    for stamp_ns in (observation_stamp_ns, plan_stamp_ns):
-        # A stamp far in the future comes from another clock: its age means nothing.
-        if stamp_ns is None or abs(now_ns - stamp_ns) > stale_after_ns:
-            return Reason.STALE
-    if np.shape(action) != (size,):
-        return Reason.BAD_SHAPE
-    if not np.all(np.isfinite(action)):
-        return Reason.NON_FINITE
-    return None
-
-
 def limit(
     action: np.ndarray, last_sent: np.ndarray, limits: Limits, dt_s: float
 ) -> tuple[np.ndarray, bool]:
@@ -299,20 +277,9 @@ class SafetyGate:
             measured: newest positions of the joints, where a guard or `hold` needs them.
         """
         fresh = measured
-        if measured is not None and abs(now_ns - measured.stamp_ns) > self.stale_after_ns:
+        if measured is not None and self._is_stale(measured.stamp_ns, now_ns):
             fresh = None
-        if self._stopped:
-            return self._refuse(Reason.STOPPED, fresh)
-        if not self._enabled:
-            return self._refuse(Reason.DISABLED, fresh)
-        reason = refusal(
-            action,
-            len(self.limits.low),
-            observation_stamp_ns,
-            plan_stamp_ns,
-            now_ns,
-            self.stale_after_ns,
-        )
+        reason = self._refusal(action, observation_stamp_ns, plan_stamp_ns, now_ns)
         if reason is None and self.guard is not None and fresh is None:
             reason = Reason.STALE
         if reason is not None:
@@ -328,6 +295,30 @@ class SafetyGate:
         self._last_sent = np.clip(allowed, self.limits.low, self.limits.high)
         self._holding = False
         return Command(allowed.copy(), Reason.LIMITED if limited else Reason.OK, self._target())
+
+    def _refusal(
+        self,
+        action: np.ndarray | None,
+        observation_stamp_ns: int | None,
+        plan_stamp_ns: int | None,
+        now_ns: int,
+    ) -> Reason | None:
+        """Why `action` must not be sent, or None. Never raises: it runs in the control loop."""
+        if self._stopped:
+            return Reason.STOPPED
+        if not self._enabled:
+            return Reason.DISABLED
+        if action is None or plan_stamp_ns is None:
+            return Reason.NO_PLAN
+        if any(self._is_stale(stamp, now_ns) for stamp in (observation_stamp_ns, plan_stamp_ns)):
+            return Reason.STALE
+        if np.shape(action) != self.limits.low.shape:
+            return Reason.BAD_SHAPE
+        return None if np.all(np.isfinite(action)) else Reason.NON_FINITE
+
+    def _is_stale(self, stamp_ns: int | None, now_ns: int) -> bool:
+        # A stamp far in the future comes from another clock: its age means nothing.
+        return stamp_ns is None or abs(now_ns - stamp_ns) > self.stale_after_ns
 
     def _refuse(self, reason: Reason, measured: Measured | None) -> Command:
         if not self._holding:
