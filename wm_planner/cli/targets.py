@@ -103,13 +103,7 @@ def _draw(args: argparse.Namespace, job: Job) -> Targets:
     with closing(job.make_env(disturbed=False)(True)) as env:
         if args.goals == "random":
             return target.sample_targets(env, args.seed, args.episodes)
-        image = _read_image(args.goal_image)
-        try:
-            state = np.array(yaml.safe_load(args.goal_state), np.float64)
-        except (yaml.YAMLError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"--goal-state {args.goal_state}: expected a list of numbers"
-            ) from error
+        image, state = _read_image(args.goal_image), _read_state(args.goal_state)
         return target.image_targets(env, image, state, args.seed, args.episodes)
 
 
@@ -140,6 +134,13 @@ def _read_image(file: Path) -> Any:
         return imageio.imread(file, mode="RGB")
     except (OSError, ValueError) as error:
         raise ConfigError(f"--goal-image {file}: no readable image: {error}") from error
+
+
+def _read_state(text: str) -> np.ndarray:
+    try:
+        return np.array(yaml.safe_load(text), np.float64)
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise ConfigError(f"--goal-state {text}: expected a list of numbers") from error
 
 
 def _check_goals(args: argparse.Namespace) -> None:
