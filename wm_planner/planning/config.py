@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from wm_planner.config import from_dict, suggest
+from wm_planner.config import from_dict, parse_setting, suggest
 from wm_planner.errors import ConfigError
 from wm_planner.planning.costs import make_terms
 from wm_planner.planning.registry import SOLVERS, make_solver
@@ -236,7 +234,7 @@ def planner_config(
     Raises:
         ConfigError: an unknown key or a value that cannot be used.
     """
-    changes = dict(_split(setting, source) for setting in settings)
+    changes = dict(parse_setting(setting, source) for setting in settings)
     values = {key: value for key, value in base.items() if key not in SOLVERS}
     for name in SOLVERS:
         if not isinstance(base.get(name, {}), dict):
@@ -244,13 +242,3 @@ def planner_config(
     solver = changes.get("solver", values.get("solver", PlannerConfig.solver))
     values.update(base.get(solver, {}))
     return from_dict(PlannerConfig, {**values, **changes}, source)
-
-
-def _split(setting: str, source: str) -> tuple[str, Any]:
-    key, separator, text = setting.partition("=")
-    if not separator:
-        raise ConfigError(f"{source}: '{setting}' is not of the form key=value")
-    try:
-        return key.strip(), yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: '{setting}': the value is not valid YAML") from error
