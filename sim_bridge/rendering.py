@@ -85,3 +85,7 @@ def check_rendering() -> None:
             raise RenderError("the offscreen renderer returned an image of the wrong size")
     finally:
         renderer.close()
+
+
+if __name__ == "__main__":
+    check_rendering()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +46,7 @@ MAY_IMPORT = {
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
     "sim_bridge.arm_driver": BASE | {"tasks", "ros", "sim_bridge"},
 }
+STARTS_PROCESSES = {"bringup", "simulation", "cli"}
 # Room -> libraries that it must not know, wherever in the file the import stands.
 MUST_NOT_KNOW = {
     **dict.fromkeys(("", "types", "errors", "config", "registry"), "torch ros mujoco"),
@@ -92,7 +95,24 @@ def imports(source: str, module: str) -> list[str]:
                 names += [f"{base}.{alias.name}" for alias in node.names]
             else:
                 names.append(base)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names += named(node.value, module)
     return names
+
+
+def named(text: str, module: str) -> list[str]:
+    """What a string imports: a module's name, with or without an object of it, or a program.
+
+    Rooms that start processes name the modules that these run; they import none of them.
+    """
+    if re.fullmatch(r"(wm_planner|sim_bridge)(\.\w+)+(:\w+)?", text):
+        name = text.partition(":")[0]
+        is_module = (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()
+        return [name] if is_module and room_of(module) not in STARTS_PROCESSES else []
+    if "import " in text:
+        with contextlib.suppress(SyntaxError, ValueError):
+            return imports(text, module)
+    return []
 
 
 def is_library(name: str, kind: str) -> bool:
@@ -145,6 +165,9 @@ def test_imports_stay_in_bounds(module, path):
         ("sim_bridge.bridge_node", "import rclpy, wm_planner.models", ["wm_planner.models"]),
         ("wm_planner.tasks.task", "from wm_planner.config import suggest", []),
         ("wm_planner.nodes.x", "import torch, rclpy", []),
+        ("wm_planner.data.x", "f('wm_planner.models.bundle:load')", ["wm_planner.models.bundle"]),
+        ("wm_planner.cli.x", "f('import sim_bridge.envs; x()')", ["sim_bridge.envs"]),
+        ("wm_planner.data.x", "f('wm_planner.tasks', 'wm_planner.no_such_room')", []),
     ],
 )
 def test_checker_sees_a_planted_import(module, source, expected):

@@ -11,7 +11,7 @@ from typing import Any
 
 from wm_planner.errors import ConfigError, RenderError
 
-RENDER_CHECK = "import sim_bridge.rendering as rendering; rendering.check_rendering()"
+RENDERER = "sim_bridge.rendering"  # as a program it draws something, or says why it cannot
 RENDER_TIMEOUT_S = 60.0
 MAX_DOMAIN_ID = 101  # above, the ports collide with those that Linux hands out
 
@@ -91,7 +91,7 @@ def check_rendering(environment: dict[str, str]) -> None:
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-c", RENDER_CHECK],
+            [sys.executable, "-m", RENDERER],
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
