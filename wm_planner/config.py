@@ -84,6 +84,28 @@ def from_dict(cls: type[T], data: dict[str, Any], source: str) -> T:
         raise ConfigError(f"{source}: {error}") from error
 
 
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """{'a.b': 1} of {'a': {'b': 1}}."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    result: dict[str, Any] = {}
+    for key, item in value.items():
+        result |= flat(item, f"{prefix}.{key}" if prefix else key)
+    return result
+
+
+def check_at_least(settings: object, **least: float) -> None:
+    """Hold settings, each named by its key, against the smallest values that they may have.
+
+    Raises:
+        ValueError: one is smaller.
+    """
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if not value >= bound:
+            raise ValueError(f"{name} must be at least {bound}, got {value}")
+
+
 def parse_setting(text: str, source: str) -> tuple[str, Any]:
     """Key and value of 'key=value', with the value in YAML.
 

@@ -142,7 +142,7 @@ def test_fixed_radii_are_those_of_the_first_good_batch():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"visual_factor": -0.1}, "factors"),
+        ({"visual_factor": -0.1}, "visual_factor must be at least 0, got -0.1"),
         ({"num_steps": 0}, "num_steps"),
         ({"space": "raw"}, "unknown space 'raw'"),
     ],

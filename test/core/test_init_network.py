@@ -23,8 +23,8 @@ from wm_planner.models.world_model import Latent, ModelConfig  # noqa: E402
 from wm_planner.planning import Planner, PlannerConfig, Session  # noqa: E402
 from wm_planner.tasks import get_task  # noqa: E402
 from wm_planner.training.init_network import (  # noqa: E402
+    InitLearner,
     InitTraining,
-    _segments,
     train_init_network,
 )
 from wm_planner.training.latents import LatentTrajectories  # noqa: E402
@@ -145,13 +145,16 @@ def test_segments_lead_to_a_later_frame_of_the_same_trajectory():
         when[..., None, None].half(), when[..., None], when[:, :-1, None].expand(-1, -1, 10)
     )
     generator = torch.Generator().manual_seed(0)
-    now, goal_, actions = _segments(EncodingDot(), data, 50, 4, generator)
-    first = now.visual.flatten()
+    learner = SimpleNamespace(model=EncodingDot(), config=InitTraining(horizon=4))
+    now, now_proprio, goal_, goal_proprio, actions = InitLearner._segments(
+        learner, data, 50, generator
+    )
+    first = now.flatten()
     assert first.unique().tolist() == [100.0 * n + t for n in (1, 2, 3) for t in (1, 2, 3, 4)]
-    assert torch.equal(now.proprio.flatten(), first)
-    assert torch.equal(goal_.visual.flatten(), first + 4)
-    assert torch.equal(goal_.proprio.flatten()[::2], first[::2] + 4)
-    assert not goal_.proprio[1::2].any()
+    assert torch.equal(now_proprio.flatten(), first)
+    assert torch.equal(goal_.flatten(), first + 4)
+    assert torch.equal(goal_proprio.flatten()[::2], first[::2] + 4)
+    assert not goal_proprio[1::2].any()
     assert torch.equal(actions, (first[:, None] + torch.arange(4))[..., None].expand(-1, -1, 10))
 
 

@@ -23,7 +23,7 @@ from wm_planner.errors import CheckpointError, ConfigError, TrainingError  # noq
 from wm_planner.provenance import provenance  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining, train_encoder  # noqa: E402
 from wm_planner.training.learner import Schedule  # noqa: E402
-from wm_planner.training.machine import Group, Machine, process_group  # noqa: E402
+from wm_planner.training.machine import Group, Machine, machine_of  # noqa: E402
 from wm_planner.training.model import ModelLearner  # noqa: E402
 from wm_planner.training.run_directory import RunLog, load_state  # noqa: E402
 
@@ -259,7 +259,7 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_named(device):
-    with pytest.raises(ConfigError, match=device), process_group(device):
+    with pytest.raises(ConfigError, match=device), machine_of(device):
         pass
 
 

@@ -88,7 +88,7 @@ def test_simulators_side_by_side_give_what_one_gives(workers):
     """Five plans: the last batch of two is not full."""
     rng = np.random.default_rng(0)
     starts, actions = rng.uniform(20, 40, (5, 2)), np.float32(rng.uniform(-1, 1, (5, 10, 2)))
-    simulators = Simulators(DotEnv, num_steps=2, image_size=4, workers=workers)
+    simulators = Simulators(DotEnv, workers=workers)
     try:
         happened = simulators.run(starts, actions)
     finally:

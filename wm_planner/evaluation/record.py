@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.config import from_dict, to_dict
+from wm_planner.config import flat, from_dict, to_dict
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episode import Episode, Evaluation
 from wm_planner.files import read_json, write_json
@@ -130,21 +130,10 @@ class Record:
                 f"{config}: holds no settings of an evaluation, but {there!r}; choose another "
                 "directory"
             )
-        there = _flat(there)
-        for key, here in _flat(settings).items():
+        there = flat(there)
+        for key, here in flat(settings).items():
             if (value := there.get(key)) != here:
                 raise ConfigError(
                     f"--output {self.directory}: holds an evaluation with {key} {value}, this "
                     f"one has {here}; choose another directory"
                 )
-
-
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested keys joined by dots."""
-    flat = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}.{inner}": v for inner, v in _flat(value).items()})
-        else:
-            flat[key] = value
-    return flat

@@ -50,10 +50,11 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
             part.mkdir(parents=True)
         except OSError as error:
             raise CheckpointError(f"{directory}: cannot be written: {error.strerror}") from error
+        model = to_dict(bundle.model.config)
         card = {
             "schema": SCHEMA,
             "embodiment": bundle.embodiment.to_json(),
-            "model": _without_source(to_dict(bundle.model.config)),
+            "model": {**model, "encoder": _without_source(model["encoder"])},
             "preprocess": to_dict(bundle.preprocess),
             "planner": bundle.planner,
             "info": bundle.info,
@@ -137,39 +138,27 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{weights}: does not fit {CARD}: {error}") from error
-    network = _load_init_network(directory, card, config)
-    if network is not None:
-        network.to(place)
+    network = None
+    if "init_network" in card:
+        file = directory / INIT_WEIGHTS
+        try:
+            horizon, digest = card["init_network"]["horizon"], card["init_network"]["sha256"]
+            network = InitNetwork.for_model(config, horizon).to(place)
+            check_whole(file, digest)
+            network.load_state_dict(load_file(file))
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(
+                f"{file}: does not fit 'init_network' of {CARD}: {error}"
+            ) from error
     body = embodiment_of_card(card, directory)
     return Bundle(model.to(place), preprocess, body, card["planner"], card["info"], network)
 
 
-def _load_init_network(
-    directory: Path, card: dict[str, Any], config: ModelConfig
-) -> InitNetwork | None:
-    """The checkpoint's initialisation network; None when its card has no such key."""
-    if "init_network" not in card:
-        return None
-    file = directory / INIT_WEIGHTS
-    try:
-        horizon, digest = card["init_network"]["horizon"], card["init_network"]["sha256"]
-        network = InitNetwork.for_model(config, horizon)
-        check_whole(file, digest)
-        network.load_state_dict(load_file(file))
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{file}: does not fit 'init_network' of {CARD}: {error}") from error
-    return network
-
-
-def _without_source(model: dict[str, Any]) -> dict[str, Any]:
-    """Sizes without the file that the encoder was read from: the checkpoint has its weights."""
-    return model | {"encoder": _encoder_without_source(model["encoder"])}
-
-
-def _encoder_without_source(encoder: dict[str, Any]) -> dict[str, Any]:
+def _without_source(encoder: dict[str, Any]) -> dict[str, Any]:
+    """Without the file that the encoder was read from: the checkpoint has its weights."""
     kept = {key: value for key, value in encoder.items() if key != "weights"}
     if isinstance(kept.get("base"), dict):  # of several cameras
-        kept["base"] = _encoder_without_source(kept["base"])
+        kept["base"] = _without_source(kept["base"])
     return kept
 
 

@@ -78,7 +78,12 @@ class DinoV2Encoder(Encoder):
         side = image_size // DECODER_UPSAMPLING
         if side < 1:
             raise ValueError(f"image_size must be at least {DECODER_UPSAMPLING}, got {image_size}")
-        dim, depth, heads = _sizes(variant)
+        if isinstance(variant, str) and variant not in VARIANTS:
+            raise ValueError(f"unknown DINOv2 variant '{variant}'.{suggest(variant, VARIANTS)}")
+        sizes = VARIANTS[variant] if isinstance(variant, str) else variant
+        if len(sizes) != 3:
+            raise ValueError(f"DINOv2 sizes must be (dim, depth, heads), got {tuple(sizes)}")
+        dim, depth, heads = sizes
         self.image_size, self.num_patches, self.dim = image_size, side * side, dim
         self._inner_size = side * PATCH
         self.backbone = Dinov2Model(
@@ -94,7 +99,13 @@ class DinoV2Encoder(Encoder):
         self.register_load_state_dict_pre_hook(_accept_every_layout)  # type: ignore[no-untyped-call]
         if weights is not None:
             file = official_weights(variant) if weights == "official" else Path(weights)
-            self._load(file, variant)
+            state = _read(file, variant)
+            try:
+                self.load_state_dict(state)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"{file}: is no DINOv2 without registers of variant {variant!r}: {error}"
+                ) from error
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -103,26 +114,6 @@ class DinoV2Encoder(Encoder):
         images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         result: Tensor = self.backbone(images).last_hidden_state[:, 1:]
         return result
-
-    def _load(self, file: Path, variant: str | Sequence[int]) -> None:
-        state = _read(file, variant)
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{file}: is no DINOv2 without registers of variant {variant!r}: {error}"
-            ) from error
-
-
-def _sizes(variant: str | Sequence[int]) -> tuple[int, int, int]:
-    if isinstance(variant, str):
-        if variant not in VARIANTS:
-            raise ValueError(f"unknown DINOv2 variant '{variant}'.{suggest(variant, VARIANTS)}")
-        return VARIANTS[variant]
-    if len(variant) != 3:
-        raise ValueError(f"DINOv2 sizes must be (dim, depth, heads), got {tuple(variant)}")
-    dim, depth, heads = variant
-    return dim, depth, heads
 
 
 def _read(file: Path, variant: str | Sequence[int]) -> dict[str, Any]:

@@ -65,6 +65,13 @@ class StandardTokens(nn.Module):
         """(..., P, Dv) as they leave the encoder."""
         return (tokens - self.token_mean) / self.token_std
 
+    @torch.no_grad()
+    def measure_tokens(self, tokens: Tensor) -> None:
+        """Set the statistics to those of (N, P, Dv) tokens."""
+        mean = tokens.mean(dim=0)
+        self.token_mean.copy_(mean)
+        self.token_std.copy_((tokens - mean).std())
+
     def restored(self, tokens: Tensor) -> Tensor:
         """(..., P, Dv) as they were before `standardised`."""
         return tokens * self.token_std + self.token_mean

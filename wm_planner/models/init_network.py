@@ -54,7 +54,14 @@ class InitNetwork(nn.Module):
         if self._on_grid:
             self.layers, width = _convolutions(2 * token_dim, self._side)
         else:
-            self.layers, width = _perceptron(2 * token_dim * num_patches)
+            width = 256
+            self.layers = nn.Sequential(
+                nn.Flatten(),
+                nn.Linear(2 * token_dim * num_patches, width),
+                nn.ReLU(),
+                nn.Linear(width, width),
+                nn.ReLU(),
+            )
         self.head = nn.Linear(width, horizon * action_dim)
 
     @classmethod
@@ -91,14 +98,6 @@ def _convolutions(channels: int, side: int) -> tuple[nn.Sequential, int]:
     )
     left = math.ceil(side // 4 / 4)  # an even kernel halves downwards, an odd one upwards
     return layers, 1024 * left**2
-
-
-def _perceptron(size: int) -> tuple[nn.Sequential, int]:
-    width = 256
-    layers = nn.Sequential(
-        nn.Flatten(), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
-    )
-    return layers, width
 
 
 def _tokens(latent: Latent) -> Tensor:

@@ -96,39 +96,35 @@ class Preprocess:
 
     def normalise_actions(self, actions: np.ndarray | Tensor) -> Tensor:
         """Physical model actions (..., f*a) -> standardised."""
-        mean, std = self._action_stats()
+        mean, std = self._stats("action")
         return (torch.as_tensor(actions, dtype=torch.float32) - mean) / std
 
     def denormalise_actions(self, actions: Tensor) -> Tensor:
         """Standardised model actions (..., f*a) -> physical units."""
-        mean, std = self._action_stats()
+        mean, std = self._stats("action")
         return actions * std.to(actions) + mean.to(actions)
 
     def normalise_proprio(self, proprio: np.ndarray | Tensor) -> Tensor:
         """Physical proprioception (..., p) -> standardised."""
-        mean = torch.tensor(self.proprio_mean, dtype=torch.float32)
-        std = torch.tensor(self.proprio_std, dtype=torch.float32)
+        mean, std = self._stats("proprio")
         return (torch.as_tensor(proprio, dtype=torch.float32) - mean) / std
 
     def denormalise_proprio(self, proprio: Tensor) -> Tensor:
         """Standardised proprioception (..., p) -> physical units."""
-        mean = torch.tensor(self.proprio_mean, dtype=torch.float32)
-        std = torch.tensor(self.proprio_std, dtype=torch.float32)
+        mean, std = self._stats("proprio")
         return proprio * std.to(proprio) + mean.to(proprio)
 
     def action_bounds(
         self, low: tuple[float, ...], high: tuple[float, ...]
     ) -> tuple[Tensor, Tensor]:
         """Bounds of one raw action in physical units -> (f*a,) standardised bounds."""
-        mean, std = self._action_stats()
-        repeat = self.frame_skip
-        return (
-            (torch.tensor(low, dtype=torch.float32).repeat(repeat) - mean) / std,
-            (torch.tensor(high, dtype=torch.float32).repeat(repeat) - mean) / std,
-        )
+        repeated = (torch.tensor(bound).repeat(self.frame_skip) for bound in (low, high))
+        lowest, highest = (self.normalise_actions(bound) for bound in repeated)
+        return lowest, highest
 
-    def _action_stats(self) -> tuple[Tensor, Tensor]:
-        return (
-            torch.tensor(self.action_mean, dtype=torch.float32).repeat(self.frame_skip),
-            torch.tensor(self.action_std, dtype=torch.float32).repeat(self.frame_skip),
-        )
+    def _stats(self, kind: str) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of what the model takes: 'action' (f*a,) or 'proprio' (p,)."""
+        repeat = self.frame_skip if kind == "action" else 1
+        values = (getattr(self, f"{kind}_{name}") for name in ("mean", "std"))
+        mean, std = (torch.tensor(v, dtype=torch.float32).repeat(repeat) for v in values)
+        return mean, std

@@ -159,11 +159,30 @@ class WorldModel(nn.Module):
             H + 1 frames: now as encoded, then the predictions.
         """
         window = window or PredictorWindow(self.predictor)
+        if mode not in ROLLOUT_MODES:
+            choices = ", ".join(ROLLOUT_MODES)
+            raise ValueError(f"rollout mode '{mode}' is unknown; choices: {choices}")
         if mode == "markov":
-            return self._rollout_markov(latent.frames(slice(-1, None)), actions, window)
-        if mode == "history":
-            return self._rollout_history(latent, actions, past_actions, window)
-        raise ValueError(f"rollout mode '{mode}' is unknown; choices: {', '.join(ROLLOUT_MODES)}")
+            latent = latent.frames(slice(-1, None))
+        frames = latent.visual.shape[1]
+        if frames > 1:
+            if past_actions is None or past_actions.shape[1] != frames - 1:
+                got = None if past_actions is None else tuple(past_actions.shape)
+                raise ValueError(f"{frames} frames need {frames - 1} past actions, got {got}")
+            actions = torch.cat([past_actions, actions], dim=1)
+        embedded = self.action_encoder(actions)
+        visual, proprio = [latent.visual[:, -1:]], [latent.proprio[:, -1:]]
+        new_visual, new_proprio = latent.visual, self._tile(latent.proprio)
+        for step in range(frames, actions.shape[1] + 1):
+            taken = embedded[:, step - new_visual.shape[1] : step]
+            z = self._join(new_visual, new_proprio, taken)
+            slides = mode == "history" and step > frames
+            new_visual, new_proprio = self._split(window.append(z) if slides else window.begin(z))
+            visual.append(new_visual)
+            proprio.append(new_proprio[:, :, 0])
+            if mode == "markov":  # in a history it stays as predicted, patch by patch
+                new_proprio = self._tile(proprio[-1])
+        return Latent(torch.cat(visual, dim=1), torch.cat(proprio, dim=1))
 
     def loss(self, images: Tensor, proprio: Tensor, actions: Tensor) -> dict[str, Tensor]:
         """Teacher-forcing loss over windows of K + 1 frames (see `latent_loss`)."""
@@ -216,35 +235,3 @@ class WorldModel(nn.Module):
         sizes = [self.config.visual_dim, self.config.proprio_emb_dim, self.config.action_emb_dim]
         visual, proprio, _ = z.split(sizes, dim=-1)
         return visual, proprio
-
-    def _rollout_markov(self, now: Latent, actions: Tensor, window: Window) -> Latent:
-        embedded = self.action_encoder(actions)
-        visual, proprio = [now.visual], [now.proprio]
-        for step in range(actions.shape[1]):
-            z = self._join(visual[-1], self._tile(proprio[-1]), embedded[:, step : step + 1])
-            next_visual, next_proprio = self._split(window.begin(z))
-            visual.append(next_visual)
-            proprio.append(next_proprio[:, :, 0])
-        return Latent(torch.cat(visual, dim=1), torch.cat(proprio, dim=1))
-
-    def _rollout_history(
-        self, latent: Latent, actions: Tensor, past_actions: Tensor | None, window: Window
-    ) -> Latent:
-        frames = latent.visual.shape[1]
-        if frames > 1:
-            if past_actions is None or past_actions.shape[1] != frames - 1:
-                got = None if past_actions is None else tuple(past_actions.shape)
-                raise ValueError(f"{frames} frames need {frames - 1} past actions, got {got}")
-            actions = torch.cat([past_actions, actions], dim=1)
-        embedded = self.action_encoder(actions)
-        z = self._join(latent.visual, self._tile(latent.proprio), embedded[:, :frames])
-        next_visual, next_proprio = self._split(window.begin(z))
-        visual = [latent.visual[:, -1:], next_visual]
-        proprio = [latent.proprio[:, -1:], next_proprio[:, :, 0]]
-        for step in range(frames, actions.shape[1]):
-            # Proprioception stays as predicted per patch; only the action is known.
-            z = self._join(next_visual, next_proprio, embedded[:, step : step + 1])
-            next_visual, next_proprio = self._split(window.append(z))
-            visual.append(next_visual)
-            proprio.append(next_proprio[:, :, 0])
-        return Latent(torch.cat(visual, dim=1), torch.cat(proprio, dim=1))

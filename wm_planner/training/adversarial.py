@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wm_planner.config import check_at_least
 from wm_planner.models.world_model import Latent, WorldModel
 from wm_planner.training.losses import rollout_loss
 from wm_planner.training.machine import Group
@@ -48,11 +49,9 @@ class Adversarial:
     rollouts: bool = True
 
     def __post_init__(self) -> None:
-        factors = (self.visual_factor, self.proprio_factor, self.action_factor)
-        if min(factors) < 0 or self.step <= 0:
-            raise ValueError(f"factors must be >= 0 and step > 0, got {factors}, {self.step}")
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        check_at_least(self, visual_factor=0, proprio_factor=0, action_factor=0, num_steps=1)
+        if self.step <= 0:
+            raise ValueError(f"step must be positive, got {self.step}")
         if self.space not in SPACES:
             raise ValueError(f"unknown space '{self.space}'; choices: {', '.join(SPACES)}")
 
@@ -117,14 +116,8 @@ class _Adversary(ABC):
             parts = self._parts(*batch)
             radius = self._radius(parts)
             noise = [self._noise(part) for part in parts]
-        config = self.config
-        deltas = ascend(
-            lambda deltas: self._terms(deltas, *batch)["loss"],
-            radius,
-            noise,
-            config.step,
-            config.num_steps,
-        )
+        steps = self.config.step, self.config.num_steps
+        deltas = ascend(lambda d: self._terms(d, *batch)["loss"], radius, noise, *steps)
         return self._terms(deltas, *batch)
 
     @abstractmethod
@@ -138,15 +131,19 @@ class _Adversary(ABC):
         """Loss terms of the batch under perturbations of the parts."""
 
     def _radius(self, parts: list[Tensor]) -> list[Tensor]:
-        joined = len(parts) == 1
-        modalities = list(parts[0].split(_sizes(self.model), dim=-1)) if joined else parts
+        joined, config, sizes = len(parts) == 1, self.config, self.model.config
+        widths = [sizes.visual_dim, sizes.proprio_emb_dim, sizes.action_emb_dim]
+        modalities = list(parts[0].split(widths, dim=-1)) if joined else parts
         scale = self.scale
-        if scale is None or self.config.adaptive:
+        if scale is None or config.adaptive:
             scale = self.group.mean(modality_std(modalities))
             if scale.isfinite().all():  # a damaged batch must not fix the radii
                 self.scale = scale
-        radius = scale.to(parts[0]) * _factors(self.config, parts[0])
-        return [_per_entry(self.model, radius)] if joined else list(radius)
+        factors = [config.visual_factor, config.proprio_factor, config.action_factor]
+        radius = scale.to(parts[0]) * parts[0].new_tensor(factors)
+        if joined:
+            return [radius.repeat_interleave(torch.tensor(widths, device=radius.device))]
+        return list(radius)
 
     def _noise(self, part: Tensor) -> Tensor:
         """Uniform in [-1, 1]: this process's share of what is drawn for the whole batch."""
@@ -197,18 +194,3 @@ class AdversarialRollout(_Adversary):
         self, deltas: list[Tensor], visual: Tensor, proprio: Tensor, actions: Tensor
     ) -> dict[str, Tensor]:
         return rollout_loss(self.model, visual, proprio, actions, perturbation=deltas)
-
-
-def _sizes(model: WorldModel) -> list[int]:
-    config = model.config
-    return [config.visual_dim, config.proprio_emb_dim, config.action_emb_dim]
-
-
-def _factors(config: Adversarial, like: Tensor) -> Tensor:
-    return like.new_tensor([config.visual_factor, config.proprio_factor, config.action_factor])
-
-
-def _per_entry(model: WorldModel, values: Tensor) -> Tensor:
-    """(D,) of one value per modality."""
-    sizes = torch.tensor(_sizes(model), device=values.device)
-    return values.repeat_interleave(sizes)

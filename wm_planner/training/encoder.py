@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wm_planner.config import to_dict
+from wm_planner.config import check_at_least, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.files import written_aside
@@ -85,11 +85,7 @@ class EncoderTraining:
                 f"kind '{self.kind}' is built around another encoder: name that one; 'multi' "
                 "follows from the cameras of the data, 'projected' from 'train projector'"
             )
-        if self.num_updates < 1 or self.batch_pairs < 2 or self.max_gap < 1:
-            raise ValueError(
-                f"num_updates >= 1, batch_pairs >= 2 and max_gap >= 1 are needed, got "
-                f"{self.num_updates}, {self.batch_pairs}, {self.max_gap}"
-            )
+        check_at_least(self, num_updates=1, batch_pairs=2, max_gap=1)
         for key, usual in _LEFT_OUT.items():
             if getattr(self, key) != usual and key not in encoder.recipe_keys:
                 raise ValueError(f"{key} is for another kind of encoder, not for '{self.kind}'")
@@ -174,11 +170,14 @@ class EncoderLearner(Learner):
         sample = images[self.rows[self.rng.choice(len(self.rows), 64)], 0]
         self._background = _to_input(np.median(sample, axis=0)[None]).to(machine.device)
         if config.standardise:
-            some = self.rows[self.rng.integers(0, len(self.rows), _MEASURED)]
-            times = self.rng.integers(0, images.shape[1], _MEASURED)
-            seen = _to_input(images[some, times]).to(machine.device)
+            seen = _to_input(self.pick(_MEASURED)).to(machine.device)
             for name in ("encoder", "decoder"):
                 parts[name].pixels.measure(seen)
+
+    def pick(self, count: int) -> np.ndarray:
+        """(count, S, C * S, 3) random images of those that are trained on."""
+        rows = self.rows[self.rng.integers(0, len(self.rows), count)]
+        return self.images[rows, self.rng.integers(0, self.images.shape[1], count)]
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
         """Images (nB, 3, S, S) of n frames, a few model steps apart, of B places.
@@ -200,14 +199,26 @@ class EncoderLearner(Learner):
             drawn = self.decoder.standard(z) if self.config.standardise else self.decoder(z)
         if self.config.standardise:
             x = self.encoder.pixels(x)
-        terms = _loss_terms(z.float(), drawn.float(), x, self._background, self.config)
+        z, drawn, config = z.float(), drawn.float(), self.config
+        weight = 1 + config.foreground_weight * (x - self._background).abs().mean(1, keepdim=True)
+        reconstruction = (weight * (drawn - x).square()).mean() / weight.mean()
+        now, later, *after = z.flatten(1).chunk(config.num_frames)
+        covariance = covariance_penalty(now) + covariance_penalty(later)
+        terms = {
+            "reconstruction": config.reconstruction_weight * reconstruction,
+            "invariance": config.invariance_weight * F.mse_loss(now, later),
+            "std": config.std_weight * (std_hinge(now) + std_hinge(later)) / 2,
+            "covariance": config.covariance_weight * covariance / 2,
+        }
+        if after:
+            terms["curvature"] = config.curvature_weight * curvature(now, later, after[0])
         if self.readout is not None:
-            read = self.readout(z.float().flatten(1))
-            terms["proprio"] = self.config.proprio_weight * F.mse_loss(read, known[0])
+            read = self.readout(z.flatten(1))
+            terms["proprio"] = config.proprio_weight * F.mse_loss(read, known[0])
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
     def state(self) -> dict[str, Any]:
-        """The source of the batches."""
+        """See `Learner.state`."""
         return {"rng": self.rng.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -243,11 +254,7 @@ def train_encoder(
             f"encoder.kind {config.kind} is used as it is; go on with 'wm-planner train model', "
             "without --encoder"
         )
-    if machine.group.size > 1:
-        raise ConfigError(
-            "train encoder runs in one process: its variance and covariance terms need the whole "
-            "batch; start it without torchrun"
-        )
+    machine.check_alone("train encoder")
     needed = (config.num_frames - 1) * config.max_gap
     if store.images.shape[1] <= needed:
         raise DatasetError(
@@ -261,7 +268,9 @@ def train_encoder(
     with denormals_as_zero(config.standardise):
         fit(learner, settings, output, machine)
     encoder, decoder = learner.encoder.eval(), learner.decoder
-    _standardise(learner, machine)
+    z = encode_images(encoder, learner.pick(2048), machine)
+    for module in (encoder, decoder):
+        module.measure_tokens(z)
     # Float16 numbers: a checkpoint exported with 'wm-planner export' encodes as the one that was
     # trained, and what was encoded once need not be again.
     in_float16(encoder, str(output)).float()
@@ -318,32 +327,3 @@ def _places(
     rows = np.tile(row, config.num_frames)
     times = np.concatenate([start + i * gap for i in range(config.num_frames)])
     return rows, times
-
-
-def _loss_terms(
-    z: Tensor, drawn: Tensor, x: Tensor, background: Tensor, config: EncoderTraining
-) -> dict[str, Tensor]:
-    weight = 1 + config.foreground_weight * (x - background).abs().mean(1, keepdim=True)
-    reconstruction = (weight * (drawn - x).square()).mean() / weight.mean()
-    now, later, *after = z.flatten(1).chunk(config.num_frames)
-    terms = {
-        "reconstruction": config.reconstruction_weight * reconstruction,
-        "invariance": config.invariance_weight * F.mse_loss(now, later),
-        "std": config.std_weight * (std_hinge(now) + std_hinge(later)) / 2,
-        "covariance": config.covariance_weight
-        * (covariance_penalty(now) + covariance_penalty(later))
-        / 2,
-    }
-    if after:
-        terms["curvature"] = config.curvature_weight * curvature(now, later, after[0])
-    return terms
-
-
-def _standardise(learner: EncoderLearner, machine: Machine) -> None:
-    encoder, images, rng = learner.encoder, learner.images, learner.rng
-    rows = learner.rows[rng.integers(0, len(learner.rows), 2048)]
-    times = rng.integers(0, images.shape[1], 2048)
-    z = encode_images(encoder, images[rows, times], machine)
-    for module in (encoder, learner.decoder):
-        module.token_mean.copy_(z.mean(dim=0))
-        module.token_std.copy_((z - z.mean(dim=0)).std())

@@ -165,25 +165,11 @@ def _online_learner(
         check_length(corrections.recorded, config.rollout_steps)
         recorded = encode_store(corrections.recorded, bundle.model, bundle.preprocess, machine)
     data = encode_store(store, bundle.model, bundle.preprocess, machine)
-    rounds = None
+    run = None
     if corrections.make_env is not None:
-        rounds = PlanRounds(
-            bundle,
-            config.online,
-            corrections.make_env,
-            store,
-            machine,
-            corrections.workers,
-            config.seed,
-        )
+        simulated = (corrections.make_env, store, machine, corrections.workers, config.seed)
+        rounds = PlanRounds(bundle, config.online, *simulated)
         stack.callback(rounds.close)
-    return OnlineLearner(
-        bundle,
-        data,
-        config,
-        machine,
-        config.online,
-        None if rounds is None else rounds.run,
-        recorded,
-        config.adversarial,
-    )
+        run = rounds.run
+    online = (config.online, run, recorded, config.adversarial)
+    return OnlineLearner(bundle, data, config, machine, *online)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wm_planner.config import to_dict
+from wm_planner.config import check_at_least, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
 from wm_planner.models.bundle import Bundle
@@ -43,8 +42,7 @@ class InitTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.horizon < 1 or self.num_updates < 1 or self.batch_size < 1:
-            raise ValueError("horizon, num_updates and batch_size must be at least 1")
+        check_at_least(self, horizon=1, num_updates=1, batch_size=1)
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be in (0, 1), got {self.held_out}")
 
@@ -67,11 +65,8 @@ class InitLearner(Learner):
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
         """Frames, goals and the actions between, see `_segments`."""
-        config, share = self.config, self.group.share(self.config.batch_size)
-        now, goal, actions = _segments(
-            self.model, self.train, config.batch_size, config.horizon, self.generator, share
-        )
-        return now.visual, now.proprio, goal.visual, goal.proprio, actions
+        count = self.config.batch_size
+        return self._segments(self.train, count, self.generator, self.group.share(count))
 
     def loss(self, step: int, *batch: Tensor) -> dict[str, Tensor]:
         """Squared error of the actions."""
@@ -79,17 +74,36 @@ class InitLearner(Learner):
         now, goal = Latent(*latents[:2]), Latent(*latents[2:])
         return {"loss": F.mse_loss(self.network(now, goal), actions)}
 
+    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """See `evaluate`."""
-        return evaluate(self.network, self.model, self.held_out)
+        """Squared error of the actions, and that of always answering their mean."""
+        segments = self._segments(self.held_out, 256, torch.Generator().manual_seed(0))
+        return {
+            "val_actions": float(self.loss(0, *segments)["loss"]),
+            "val_mean": float(segments[-1].square().mean()),
+        }
 
-    def state(self) -> dict[str, Any]:
-        """The source of the batches."""
-        return {"generator": self.generator.get_state()}
+    @torch.no_grad()
+    def _segments(
+        self,
+        data: LatentTrajectories,
+        count: int,
+        generator: torch.Generator,
+        share: slice = slice(None),
+    ) -> tuple[Tensor, ...]:
+        """Random first frames, goals `horizon` steps later and the (B, H, A) actions between.
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """See `state`."""
-        self.generator.set_state(state["generator"])
+        Every second goal comes without proprioception, that is with its mean
+        (`Bundle.encode_goal`): a goal may be no more than a picture, and the mean must not then be
+        taken for the place to go.
+        """
+        windows = data.windows(count, self.config.horizon, generator, share)
+        visual, proprio, actions = (x.to(self.model.device) for x in windows)
+        unknown = (torch.arange(count)[share] % 2 == 1).to(self.model.device)
+        aim = torch.where(unknown[:, None], 0.0, proprio[:, -1])
+        embedded = (self.model.proprio_encoder(p) for p in (proprio[:, :1], aim[:, None]))
+        now, goal = zip((visual[:, :1], visual[:, -1:]), embedded, strict=True)
+        return *now, *goal, actions
 
 
 def train_init_network(
@@ -121,37 +135,3 @@ def train_init_network(
     run |= {"data": store.meta, "held_out": learner.evaluate()}
     bundle.info = {**bundle.info, "init_network": run}
     return bundle
-
-
-@torch.no_grad()
-def evaluate(network: InitNetwork, model: WorldModel, data: LatentTrajectories) -> dict[str, float]:
-    """Squared error of the actions, and that of always answering their mean."""
-    generator = torch.Generator().manual_seed(0)
-    now, goal, actions = _segments(model, data, 256, network.horizon, generator)
-    return {
-        "val_actions": float(F.mse_loss(network(now, goal), actions)),
-        "val_mean": float(actions.square().mean()),
-    }
-
-
-@torch.no_grad()
-def _segments(
-    model: WorldModel,
-    data: LatentTrajectories,
-    batch_size: int,
-    horizon: int,
-    generator: torch.Generator,
-    share: slice = slice(None),
-) -> tuple[Latent, Latent, Tensor]:
-    """Random first frames, goals `horizon` steps later and the (B, H, A) actions between.
-
-    Every second goal comes without proprioception, that is with its mean (`Bundle.encode_goal`):
-    a goal may be no more than a picture, and the mean must not then be taken for the place to go.
-    """
-    device = model.device
-    windows = data.windows(batch_size, horizon, generator, share)
-    visual, proprio, actions = (x.to(device) for x in windows)
-    unknown = (torch.arange(batch_size)[share] % 2 == 1).to(device)
-    aim = torch.where(unknown[:, None], 0.0, proprio[:, -1])
-    now = Latent(visual[:, :1], model.proprio_encoder(proprio[:, :1]))
-    return now, Latent(visual[:, -1:], model.proprio_encoder(aim[:, None])), actions

@@ -101,7 +101,10 @@ def encode_store(
     """
     machine = machine or Machine()
     if machine.cache is None:
-        visual = _encode_in_memory(store, model, preprocess, machine)
+        images = store.images.reshape(-1, *store.images.shape[2:])
+        parts = chunks_of(images, machine)
+        tokens = [encode_chunk(images[part], model, preprocess, machine) for part in parts]
+        visual = torch.cat(tokens).unflatten(0, store.images.shape[:2])
     else:
         visual = cached_latents(store, model, preprocess, machine)
     return LatentTrajectories(
@@ -109,14 +112,3 @@ def encode_store(
         preprocess.normalise_proprio(np.array(store.proprio)),
         preprocess.normalise_actions(np.array(store.actions)),
     )
-
-
-def _encode_in_memory(
-    store: TrajectoryStore, model: WorldModel, preprocess: Preprocess, machine: Machine
-) -> Tensor:
-    count, frames = store.images.shape[:2]
-    flat = store.images.reshape(count * frames, *store.images.shape[2:])
-    tokens = [
-        encode_chunk(flat[part], model, preprocess, machine) for part in chunks_of(flat, machine)
-    ]
-    return torch.cat(tokens).unflatten(0, (count, frames))

@@ -51,6 +51,7 @@ class Learner(ABC):
         schedule: optimisation.
         module: all weights that belong to the state of the run; those that require a gradient are
             trained.
+        generator: draws the batches.
         log_every: updates between two lines of metrics.
         library: that multiplies, see `models.fast.library`.
     """
@@ -58,6 +59,7 @@ class Learner(ABC):
     name: str
     schedule: Schedule
     module: nn.Module
+    generator: torch.Generator
     log_every: int = 250
     library: str = "usual"
 
@@ -77,13 +79,13 @@ class Learner(ABC):
         """For the optimizer."""
         return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
 
-    @abstractmethod
     def state(self) -> dict[str, Any]:
         """What else batches and losses depend on, random generators before all.
 
         Made of tensors, numbers, text, None, and dicts and lists of them.
         """
+        return {"generator": self.generator.get_state()}
 
-    @abstractmethod
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up what `state` gave."""
+        self.generator.set_state(state["generator"])

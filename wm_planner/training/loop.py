@@ -163,15 +163,16 @@ class _Fit:
     def _restore(self) -> int:
         """Take up the saved state, if any; return the first update to make."""
         state = load_state(self.output, self.group) if self.machine.resume else None
+        first, minutes = 0, 0.0
         if state is not None:
+            first, minutes = state["step"], state["minutes"]
             self.learner.module.load_state_dict(state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
             self.learner.set_state(state["learner"])
             set_random_state(state["random"][self.group.rank], self.machine.device)
-        first = 0 if state is None else state["step"]
         if self.log is not None:
-            self.log.rewind(first, 0.0 if state is None else state["minutes"])
+            self.log.rewind(first, minutes)
         if first:
             logger.info("%s: goes on after update %d", self.output, first)
         return first

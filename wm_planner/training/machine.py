@@ -114,6 +114,16 @@ class Machine:
         """Whether this process writes the run directory."""
         return self.group.rank == 0
 
+    def check_alone(self, command: str) -> None:
+        """Raises:
+        ConfigError: there are other processes, and the losses of `command` are a whole batch's.
+        """
+        if self.group.size > 1:
+            raise ConfigError(
+                f"{command} runs in one process: its variance and covariance terms need the whole "
+                "batch; start it without torchrun"
+            )
+
     def describe(self) -> dict[str, object]:
         """For the run's configuration file."""
         return {
@@ -127,17 +137,11 @@ class Machine:
 
 @contextmanager
 def machine_of(device: str = "auto", **settings: Any) -> Iterator[Machine]:
-    """The machine of this process: see `Machine` and `process_group`."""
-    with process_group(device) as (group, chosen):
-        yield Machine(device=chosen, group=group, **settings)
-
-
-@contextmanager
-def process_group(device: str = "auto") -> Iterator[tuple[Group, torch.device]]:
-    """The group that torchrun announces in the environment, and this process's device.
+    """The machine of this process, in the group that torchrun announces in the environment.
 
     Args:
         device: 'auto' (cuda where there is one), 'cpu', 'cuda' or 'cuda:N'.
+        settings: see `Machine`.
 
     Raises:
         ConfigError: the device does not exist.
@@ -148,10 +152,10 @@ def process_group(device: str = "auto") -> Iterator[tuple[Group, torch.device]]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if size == 1:
-        yield Group(), chosen
+        yield Machine(chosen, **settings)
         return
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        yield Group(dist.get_rank(), size), chosen
+        yield Machine(chosen, Group(dist.get_rank(), size), **settings)
     finally:
         dist.destroy_process_group()

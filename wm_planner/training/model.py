@@ -7,7 +7,7 @@ every step of an `rollout_steps` long rollout, which is what a planner will look
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wm_planner.config import to_dict
+from wm_planner.config import check_at_least, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
 from wm_planner.models.bundle import Bundle
@@ -29,11 +29,9 @@ from wm_planner.training.loop import fit
 from wm_planner.training.losses import evaluate, history_windows, rollout_loss
 from wm_planner.training.machine import Machine
 
-
-def _small_predictor() -> PredictorConfig:
-    return PredictorConfig(
-        depth=3, heads=4, dim_head=32, mlp_dim=256, dropout=0.0, width=128, residual=True
-    )
+SMALL = PredictorConfig(
+    depth=3, heads=4, dim_head=32, mlp_dim=256, dropout=0.0, width=128, residual=True
+)
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,7 @@ class TransitionTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_updates < 1 or self.batch_size < 1 or self.rollout_steps < 1:
-            raise ValueError("num_updates, batch_size and rollout_steps must be at least 1")
+        check_at_least(self, num_updates=1, batch_size=1, rollout_steps=1)
         if not 0 <= self.rollout_fraction <= 1 or not 0 < self.held_out < 1:
             raise ValueError(
                 f"rollout_fraction must be in [0, 1] and held_out in (0, 1), got "
@@ -84,7 +81,7 @@ class ModelTraining(TransitionTraining):
         num_hist: history window K.
     """
 
-    predictor: PredictorConfig = field(default_factory=_small_predictor)
+    predictor: PredictorConfig = SMALL
     num_hist: int = 1
 
 
@@ -172,11 +169,11 @@ class ModelLearner(Learner):
     def state(self) -> dict[str, Any]:
         """The source of the batches, and what adversaries keep from the first of them."""
         scales = [adversary.scale for adversary in self._adversaries]
-        return {"generator": self.generator.get_state(), "scales": scales}
+        return {**super().state(), "scales": scales}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """See `state`."""
-        self.generator.set_state(state["generator"])
+        super().set_state(state)
         for adversary, scale in zip(self._adversaries, state["scales"], strict=True):
             adversary.scale = scale
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wm_planner.config import check_at_least
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError
 from wm_planner.models.bundle import Bundle
@@ -60,9 +61,7 @@ class Online:
     planner: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("num_rounds", "num_targets", "horizon", "buffer_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(self, num_rounds=1, num_targets=1, horizon=1, buffer_size=1)
         if not 0 < self.buffer_fraction <= 1:
             raise ValueError(f"buffer_fraction must be in (0, 1], got {self.buffer_fraction}")
         if self.targets not in _TARGETS:
@@ -170,13 +169,15 @@ class PlanRounds:
         settings = planner_settings(bundle.planner, config)
         self._planner = Planner(bundle, planner_config(settings, source="online.planner"))
         self._camera = make_env(True)
-        if config.targets == "data" and not self._fits(store):
+        names, ahead = self._camera.task.state_names, config.horizon
+        if config.targets == "data" and not (
+            store.states.shape[2] == len(names) and store.states.shape[1] > ahead
+        ):
             raise ConfigError(
                 f"online.targets data: {store.directory} has no simulator states of "
-                f"{config.horizon} model steps; take those of the task"
+                f"{ahead} model steps; take those of the task"
             )
-        size = bundle.preprocess.image_size
-        self._simulators = Simulators(make_env, config.horizon, size, workers)
+        self._simulators = Simulators(make_env, workers)
 
     def run(self, number: int) -> tuple[LatentTrajectories, dict[str, float]]:
         """Make round `number`: executed plans, and how they went.
@@ -199,10 +200,6 @@ class PlanRounds:
         """Close all environments."""
         self._camera.close()
         self._simulators.close()
-
-    def _fits(self, store: TrajectoryStore) -> bool:
-        frames, size = store.states.shape[1:]
-        return size == len(self._camera.task.state_names) and frames > self._config.horizon
 
     def _target(self, number: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self._seed, number, index])

@@ -3,71 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
-import gymnasium
+import cloudpickle
 import numpy as np
-from gymnasium.spaces import Box, Dict
 
 Executed = dict[str, np.ndarray]
+_opened: list[Any] = []  # the environment of a worker
 
 
-class PlanExecution(gymnasium.Env):
-    """One step is a whole plan: put the robot into a state, take all actions, see every frame.
+def execute(env: Any, start: np.ndarray, actions: np.ndarray) -> Executed:
+    """Put the robot into the state `start` (S,), take all (H * frame_skip, a) raw actions.
 
-    Args:
-        make_env: makes the environment of one raw action per step.
-        num_steps: model steps of a plan.
-        image_size: of the pictures, pixels.
+    Returns:
+        'images' uint8, 'proprio' float32 and 'states' float64 of H + 1 frames, the start first.
     """
-
-    def __init__(self, make_env: Callable[[bool], Any], num_steps: int, image_size: int) -> None:
-        self._env = make_env(True)
-        task, body = self._env.task, self._env.task.embodiment
-        self._frame_skip = body.frame_skip
-        frames, size = num_steps + 1, image_size
-        self.action_space = Dict(
-            start=Box(-np.inf, np.inf, (len(task.state_names),), np.float64),
-            actions=Box(-np.inf, np.inf, (num_steps * body.frame_skip, body.action.size)),
-        )
-        self._seen: dict[str, Box] = {
-            "images": Box(0, 255, (frames, size, size, 3), np.uint8),
-            "proprio": Box(-np.inf, np.inf, (frames, len(body.proprio))),
-            "states": Box(-np.inf, np.inf, (frames, len(task.state_names)), np.float64),
-        }
-        self.observation_space = Dict(self._seen)  # type: ignore[arg-type]
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Executed, dict[str, Any]]:
-        """Nothing to see before a plan: zeros."""
-        super().reset(seed=seed)
-        return {key: np.zeros(s.shape, s.dtype) for key, s in self._seen.items()}, {}
-
-    def step(self, action: Executed) -> tuple[Executed, float, bool, bool, dict[str, Any]]:
-        """Execute 'actions' (H * frame_skip, a) from the state 'start' (S,).
-
-        Returns:
-            'images', 'proprio' and 'states' of H + 1 frames, the start first.
-        """
-        env = self._env
-        env.set_state(action["start"])
-        states = [env.get_state()]
-        for number, raw in enumerate(action["actions"], start=1):
-            env.advance(raw)
-            if number % self._frame_skip == 0:
-                states.append(env.get_state())
-        executed = {
-            "images": np.stack([env.render_state(state) for state in states]),
-            "proprio": np.stack([env.proprio_of(state) for state in states]),
-            "states": np.stack(states),
-        }
-        return executed, 0.0, False, False, {}
-
-    def close(self) -> None:
-        """Close the environment."""
-        self._env.close()
+    env.set_state(start)
+    states = [env.get_state()]
+    for number, raw in enumerate(actions, start=1):
+        env.advance(raw)
+        if number % env.task.embodiment.frame_skip == 0:
+            states.append(env.get_state())
+    return {
+        "images": np.stack([env.render_state(state) for state in states]),
+        "proprio": np.stack([env.proprio_of(state) for state in states]).astype(np.float32),
+        "states": np.stack(states).astype(np.float64),
+    }
 
 
 class Simulators:
@@ -75,39 +38,39 @@ class Simulators:
 
     Args:
         make_env: called in every worker; must be picklable by cloudpickle if there are several.
-        num_steps, image_size: see `PlanExecution`.
         workers: 1 simulates in this process, more each in its own.
     """
 
-    def __init__(
-        self, make_env: Callable[[bool], Any], num_steps: int, image_size: int, workers: int = 1
-    ):
-        self._make = partial(PlanExecution, make_env, num_steps, image_size)
-        self._workers = workers
-        self._envs: Any = None
+    def __init__(self, make_env: Callable[[bool], Any], workers: int = 1) -> None:
+        self._make_env, self._workers = make_env, workers
+        self._env: Any = None
+        self._pool: ProcessPoolExecutor | None = None
 
     def run(self, starts: np.ndarray, actions: np.ndarray) -> Executed:
         """Execute (n, H * frame_skip, a) plans from (n, S) states; (n, H + 1, ...) each."""
-        if self._envs is None:
-            self._envs = self._open()
-        done: list[Executed] = []
-        for first in range(0, len(starts), self._workers):
-            rows = np.arange(first, first + self._workers) % len(starts)  # the last may be short
-            observed = self._envs.step({"start": starts[rows], "actions": actions[rows]})[0]
-            done.append({key: value.copy() for key, value in observed.items()})
-        return {key: np.concatenate([d[key] for d in done])[: len(starts)] for key in done[0]}
+        if self._workers == 1:
+            self._env = self._env or self._make_env(True)
+            done = [execute(self._env, *plan) for plan in zip(starts, actions, strict=True)]
+        else:
+            if self._pool is None:
+                # A forked renderer or thread pool does not work.
+                spawn, make = get_context("spawn"), cloudpickle.dumps(self._make_env)
+                self._pool = ProcessPoolExecutor(self._workers, spawn, _open, (make,))
+            done = list(self._pool.map(_execute_there, starts, actions))
+        return {key: np.stack([each[key] for each in done]) for key in done[0]}
 
     def close(self) -> None:
-        """End the workers."""
-        if self._envs is not None:
-            self._envs.close()
-            self._envs = None
+        """Close the environment, or end the workers."""
+        if self._env is not None:
+            self._env.close()
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._env = self._pool = None
 
-    def _open(self) -> Any:
-        fns = [self._make] * self._workers
-        if self._workers == 1:
-            envs: Any = gymnasium.vector.SyncVectorEnv(fns)
-        else:  # a forked renderer or thread pool does not work
-            envs = gymnasium.vector.AsyncVectorEnv(fns, context="spawn")
-        envs.reset()
-        return envs
+
+def _open(make_env: bytes) -> None:
+    _opened.append(cloudpickle.loads(make_env)(True))
+
+
+def _execute_there(start: np.ndarray, actions: np.ndarray) -> Executed:
+    return execute(_opened[0], start, actions)

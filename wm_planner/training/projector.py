@@ -9,7 +9,7 @@ patch: differences between patches that stay the same in every frame do not coun
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wm_planner.config import to_dict
+from wm_planner.config import check_at_least, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import CheckpointError, ConfigError, DatasetError
 from wm_planner.models.bundle import Bundle
@@ -32,7 +32,7 @@ from wm_planner.training.learner import Learner, Schedule
 from wm_planner.training.loop import fit
 from wm_planner.training.losses import covariance_penalty, curvature, history_windows, std_hinge
 from wm_planner.training.machine import Machine
-from wm_planner.training.model import ModelTraining
+from wm_planner.training.model import SMALL, ModelTraining
 from wm_planner.training.untrained import build_fresh, build_untrained, load_encoder
 
 STEPS = 2  # model steps of a window: three frames, as many as a curvature needs
@@ -64,21 +64,15 @@ class ProjectorTraining:
     curvature_weight: float = 0.1
     std_weight: float = 1.0
     covariance_weight: float = 0.04
-    predictor: PredictorConfig = field(default_factory=lambda: ModelTraining().predictor)
+    predictor: PredictorConfig = SMALL
     held_out: float = 0.05
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_updates < 1 or self.batch_size < 2:
-            raise ValueError(
-                f"num_updates >= 1 and batch_size >= 2 are needed, got {self.num_updates}, "
-                f"{self.batch_size}"
-            )
-        weights = (self.curvature_weight, self.std_weight, self.covariance_weight)
-        if min(weights) < 0 or not 0 < self.held_out < 1:
-            raise ValueError(
-                f"weights must be at least 0 and held_out in (0, 1), got {weights}, {self.held_out}"
-            )
+        check_at_least(self, num_updates=1, batch_size=2)
+        check_at_least(self, curvature_weight=0, std_weight=0, covariance_weight=0)
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be in (0, 1), got {self.held_out}")
 
 
 class ProjectorLearner(Learner):
@@ -119,40 +113,25 @@ class ProjectorLearner(Learner):
 
     def loss(self, step: int, *batch: Tensor) -> dict[str, Tensor]:
         """See the module."""
-        config = self.config
-        measures = self._measures(*batch)
-        terms = {
-            "prediction": measures["prediction"],
-            "curvature": config.curvature_weight * measures["curvature"],
-            "std": config.std_weight * measures["std"],
-            "covariance": config.covariance_weight * measures["covariance"],
-        }
+        terms = self._measures(*batch)
+        for name in ("curvature", "std", "covariance"):
+            terms[name] = getattr(self.config, f"{name}_weight") * terms[name]
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Held out: prediction error, curvature (and that of the base), least channel deviation."""
-        generator = torch.Generator().manual_seed(0)
-        device = self.encoder.token_std.device
-        windows = self.held_out.windows(256, STEPS, generator)
-        batch = tuple(x.to(device) for x in windows)
+        windows = self.held_out.windows(256, STEPS, torch.Generator().manual_seed(0))
+        batch = tuple(x.to(self.model.device) for x in windows)
         self.model.predictor.eval()
         measures = self._measures(*batch)
         self.model.predictor.train()
         return {
             "val_prediction": float(measures["prediction"]),
             "val_curvature": float(measures["curvature"]),
-            "val_curvature_base": float(_path_curvature(batch[0])),
+            "val_curvature_base": float(curvature(*batch[0].flatten(2).unbind(dim=1))),
             "val_std": float(_changes(self.encoder.project(batch[0])).std(dim=0).min()),
         }
-
-    def state(self) -> dict[str, Any]:
-        """The source of the batches."""
-        return {"generator": self.generator.get_state()}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """See `state`."""
-        self.generator.set_state(state["generator"])
 
     def _measures(self, base: Tensor, proprio: Tensor, actions: Tensor) -> dict[str, Tensor]:
         z = self.encoder.project(base).float()
@@ -160,7 +139,7 @@ class ProjectorLearner(Learner):
         windows = history_windows(self.model, z, proprio, actions)
         return {
             "prediction": self.model.latent_loss(*windows)["loss"],
-            "curvature": _path_curvature(z),
+            "curvature": curvature(*z.flatten(2).unbind(dim=1)),  # of all tokens together
             "std": std_hinge(changes),
             "covariance": covariance_penalty(changes),
         }
@@ -192,11 +171,7 @@ def train_projector(
         TrainingError: a loss is not finite.
     """
     machine = machine or Machine()
-    if machine.group.size > 1:
-        raise ConfigError(
-            "train projector runs in one process: its variance and covariance terms need the "
-            "whole batch; start it without torchrun"
-        )
+    machine.check_alone("train projector")
     _check_one_camera(store)
     if store.actions.shape[1] < STEPS:
         raise DatasetError(
@@ -216,7 +191,10 @@ def train_projector(
     }
     fit(learner, settings, output, machine)
     projected = learner.encoder.eval().requires_grad_(False)
-    _standardise(projected, learner.train, config.seed)
+    # Zero mean for each patch's channels, unit overall variance.
+    windows = learner.train.windows(512, 1, torch.Generator().manual_seed(config.seed))
+    with torch.no_grad():
+        projected.measure_tokens(projected.project(windows[0].flatten(0, 1).to(machine.device)))
     state = {f"encoder.{k}": v.contiguous().cpu() for k, v in projected.state_dict().items()}
     save_file(state, output / "encoder.safetensors")
     return projected
@@ -277,30 +255,15 @@ def _settings(encoder: EncoderTraining, config: ProjectorTraining) -> dict[str, 
 
 def _on_top(base: WorldModel, encoder: EncoderTraining, config: ProjectorTraining) -> WorldModel:
     """A model of the same sizes on fewer channels, around the same encoder."""
-    sizes = (config.dim, config.hidden_dim, config.kernel_size)
     try:
-        projected = ProjectedEncoder(base.encoder, *sizes)
+        projected = ProjectedEncoder(
+            base.encoder, config.dim, config.hidden_dim, config.kernel_size
+        )
     except ValueError as error:
         raise ConfigError(f"projector: {error}") from error
-    settings = _settings(encoder, config)
-    return WorldModel(
-        replace(base.config, visual_dim=config.dim, encoder=settings, decoder="none"), projected
-    )
-
-
-@torch.no_grad()
-def _standardise(encoder: ProjectedEncoder, data: LatentTrajectories, seed: int) -> None:
-    """Zero mean for each patch's channels, unit overall variance."""
-    tokens, _, _ = data.windows(512, 1, torch.Generator().manual_seed(seed))
-    z = encoder.project(tokens.flatten(0, 1).to(encoder.token_std.device))
-    encoder.token_mean.copy_(z.mean(dim=0))
-    encoder.token_std.copy_((z - z.mean(dim=0)).std())
-
-
-def _path_curvature(z_BTPD: Tensor) -> Tensor:
-    """Of the path that all tokens of three frames make together."""
-    first, second, third = z_BTPD.flatten(2).unbind(dim=1)
-    return curvature(first, second, third)
+    sizes: dict[str, Any] = {"visual_dim": config.dim, "decoder": "none"}
+    sizes["encoder"] = _settings(encoder, config)
+    return WorldModel(replace(base.config, **sizes), projected)
 
 
 def _changes(z_BTPD: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from wm_planner.config import flat
 from wm_planner.errors import CheckpointError, ConfigError
 from wm_planner.files import read_json, write_json, written_aside
 from wm_planner.provenance import provenance
@@ -85,7 +86,12 @@ class RunLog:
         self._file = file.open("a")
         self._start = time.monotonic() - minutes * 60
         if self._tensorboard:
-            self._board = _open_board(self.directory / "tensorboard", step)
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                logger.info("no TensorBoard events: tensorboard is missing (extra 'train')")
+            else:
+                self._board = SummaryWriter(str(self.directory / "tensorboard"), purge_step=step)
 
     def write(self, step: int, **values: float) -> None:
         """Append one line of metrics."""
@@ -121,32 +127,13 @@ def check_same(before: dict[str, Any], now: dict[str, Any], directory: Path) -> 
     """Raises:
     ConfigError: a run that is gone on with has other settings; the message names the first one.
     """
-    old, new = (_flat({k: v for k, v in c.items() if k not in _OF_A_START}) for c in (before, now))
+    old, new = (flat({k: v for k, v in c.items() if k not in _OF_A_START}) for c in (before, now))
     for key in sorted({*old, *new}):
         if old.get(key) != new.get(key):
             raise ConfigError(
                 f"{directory}: the run there has {key} {old.get(key)}, now it is "
                 f"{new.get(key)}; resume with the same settings, or choose another --output"
             )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """{'a.b': 1} of {'a': {'b': 1}}."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    result: dict[str, Any] = {}
-    for key, item in value.items():
-        result |= _flat(item, f"{prefix}.{key}" if prefix else key)
-    return result
-
-
-def _open_board(directory: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        logger.info("no TensorBoard events: tensorboard is missing (extra 'train')")
-        return None
-    return SummaryWriter(str(directory), purge_step=step)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
