@@ -26,14 +26,13 @@ from wm_planner.planning.config import planner_config  # noqa: E402
 from wm_planner.training.encoder import EncoderTraining, train_encoder  # noqa: E402
 from wm_planner.training.latents import LatentTrajectories  # noqa: E402
 from wm_planner.training.loop import fit  # noqa: E402
-from wm_planner.training.losses import std_hinge  # noqa: E402
+from wm_planner.training.losses import curvature, std_hinge  # noqa: E402
 from wm_planner.training.machine import Machine  # noqa: E402
 from wm_planner.training.model import ModelTraining  # noqa: E402
 from wm_planner.training.projector import (  # noqa: E402
     ProjectorLearner,
     ProjectorTraining,
     _changes,
-    _path_curvature,
     build_projected,
     is_projected,
     train_projector,
@@ -123,7 +122,7 @@ def test_what_stands_still_does_not_drown_what_moves():
 
     def gradient(rows):
         z = projector(rows.flatten(0, 1)).unflatten(0, (len(rows), 3))
-        return torch.autograd.grad(_path_curvature(z), projector.out.weight)[0]
+        return torch.autograd.grad(curvature(*z.flatten(2).unbind(dim=1)), projector.out.weight)[0]
 
     torch.testing.assert_close(gradient(frames), gradient(frames[2:]) * 6 / 8, rtol=0, atol=1e-3)
 

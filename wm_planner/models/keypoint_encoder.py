@@ -141,8 +141,7 @@ class KeypointDecoder(Decoder, StandardTokens):
         places = self.restored(tokens).reshape(len(tokens), -1, 2)
         offset = (self.axis - places[..., None]) / self.log_width.exp()[..., None]
         x, y = torch.exp(-0.5 * offset.square()).unbind(dim=2)
-        drawn = self.net(y[..., :, None] * x[..., None, :])
+        drawn: Tensor = self.net(y[..., :, None] * x[..., None, :])
         before, _ = margin_of(self.image_size)
         seen = slice(before, before + self.image_size)
-        result: Tensor = drawn[..., seen, seen] + self.bias
-        return result
+        return drawn[..., seen, seen] + self.bias

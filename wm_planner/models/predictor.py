@@ -186,8 +186,8 @@ class PredictorWindow:
     def begin(self, z_BTPD: Tensor) -> Tensor:
         """See `Window.begin`."""
         self._frames = z_BTPD[:, -self._predictor.num_hist :]
-        result: Tensor = self._predictor(self._frames)[:, -1:]
-        return result
+        result: Tensor = self._predictor(self._frames)
+        return result[:, -1:]
 
     def append(self, z_B1PD: Tensor) -> Tensor:
         """See `Window.append`."""

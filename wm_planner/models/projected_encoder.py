@@ -58,8 +58,8 @@ class ChannelProjector(nn.Module):
         """See the class."""
         grid = tokens.transpose(1, 2).unflatten(2, (self.rows, -1))
         hidden = self.norm(self.hidden(grid).movedim(1, -1)).relu()
-        result: Tensor = self.out(hidden.movedim(-1, 1)).flatten(2).transpose(1, 2)
-        return result
+        result: Tensor = self.out(hidden.movedim(-1, 1))
+        return result.flatten(2).transpose(1, 2)
 
 
 class ProjectedEncoder(TrainedEncoder):
@@ -99,6 +99,6 @@ class ProjectedEncoder(TrainedEncoder):
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens of the base (..., P, Dv) -> (..., P, D)."""
-        flat = self.projector(tokens.flatten(0, -3))
-        result: Tensor = self.standardised(flat).unflatten(0, tokens.shape[:-2])
+        flat = self.standardised(self.projector(tokens.flatten(0, -3)))
+        result: Tensor = flat.unflatten(0, tokens.shape[:-2])
         return result

@@ -49,17 +49,12 @@ def with_updates(recipe: Recipe, store: TrajectoryStore) -> Recipe:
     frame_s = (width / size) * (FRAME_S + PIXELS_S * (size / 96) ** 2)
     encoder_s = 60 * recipe.minutes * ENCODER_SHARE
     updates = _within(encoder_s / (batch * frame_s), ENCODER_EPOCHS * count * frames / batch)
+    encoder = replace(encoder, num_updates=updates)
     window_s = MODEL_S / (32 * 5)
     model_s = 60 * recipe.minutes * (1 - ENCODER_SHARE)
     batch = model.batch_size * model.rollout_steps
-    model_updates = _within(
-        model_s / (batch * window_s), MODEL_EPOCHS * count * (frames - 1) / batch
-    )
-    return replace(
-        recipe,
-        encoder=replace(encoder, num_updates=updates),
-        model=replace(model, num_updates=model_updates),
-    )
+    updates = _within(model_s / (batch * window_s), MODEL_EPOCHS * count * (frames - 1) / batch)
+    return replace(recipe, encoder=encoder, model=replace(model, num_updates=updates))
 
 
 def _within(affordable: float, useful: float) -> int:

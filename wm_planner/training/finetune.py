@@ -101,12 +101,8 @@ def finetune(
     check_fits(store, bundle)
     check_length(store, config.rollout_steps)
     bundle.model.to(machine.device)
-    settings = {
-        "method": method,
-        "finetune": to_dict(config),
-        "parent": parent,
-        "data": store.meta,
-    }
+    settings = {"method": method, "finetune": to_dict(config), "parent": parent}
+    settings["data"] = store.meta
     learner: ModelLearner
     with ExitStack() as stack:
         if method == "online":

@@ -42,13 +42,10 @@ def distance_correlation(
     rows = rng.integers(0, store.images.shape[0], num_frames)
     times = rng.integers(0, store.images.shape[1], num_frames)
     latent = encode(store.images[rows, times]).flatten(1)
-    first, second = np.triu_indices(num_frames, 1)
-    latent_distance = torch.cdist(latent, latent)[first, second].numpy()
+    pairs = np.triu_indices(num_frames, 1)
     states = store.states[rows, times]
-    true = np.array(
-        [task.distance(states[i], states[j]) for i, j in zip(first, second, strict=True)]
-    )
-    return rank_correlation(latent_distance, true)
+    true = np.array([task.distance(states[i], states[j]) for i, j in zip(*pairs, strict=True)])
+    return rank_correlation(torch.cdist(latent, latent)[pairs].numpy(), true)
 
 
 def greedy_success(

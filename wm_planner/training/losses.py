@@ -78,9 +78,8 @@ def evaluate(model: WorldModel, data: LatentTrajectories, steps: int) -> dict[st
     """Error of the last step of a rollout, and that of assuming nothing moves."""
     was_training = model.predictor.training
     model.predictor.eval()
-    generator = torch.Generator().manual_seed(0)
-    device = model.device
-    visual, proprio, actions = (x.to(device) for x in data.windows(256, steps, generator))
+    windows = data.windows(256, steps, torch.Generator().manual_seed(0))
+    visual, proprio, actions = (x.to(model.device) for x in windows)
     now = Latent(visual[:, :1], model.proprio_encoder(proprio[:, :1]))
     errors = []
     for rows in torch.arange(len(visual)).split(_CHUNK):

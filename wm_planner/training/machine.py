@@ -126,13 +126,8 @@ class Machine:
 
     def describe(self) -> dict[str, object]:
         """For the run's configuration file."""
-        return {
-            "device": str(self.device),
-            "processes": self.group.size,
-            "bf16": self.bf16,
-            "compile": self.compile,
-            "cache_dtype": self.cache_dtype,
-        }
+        kept = {key: getattr(self, key) for key in ("bf16", "compile", "cache_dtype")}
+        return {"device": str(self.device), "processes": self.group.size, **kept}
 
 
 @contextmanager

@@ -180,7 +180,16 @@ def train_projector(
         )
     sizes = ModelTraining(predictor=config.predictor, seed=config.seed)
     base = build_untrained(store, encoder, encoder_file, sizes)
-    model = _on_top(base.model, encoder, config).to(machine.device)
+    try:
+        projected = ProjectedEncoder(
+            base.model.encoder, config.dim, config.hidden_dim, config.kernel_size
+        )
+    except ValueError as error:
+        raise ConfigError(f"projector: {error}") from error
+    narrow: dict[str, Any] = {"visual_dim": config.dim, "decoder": "none"}
+    narrow["encoder"] = _settings(encoder, config)
+    # A model of the same sizes on fewer channels, around the same encoder.
+    model = WorldModel(replace(base.model.config, **narrow), projected).to(machine.device)
     data = encode_store(store, base.model, base.preprocess, machine)
     learner = ProjectorLearner(model, data, config, machine)
     settings = {
@@ -190,7 +199,7 @@ def train_projector(
         "data": store.meta,
     }
     fit(learner, settings, output, machine)
-    projected = learner.encoder.eval().requires_grad_(False)
+    projected.eval().requires_grad_(False)
     # Zero mean for each patch's channels, unit overall variance.
     windows = learner.train.windows(512, 1, torch.Generator().manual_seed(config.seed))
     with torch.no_grad():
@@ -251,19 +260,6 @@ def _settings(encoder: EncoderTraining, config: ProjectorTraining) -> dict[str, 
         base["dim"] = encoder.dim
     sizes = {"hidden_dim": config.hidden_dim, "kernel_size": config.kernel_size}
     return {"kind": "projected", "base": base, **sizes}
-
-
-def _on_top(base: WorldModel, encoder: EncoderTraining, config: ProjectorTraining) -> WorldModel:
-    """A model of the same sizes on fewer channels, around the same encoder."""
-    try:
-        projected = ProjectedEncoder(
-            base.encoder, config.dim, config.hidden_dim, config.kernel_size
-        )
-    except ValueError as error:
-        raise ConfigError(f"projector: {error}") from error
-    sizes: dict[str, Any] = {"visual_dim": config.dim, "decoder": "none"}
-    sizes["encoder"] = _settings(encoder, config)
-    return WorldModel(replace(base.config, **sizes), projected)
 
 
 def _changes(z_BTPD: Tensor) -> Tensor:

@@ -64,8 +64,18 @@ class RunLog:
         tensorboard: bool = False,
     ) -> None:
         self.directory = Path(directory)
-        self.provenance = provenance()
-        self._directory_config(config, resume)
+        file = self.directory / CONFIG
+        content = json.loads(json.dumps({**config, **provenance()}))
+        if not resume:
+            check_free(self.directory)
+        if file.exists():
+            before = read_json(file)
+            check_same(before, content, self.directory)
+            again = {key: content[key] for key in _OF_A_START if key in content}
+            content = {**before, "resumed": [*before.get("resumed", []), again]}
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with written_aside(file) as part:
+            write_json(part, content)
         self._file = (self.directory / METRICS).open("a")
         self._start = time.monotonic()
         self._tensorboard = tensorboard
@@ -107,20 +117,6 @@ class RunLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
-
-    def _directory_config(self, config: dict[str, Any], resume: bool) -> None:
-        file = self.directory / CONFIG
-        content = json.loads(json.dumps({**config, **self.provenance}))
-        if not resume:
-            check_free(self.directory)
-        if file.exists():
-            before = read_json(file)
-            check_same(before, content, self.directory)
-            again = {key: content[key] for key in _OF_A_START if key in content}
-            content = {**before, "resumed": [*before.get("resumed", []), again]}
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with written_aside(file) as part:
-            write_json(part, content)
 
 
 def check_same(before: dict[str, Any], now: dict[str, Any], directory: Path) -> None:

@@ -82,11 +82,11 @@ def build_fresh(
     except ValueError as error:
         raise DatasetError(f"{store.directory}: cannot be standardised: {error}") from error
     torch.manual_seed(config.seed)
-    sizes = (preprocess.image_size, num_patches, dim)
+    sizes = (height, num_patches, dim)
     built = build_encoder(encoder, *sizes)
     model = WorldModel(
         ModelConfig(
-            image_size=preprocess.image_size,
+            image_size=height,
             num_hist=config.num_hist,
             num_patches=built.num_patches,
             visual_dim=built.dim,
