@@ -81,10 +81,8 @@ class TaskEnv(gymnasium.Env, ABC):
                     f"task '{self.task.name}': unknown layout key '{key}'."
                     f"{suggest(key, self.task.layout)}"
                 )
-        low, high = (
-            np.array(x, np.float32)
-            for x in (self.task.embodiment.action.low, self.task.embodiment.action.high)
-        )
+        bounds = self.task.embodiment.action
+        low, high = (np.array(bound, np.float32) for bound in (bounds.low, bounds.high))
         self.action_space = gymnasium.spaces.Box(low, high)
         self.observation_space = gymnasium.spaces.Dict(
             image=gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
@@ -243,16 +241,14 @@ class TaskEnv(gymnasium.Env, ABC):
         Raises:
             TaskError: the action is not finite or the physics diverged.
         """
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != (self.task.embodiment.action.size,) or not np.isfinite(action).all():
+        action, bounds = np.asarray(action, dtype=np.float64), self.task.embodiment.action
+        if action.shape != (bounds.size,) or not np.isfinite(action).all():
             raise TaskError(
-                f"action of task '{self.task.name}' needs "
-                f"{self.task.embodiment.action.size} finite entries, got {action.tolist()}"
+                f"action of task '{self.task.name}' needs {bounds.size} finite entries, "
+                f"got {action.tolist()}"
             )
         before = self.get_state()
-        self._run(
-            np.clip(action, self.task.embodiment.action.low, self.task.embodiment.action.high)
-        )
+        self._run(np.clip(action, bounds.low, bounds.high))
         if not np.isfinite(self.get_state()).all():
             raise TaskError(f"physics of task '{self.task.name}' diverged from state {before}")
 
