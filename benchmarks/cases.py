@@ -15,6 +15,7 @@ from benchmarks.released import cross_entropy
 from benchmarks.subjects import SHIPPED, Subject, full_size, shipped
 from benchmarks.training import OurTraining, ReleasedTraining
 from wm_planner.models.fast.library import has_bfloat16
+from wm_planner.planning import Session
 from wm_planner.types import Observation
 
 HORIZON = 5
@@ -155,13 +156,7 @@ class _Make:
 
     def plan(self, iterations: int) -> Case:
         subject = self.subject
-
-        def plain() -> None:
-            descent = subject.plain_descent(HORIZON, "markov")
-            for _ in range(iterations):
-                descent.step()
-
-        runs: dict[str, Run] = {"released": plain}
+        runs = {"released": _released(subject, iterations)}
         for precision in self.precisions:
             session = subject.session(
                 num_iterations=iterations, horizon=HORIZON, precision=precision
@@ -191,23 +186,12 @@ class _Make:
         """Plans as the node makes them, each from the last."""
         subject = Subject.of(self.subject.name, self.subject.bundle, camera)
         count, ours = _replanning(subject)
-
-        def plain() -> None:
-            descent = subject.plain_descent(HORIZON, "markov")
-            for _ in range(count):
-                descent.step()
-
         sizes = f"H={HORIZON}, {count} iterations"
-        return self._case(name, sizes, {"released": plain, "shipped": ours})
+        return self._case(name, sizes, {"released": _released(subject, count), "shipped": ours})
 
     def against_cem(self, samples: int, refits: int) -> Case:
         """What a plan by gradients costs beside one by CEM, which starts anew every time."""
-        session = self.subject.session(
-            solver="cem",
-            num_samples=samples,
-            num_elites=_elites(samples),
-            num_iterations=refits,
-        )
+        session = _cem(self.subject, samples, refits)
         count, ours = _replanning(self.subject)
         runs = {
             f"CEM {samples} x {refits}": lambda: session.plan(self.subject.observation),
@@ -228,14 +212,7 @@ class _Make:
 
         runs: dict[str, Run] = {"released": plain}
         for precision in self.precisions:
-            session = subject.session(
-                solver="cem",
-                num_samples=samples,
-                num_elites=elites,
-                num_iterations=refits,
-                horizon=HORIZON,
-                precision=precision,
-            )
+            session = _cem(subject, samples, refits, horizon=HORIZON, precision=precision)
             runs[precision] = lambda session=session: session.plan(subject.observation)
         return self._case("CEM plan", f"{samples} x {refits}, H={HORIZON}", runs)
 
@@ -272,6 +249,27 @@ class _Make:
 def _elites(samples: int) -> int:
     """The published share of CEM's samples."""
     return max(2, samples // 10)
+
+
+def _cem(subject: Subject, samples: int, refits: int, **settings: object) -> Session:
+    return subject.session(
+        solver="cem",
+        num_samples=samples,
+        num_elites=_elites(samples),
+        num_iterations=refits,
+        **settings,
+    )
+
+
+def _released(subject: Subject, iterations: int) -> Run:
+    """A plan by the released procedure."""
+
+    def plan() -> None:
+        descent = subject.plain_descent(HORIZON, "markov")
+        for _ in range(iterations):
+            descent.step()
+
+    return plan
 
 
 def _replanning(subject: Subject) -> tuple[int, Run]:

@@ -12,20 +12,18 @@ _ROUNDS = 3
 
 def growth_cases(device: str) -> Iterator[Case]:
     """One row for each quantity; ratios are against its first, smallest value."""
-    full = Subject.of("full", full_size(device=device))
+
+    def sized(**size: int) -> Subject:
+        return Subject.of("full", full_size(**size, device=device))
+
+    full = sized()
     yield _case("horizon", "1 start", {f"H={h}": full.descent(h).step for h in (1, 2, 5, 10)})
     starts = {f"{n} starts": full.descent(5, restarts=n).step for n in (1, 2, 4)}
     yield _case("starting points", "H=5", starts)
-    by_patches = {}
-    for patches in (16, 49, 100, 196):
-        subject = Subject.of("full", full_size(num_patches=patches, device=device))
-        by_patches[f"P={patches}"] = subject.descent(5).step
-    yield _case("patches", "H=5", by_patches)
-    by_history = {}
-    for history in (1, 2, 3):
-        subject = Subject.of("full", full_size(num_hist=history, device=device))
-        by_history[f"K={history}"] = subject.descent(5, rollout="history").step
-    yield _case("history", "H=5, history rollout", by_history)
+    patches = {f"P={n}": sized(num_patches=n).descent(5).step for n in (16, 49, 100, 196)}
+    yield _case("patches", "H=5", patches)
+    history = {f"K={n}": sized(num_hist=n).descent(5, rollout="history").step for n in (1, 2, 3)}
+    yield _case("history", "H=5, history rollout", history)
 
 
 def _case(name: str, sizes: str, alternatives: dict) -> Case:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from wm_planner.data.bags import typestore
 from wm_planner.data.build import build_store
 from wm_planner.data.recorded import BagDataset
-from wm_planner.embodiment import ActionSpace, Camera, Embodiment
+from wm_planner.embodiment import ActionSpace
 from wm_planner.files import write_json
 from wm_planner.robot import CameraSource, CommandSink, Record, RobotFile
 from wm_planner.runtime.recorder import BagWriter
@@ -25,14 +25,17 @@ from wm_planner.runtime.recorder import BagWriter
 SECONDS, BAGS = 20.0, 5
 JITTER_S = 0.005
 Span = tuple[float, float]
-BODY = Embodiment(
+ROBOT = RobotFile(
     name="arm",
     control_dt_s=0.1,
     frame_skip=5,
     action=ActionSpace(names=("a", "b"), low=(-1, -1), high=(1, 1)),
     proprio=("a/position", "b/position"),
-    cameras=(Camera("front", 16),),
+    cameras={"front": CameraSource("/cam/image_raw", size=16)},
+    command=CommandSink("/commands"),
+    stale_after_s=1.0,
 )
+STEP_S = ROBOT.embodiment.model_dt_s
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,9 @@ def measure(case: Case, directory: Path, seed: int = 0) -> Kept:
     """Record, read and build."""
     for number in range(BAGS):
         _record(case, directory / f"bags/{number}", number == 2, seed + number)
-    dataset = BagDataset(directory / "bags", _robot(case))
-    store = build_store(dataset, directory / "store", 5, BODY.frame_skip, {})
+    robot = replace(ROBOT, record=Record(command_hold_s=case.command_hold_s))
+    dataset = BagDataset(directory / "bags", robot)
+    store = build_store(dataset, directory / "store", 5, ROBOT.frame_skip, {})
     accounts = [recording.account for recording in dataset.recordings]
     pieces = [piece for recording in dataset.recordings for piece in recording.pieces]
     lengths = [length for piece in pieces for length in np.diff(piece.stamps_ns).tolist()]
@@ -113,28 +117,13 @@ def measure(case: Case, directory: Path, seed: int = 0) -> Kept:
         sum(_touched(hole) for hole in holes),
         sum(account.kept for account in accounts),
         store.meta["model_steps_used"],
-        float(np.mean(np.abs(np.array(lengths) * 1e-9 - BODY.model_dt_s))),
+        float(np.mean(np.abs(np.array(lengths) * 1e-9 - STEP_S))),
     )
 
 
 def _touched(hole: Span) -> int:
     """Cells of the model's clock that a hole lies in."""
-    step = BODY.model_dt_s
-    return int(hole[1] // step) - int(hole[0] // step) + 1
-
-
-def _robot(case: Case) -> RobotFile:
-    return RobotFile(
-        name=BODY.name,
-        control_dt_s=BODY.control_dt_s,
-        frame_skip=BODY.frame_skip,
-        action=BODY.action,
-        proprio=BODY.proprio,
-        cameras={"front": CameraSource("/cam/image_raw", size=16)},
-        command=CommandSink("/commands"),
-        stale_after_s=1.0,
-        record=Record(command_hold_s=case.command_hold_s),
-    )
+    return int(hole[1] // STEP_S) - int(hole[0] // STEP_S) + 1
 
 
 def _record(case: Case, path: Path, holes_too: bool, seed: int) -> None:

@@ -47,6 +47,7 @@ SCENES = ("arm_reach", "arm_push")
 # A real driver's joint states come in an order of their own.
 PUBLISHED = tuple(JOINTS[i] for i in (1, 2, 3, 4, 5, 0))
 GRIPPER_JOINT, GRIPPER_HZ = "finger_joint", 12.0
+CAMERA_FRAME = "camera_color_optical_frame"
 BASE_FRAMES = ("", "base_link", "world")
 MOST_LATE_TICKS = 25  # what the machine owes beyond is dropped: the arm then was slow
 WARN_EVERY_S = 5.0
@@ -153,7 +154,7 @@ class ArmDriver(Node):
         return now_ns, positions
 
     def _on_picture(self, stamp_ns: int, picture: np.ndarray) -> None:
-        self._image.publish(image_message(picture, stamp_ns, "camera_color_optical_frame"))
+        self._image.publish(image_message(picture, stamp_ns, CAMERA_FRAME))
 
     # In ------------------------------------------------------------------------------------
 
@@ -280,10 +281,11 @@ class ArmDriver(Node):
         self._goal_joints.publish(_joint_state(positions, np.zeros(len(JOINTS)), stamp_ns))
         # Pixels of the picture: centre x, y, and, as z, the radius that counts as reached.
         self._goal_ring.publish(Point(x=ring[0], y=ring[1], z=ring[2]))
-        self._camera.draw(positions, lambda _, picture: self._show_goal(stamp_ns, picture))
 
-    def _show_goal(self, stamp_ns: int, picture: np.ndarray) -> None:
-        self._goal_image.publish(image_message(picture, stamp_ns, "camera_color_optical_frame"))
+        def show(_: int, picture: np.ndarray) -> None:
+            self._goal_image.publish(image_message(picture, stamp_ns, CAMERA_FRAME))
+
+        self._camera.draw(positions, show)
 
 
 def _joint_state(positions: np.ndarray, velocities: np.ndarray, stamp_ns: int) -> JointState:

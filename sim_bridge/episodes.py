@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sim_bridge.pacing import Pacer
 from wm_planner.errors import TaskError
 from wm_planner.tasks import Task
 
@@ -18,7 +17,7 @@ NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears the goal
 
 
 class Link(Protocol):
-    """What joins the simulator to the other processes.
+    """What joins the simulator to the other processes; the bridge node says what each call does.
 
     Attributes:
         ready: names of the nodes that have said that they hear everybody.
@@ -34,23 +33,33 @@ class Link(Protocol):
     command: tuple[int, np.ndarray] | None
     idle: bool
 
-    def spin(self, timeout_s: float) -> None:
-        """Serve what comes in."""
+    def spin(self, timeout_s: float) -> None: ...
+    def missing(self, names: tuple[str, ...]) -> list[str]: ...
+    def publish_state(self, stamp_ns: int, with_image: bool) -> None: ...
+    def publish_goal(self, stamp_ns: int, image: np.ndarray, proprio: np.ndarray) -> None: ...
+    def publish_event(self, kind: str, episode: int, stamp_ns: int, **values: Any) -> None: ...
+    def publish_progress(self, episode: int, step: int, stamp_ns: int) -> float: ...
 
-    def missing(self, names: tuple[str, ...]) -> list[str]:
-        """Those of the nodes `names` that are not there."""
 
-    def publish_state(self, stamp_ns: int, with_image: bool) -> None:
-        """Joint states and, on request, a camera frame."""
+class Pacer:
+    """Keeps a period on a monotonic clock; a late tick is not made up for by a burst.
 
-    def publish_goal(self, stamp_ns: int, image: np.ndarray, proprio: np.ndarray) -> None:
-        """Goal image and joint states of one stamp."""
+    Args:
+        period_s: seconds between ticks.
+        now_s: monotonic clock.
+    """
 
-    def publish_event(self, kind: str, episode: int, stamp_ns: int, **values: Any) -> None:
-        """Start or end of an episode."""
+    def __init__(self, period_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.period_s, self._now_s = period_s, now_s
+        self._due_s = now_s()
 
-    def publish_progress(self, episode: int, step: int, stamp_ns: int) -> float:
-        """Distance to the goal at a model step; returned too."""
+    def remaining_s(self) -> float:
+        """Seconds until the next tick is due; zero or less when it is."""
+        return self._due_s - self._now_s()
+
+    def tick(self) -> None:
+        """Note that a tick was made."""
+        self._due_s = max(self._due_s + self.period_s, self._now_s())
 
 
 class EpisodeRunner:
@@ -112,8 +121,7 @@ class EpisodeRunner:
         self._link.publish_event("start", episode, start_ns)
         self._settle_goal(start_ns, info["goal_image"], info["goal_proprio"])
         self._link.idle = False
-        drive = self._drive_lockstep if self._lockstep else self._drive_realtime
-        success, steps = drive(episode)
+        success, steps = self._drive(episode)
         self._link.idle = True
         end_ns = self._now_ns()
         self._settle_goal(end_ns, NO_IMAGE, info["goal_proprio"])
@@ -137,13 +145,19 @@ class EpisodeRunner:
         offer()
         self._wait(lambda: self._link.accepted_ns == stamp_ns, offer, lambda: "goal/accepted")
 
-    def _drive_lockstep(self, episode: int) -> tuple[bool, int]:
+    def _drive(self, episode: int) -> tuple[bool, int]:
+        """Success, and the model steps that it took."""
+        pacer = Pacer(self._task.embodiment.control_dt_s)
         for step in range(self._task.max_model_steps):
-            self._link.publish_progress(episode, step, self._sim_ns)
+            self._link.publish_progress(episode, step, self._now_ns())
             for tick in range(self._task.embodiment.frame_skip):
-                self._env.advance(self._ask(self._sim_ns, with_image=tick == 0))
+                if self._lockstep:
+                    action = self._ask(self._sim_ns, with_image=tick == 0)
+                else:
+                    action = self._newest(pacer, with_image=tick == 0)
+                self._env.advance(action)
                 self._sim_ns += self._dt_ns
-            if self._succeeded():
+            if self._task.is_success(self._env.get_state(), self._env.goal_state):
                 return True, step + 1
         return False, self._task.max_model_steps
 
@@ -162,28 +176,17 @@ class EpisodeRunner:
         assert link.command is not None
         return link.command[1]
 
-    def _drive_realtime(self, episode: int) -> tuple[bool, int]:
-        pacer = Pacer(self._task.embodiment.control_dt_s)
-        for step in range(self._task.max_model_steps):
-            self._link.publish_progress(episode, step, self._now_ns())
-            for tick in range(self._task.embodiment.frame_skip):
-                self._link.publish_state(self._now_ns(), with_image=tick == 0)
-                pacer.tick()
-                while (remaining_s := pacer.remaining_s()) > 0:
-                    self._link.spin(remaining_s)
-                self._env.advance(self._fresh_action())
-            if self._succeeded():
-                return True, step + 1
-        return False, self._task.max_model_steps
-
-    def _fresh_action(self) -> np.ndarray:
-        command = self._link.command
+    def _newest(self, pacer: Pacer, with_image: bool) -> np.ndarray:
+        """The action that is there a control period after the state; zero when it is too old."""
+        link = self._link
+        link.publish_state(self._now_ns(), with_image)
+        pacer.tick()
+        while (remaining_s := pacer.remaining_s()) > 0:
+            link.spin(remaining_s)
+        command = link.command
         if command is None or self._now_ns() - command[0] > STALE_PERIODS * self._dt_ns:
             return np.zeros(self._task.embodiment.action.size)
         return command[1]
-
-    def _succeeded(self) -> bool:
-        return self._task.is_success(self._env.get_state(), self._env.goal_state)
 
     def _wait(
         self, done: Callable[[], bool], resend: Callable[[], None], what: Callable[[], str]

@@ -91,7 +91,7 @@ def _push(rng: np.random.Generator, speed: float, jitter: float) -> Policy:
 
         def push(now: np.ndarray) -> np.ndarray:
             target = now[2:4] + rotate(CENTRE, now[4]) + offset
-            return speed * _unit(target - now[:2]) + rng.normal(0.0, jitter, 2)
+            return speed * unit(target - now[:2]) + rng.normal(0.0, jitter, 2)
 
         return push
     heading = rng.uniform(0, 2 * np.pi)
@@ -99,5 +99,12 @@ def _push(rng: np.random.Generator, speed: float, jitter: float) -> Policy:
     return lambda now: direction + rng.normal(0.0, jitter, 2)
 
 
-def _unit(vector: np.ndarray) -> np.ndarray:
+def random_offset(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
+    """(2,) offset of any direction, `low` to `high` long."""
+    around = rng.uniform(0, 2 * np.pi)
+    return rng.uniform(low, high) * np.array([np.cos(around), np.sin(around)])
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    """`vector` with length 1; of one without length, as it is."""
     return vector / max(float(np.linalg.norm(vector)), 1e-6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
@@ -22,64 +22,57 @@ def urdf_of(arm: ArmEnv, max_speed: float, gripper_joint: str = "") -> str:
         gripper_joint: name of a joint that closes a gripper at the flange; empty: none.
     """
     model = arm.model
-    robot = ElementTree.Element("robot", name=arm.task.name)
+    robot = Element("robot", name=arm.task.name)
     bodies = [model.body("base").id, *model.jnt_bodyid[:6]]
     for body in bodies:
         _add_link(robot, model, body)
     for number, body in enumerate(bodies[1:]):
-        joint = _add_joint(
-            robot,
-            model.joint(number).name,
-            "revolute",
-            _link(model, bodies[number]),
-            _link(model, body),
-        )
+        parent, child = _link(model, bodies[number]), _link(model, body)
+        joint = _add_joint(robot, model.joint(number).name, "revolute", parent, child)
         _add_origin(joint, model.body_pos[body], model.body_quat[body])
-        ElementTree.SubElement(joint, "axis", xyz=_text(model.jnt_axis[number]))
+        SubElement(joint, "axis", xyz=_text(model.jnt_axis[number]))
         low, high = arm.limits[:, number]
         _add_limit(joint, low, high, max_speed)
-    ElementTree.SubElement(robot, "link", name="tool0")
+    SubElement(robot, "link", name="tool0")
     fixed = _add_joint(robot, "tool0_joint", "fixed", _link(model, bodies[-1]), "tool0")
     tip = model.site("tip")
     _add_origin(fixed, tip.pos, tip.quat)
     if gripper_joint:
-        ElementTree.SubElement(robot, "link", name="finger")
+        SubElement(robot, "link", name="finger")
         finger = _add_joint(robot, gripper_joint, "revolute", "tool0", "finger")
-        ElementTree.SubElement(finger, "axis", xyz="1 0 0")
+        SubElement(finger, "axis", xyz="1 0 0")
         _add_limit(finger, 0.0, 0.8, 1.0)
-    ElementTree.indent(robot)
-    return ElementTree.tostring(robot, encoding="unicode", xml_declaration=True)
+    indent(robot)
+    return tostring(robot, encoding="unicode", xml_declaration=True)
 
 
 def _add_link(robot: Any, model: Any, body: int) -> None:
     kinds = load_mujoco().mjtGeom
-    link = ElementTree.SubElement(robot, "link", name=_link(model, body))
+    link = SubElement(robot, "link", name=_link(model, body))
     if model.body_mass[body] > 0:
-        inertial = ElementTree.SubElement(link, "inertial")
+        inertial = SubElement(link, "inertial")
         _add_origin(inertial, model.body_ipos[body], model.body_iquat[body])
-        ElementTree.SubElement(inertial, "mass", value=f"{model.body_mass[body]:.6g}")
+        SubElement(inertial, "mass", value=f"{model.body_mass[body]:.6g}")
         xx, yy, zz = (f"{value:.6g}" for value in model.body_inertia[body])
-        ElementTree.SubElement(
-            inertial, "inertia", ixx=xx, iyy=yy, izz=zz, ixy="0", ixz="0", iyz="0"
-        )
+        SubElement(inertial, "inertia", ixx=xx, iyy=yy, izz=zz, ixy="0", ixz="0", iyz="0")
     for geom in np.flatnonzero(model.geom_bodyid == body):
-        visual = ElementTree.SubElement(link, "visual")
+        visual = SubElement(link, "visual")
         _add_origin(visual, model.geom_pos[geom], model.geom_quat[geom])
-        shape = ElementTree.SubElement(visual, "geometry")
+        shape = SubElement(visual, "geometry")
         kind, size = model.geom_type[geom], model.geom_size[geom]
         if kind == kinds.mjGEOM_BOX:
-            ElementTree.SubElement(shape, "box", size=_text(2 * size))
+            SubElement(shape, "box", size=_text(2 * size))
         elif kind == kinds.mjGEOM_SPHERE:
-            ElementTree.SubElement(shape, "sphere", radius=f"{size[0]:.6g}")
+            SubElement(shape, "sphere", radius=f"{size[0]:.6g}")
         else:  # capsules too: URDF has none
             length = f"{2 * size[1]:.6g}"
-            ElementTree.SubElement(shape, "cylinder", radius=f"{size[0]:.6g}", length=length)
+            SubElement(shape, "cylinder", radius=f"{size[0]:.6g}", length=length)
 
 
 def _add_joint(robot: Any, name: str, kind: str, parent: str, child: str) -> Any:
-    joint = ElementTree.SubElement(robot, "joint", name=name, type=kind)
-    ElementTree.SubElement(joint, "parent", link=parent)
-    ElementTree.SubElement(joint, "child", link=child)
+    joint = SubElement(robot, "joint", name=name, type=kind)
+    SubElement(joint, "parent", link=parent)
+    SubElement(joint, "child", link=child)
     return joint
 
 
@@ -92,11 +85,11 @@ def _add_origin(element: Any, place: np.ndarray, quat: np.ndarray) -> None:
             np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)),
         ]
     )
-    ElementTree.SubElement(element, "origin", xyz=_text(place), rpy=_text(rpy))
+    SubElement(element, "origin", xyz=_text(place), rpy=_text(rpy))
 
 
 def _add_limit(joint: Any, low: float, high: float, speed: float) -> None:
-    ElementTree.SubElement(
+    SubElement(
         joint,
         "limit",
         lower=f"{low:.6g}",

@@ -6,10 +6,10 @@ from abc import abstractmethod
 
 import numpy as np
 
+from sim_bridge.envs.base import simulated_task
 from sim_bridge.envs.scene import SceneEnv
 from sim_bridge.experts import Policy, hold
-from wm_planner.embodiment import ActionSpace, Camera, Embodiment
-from wm_planner.tasks import Task
+from wm_planner.embodiment import ActionSpace
 
 JOINTS = (
     "shoulder_pan_joint",
@@ -19,6 +19,7 @@ JOINTS = (
     "wrist_2_joint",
     "wrist_3_joint",
 )
+JOINT_PROPRIO = dict.fromkeys((f"{joint}/position" for joint in JOINTS), "rad")
 TICK_S = 0.02  # period in which limits are looked at: that of the driver's joint states
 REACHED_M = 0.03  # of the goal's tip
 MAX_SPEED, MAX_ACCELERATION = 0.5, 5.0  # of each joint, rad/s and rad/s^2
@@ -29,25 +30,19 @@ def tip_distance(state: np.ndarray, goal: np.ndarray) -> float:
     return float(np.linalg.norm(np.asarray(state)[6:9] - np.asarray(goal)[6:9]))
 
 
-ARM_REACH = Task(
-    embodiment=Embodiment(
-        name="arm_reach",
-        control_dt_s=0.1,
-        frame_skip=5,
-        action=ActionSpace(
-            names=JOINTS,
-            low=(-MAX_SPEED,) * 6,
-            high=(MAX_SPEED,) * 6,
-            max_rate=(MAX_ACCELERATION,) * 6,
-            unit="rad/s",
-        ),
-        proprio=tuple(f"{joint}/position" for joint in JOINTS),
-        proprio_units=("rad",) * 6,
-        cameras=(Camera("front", 96),),
+ARM_REACH = simulated_task(
+    "arm_reach",
+    "ArmReach",
+    ActionSpace(
+        names=JOINTS,
+        low=(-MAX_SPEED,) * 6,
+        high=(MAX_SPEED,) * 6,
+        max_rate=(MAX_ACCELERATION,) * 6,
+        unit="rad/s",
     ),
-    env_id="wm_planner/ArmReach-v0",
+    JOINT_PROPRIO,
+    image_size=96,
     state_names=(*JOINTS, "tip_x", "tip_y", "tip_z"),
-    max_model_steps=10,
     distance=tip_distance,
     is_success=lambda state, goal: tip_distance(state, goal) < REACHED_M,
     distance_unit="m",
@@ -121,6 +116,45 @@ class ArmEnv(SceneEnv):
         """Joint positions, rad."""
         return np.asarray(state[:6], dtype=np.float32)
 
+    def expert(self, rng: np.random.Generator) -> Policy:
+        """Stretches as the arm's task has them, without jitter."""
+        return self._limited(self._move(rng, exploring=False, jitter=0.0))
+
+    def explore(self, rng: np.random.Generator) -> Policy:
+        """More aimless motion; half of the episodes jitter.
+
+        A planner is free in every single action. A model that has only seen smooth motion is
+        wrong about the jerky one, and a gradient finds that out.
+        """
+        jitter = 0.0 if rng.random() < 0.5 else 10 ** rng.uniform(-1.5, -0.3)
+        return self._limited(self._move(rng, exploring=True, jitter=jitter))
+
+    @abstractmethod
+    def _move(self, rng: np.random.Generator, exploring: bool, jitter: float) -> Policy:
+        """Actions in units of the greatest speed.
+
+        Args:
+            rng: source of randomness.
+            exploring: with more of the stretches aimless.
+            jitter: standard deviation of what is added to every action.
+        """
+
+    def _limited(self, policy: Policy) -> Policy:
+        """`policy` times the greatest speed, changing by no more than what the arm accelerates."""
+        body = type(self).task.embodiment  # whose bounds are not scaled by a shift's gain
+        scale = np.float32(body.action.high[0])
+        most = np.float32(body.action.max_rate[0] * body.control_dt_s)
+        last: np.ndarray | None = None
+
+        def act(state: np.ndarray) -> np.ndarray:
+            nonlocal last
+            wanted = scale * policy(state)
+            before = np.zeros_like(wanted) if last is None else last
+            last = np.clip(wanted, before - most, before + most)
+            return last
+
+        return act
+
     def _run(self, action: np.ndarray) -> None:
         for _ in range(self._ticks):
             self.tick(action)
@@ -156,19 +190,6 @@ class ArmReachEnv(ArmEnv):
         joints = np.asarray(state)[:6]
         return bool(((joints > low - 0.01) & (joints < high + 0.01)).all())
 
-    def expert(self, rng: np.random.Generator) -> Policy:
-        """From pose to pose at random speeds."""
-        return self._roam(rng, share_aimless=0.0, jitter=0.0)
-
-    def explore(self, rng: np.random.Generator) -> Policy:
-        """Stretches towards random poses, and of random velocity; half of the episodes jitter.
-
-        A planner is free in every single action. A model that has only seen smooth motion is
-        wrong about the jerky one, and a gradient finds that out.
-        """
-        jitter = 0.0 if rng.random() < 0.5 else 10 ** rng.uniform(-1.5, -0.3)
-        return self._roam(rng, share_aimless=0.4, jitter=jitter)
-
     def _write_state(self, state: np.ndarray) -> None:
         self.data.qpos[:6] = state[:6]
 
@@ -187,14 +208,9 @@ class ArmReachEnv(ArmEnv):
         joints = REACH_HOME + share * REACH_HALF * rng.uniform(-1, 1, 6)
         return np.concatenate([joints, self.tip_of(joints)])
 
-    def _roam(self, rng: np.random.Generator, share_aimless: float, jitter: float) -> Policy:
-        """Actions that change by no more than the greatest acceleration allows.
-
-        Args:
-            rng: source of randomness.
-            share_aimless: of the stretches, those of random velocity.
-            jitter: standard deviation of what is added to every action, of the greatest speed.
-        """
+    def _move(self, rng: np.random.Generator, exploring: bool, jitter: float) -> Policy:
+        """From pose to pose at random speeds; aimless is a random velocity."""
+        share_aimless = 0.4 if exploring else 0.0
 
         def draw(_state: np.ndarray) -> Policy:
             if rng.random() < share_aimless:
@@ -210,19 +226,4 @@ class ArmReachEnv(ArmEnv):
 
             return approach
 
-        most = MAX_ACCELERATION * self.task.embodiment.control_dt_s
-        return limit_change(hold(rng, 4, 15, draw), MAX_SPEED, most)
-
-
-def limit_change(policy: Policy, scale: float, most: float) -> Policy:
-    """`scale` times what `policy` says, changing by no more than `most` from action to action."""
-    last: np.ndarray | None = None
-
-    def act(state: np.ndarray) -> np.ndarray:
-        nonlocal last
-        wanted = np.float32(scale) * policy(state)
-        before = np.zeros_like(wanted) if last is None else last
-        last = np.clip(wanted, before - np.float32(most), before + np.float32(most))
-        return last
-
-    return act
+        return hold(rng, 4, 15, draw)

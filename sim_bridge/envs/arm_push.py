@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from sim_bridge.envs.arm import JOINTS, TICK_S, ArmEnv, limit_change
-from sim_bridge.experts import Policy, hold, rotate
-from wm_planner.embodiment import ActionSpace, Camera, Embodiment
-from wm_planner.tasks import Task
+from sim_bridge.envs.arm import JOINT_PROPRIO, JOINTS, TICK_S, ArmEnv
+from sim_bridge.envs.base import simulated_task
+from sim_bridge.experts import Policy, hold, random_offset, rotate, unit
+from wm_planner.embodiment import ActionSpace
 from wm_planner.tasks.task import wrapped_angle
 
 TIP, BLOCK = slice(6, 8), slice(8, 11)  # of a state: tip x, y; block x, y, angle
@@ -22,7 +22,6 @@ TOOL_DOWN = np.array([0.0, 1.0, -1.0, 0.0]) / np.sqrt(2)  # orientation of the t
 BENT = np.array([0.0, -1.5, 2.0, -2.07, -1.57, 0.0])  # elbow up, where the search for a pose starts
 DAMPING = 1e-3  # of the least squares: small beside the arm's least singular value, 0.1
 MOST_JOINT_SPEED = np.pi  # rad/s, of a UR5e
-GOAL_ACTIONS = 25  # raw actions from a target's start to its goal
 
 # 15 degrees move the ends of the bar, 0.1 m away from its middle, by 2.6 cm: about as far as the
 # place of the T may be off. Both are ten times what repeated pushes differ by between time steps.
@@ -40,25 +39,19 @@ def block_reached(state: np.ndarray, goal: np.ndarray) -> bool:
     return block_distance(state, goal) < REACHED_M and turned < REACHED_RAD
 
 
-ARM_PUSH = Task(
-    embodiment=Embodiment(
-        name="arm_push",
-        control_dt_s=0.1,
-        frame_skip=5,
-        action=ActionSpace(
-            names=("linear.x", "linear.y"),
-            low=(-MAX_SPEED,) * 2,
-            high=(MAX_SPEED,) * 2,
-            max_rate=(MAX_ACCELERATION,) * 2,
-            unit="m/s",
-        ),
-        proprio=tuple(f"{joint}/position" for joint in JOINTS),
-        proprio_units=("rad",) * 6,
-        cameras=(Camera("front", 96),),
+ARM_PUSH = simulated_task(
+    "arm_push",
+    "ArmPush",
+    ActionSpace(
+        names=("linear.x", "linear.y"),
+        low=(-MAX_SPEED,) * 2,
+        high=(MAX_SPEED,) * 2,
+        max_rate=(MAX_ACCELERATION,) * 2,
+        unit="m/s",
     ),
-    env_id="wm_planner/ArmPush-v0",
+    JOINT_PROPRIO,
+    image_size=96,
     state_names=(*JOINTS, "tip_x", "tip_y", "block_x", "block_y", "block_angle_rad"),
-    max_model_steps=10,
     distance=block_distance,
     is_success=block_reached,
     distance_unit="m",
@@ -138,19 +131,6 @@ class ArmPushEnv(ArmEnv):
         seen = ((block > SEEN_LOW) & (block < SEEN_HIGH)).all()
         return bool(seen and ((tip > TIP_LOW - slack) & (tip < TIP_HIGH + slack)).all())
 
-    def expert(self, rng: np.random.Generator) -> Policy:
-        """Goes behind the T and pushes it towards places on the table, without jitter."""
-        return limit_change(self._push(rng, 0.8, 0.0), MAX_SPEED, self._most_change)
-
-    def explore(self, rng: np.random.Generator) -> Policy:
-        """Aimed pushes, pushes through the T, and aimless motion; half of the episodes jitter."""
-        jitter = 0.0 if rng.random() < 0.5 else 10 ** rng.uniform(-1.5, -0.3)
-        return limit_change(self._push(rng, 0.6, jitter), MAX_SPEED, self._most_change)
-
-    @property
-    def _most_change(self) -> float:
-        return MAX_ACCELERATION * self.task.embodiment.control_dt_s
-
     def _write_state(self, state: np.ndarray) -> None:
         x, y, angle = state[BLOCK]
         self.data.qpos[:6] = state[:6]
@@ -175,42 +155,29 @@ class ArmPushEnv(ArmEnv):
                 block = np.array([*rng.uniform(BLOCK_LOW, BLOCK_HIGH), rng.uniform(0, 2 * np.pi)])
                 tip = rng.uniform(TIP_LOW, TIP_HIGH)
                 if rng.random() < 0.75:
-                    around = rng.uniform(0, 2 * np.pi)
-                    reach = rng.uniform(0.09, 0.18) * np.array([np.cos(around), np.sin(around)])
-                    tip = np.clip(block[:2] + reach, TIP_LOW, TIP_HIGH)
+                    tip = np.clip(block[:2] + random_offset(rng, 0.09, 0.18), TIP_LOW, TIP_HIGH)
                 state = self.state_at(tip, block)
                 self.set_state(state)
                 if not self.touches():
                     return state
 
     def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The goal is where aimed pushes took the T in `GOAL_ACTIONS`, the arm as it was then.
+        """The goal is where pushes took the T, in view and away from the start; the arm as then."""
 
-        Goals that are hardly away from the start, or out of view, are drawn again.
-        """
-        while True:
-            start = self.sample_state(rng)
-            with self.aside():
-                self.set_state(start)
-                policy = self.expert(rng)
-                for _ in range(GOAL_ACTIONS):
-                    self.advance(policy(self.get_state()))
-                goal = self.get_state()
+        def is_worth(start: np.ndarray, goal: np.ndarray) -> bool:
             moved = block_distance(start, goal)
             turned = abs(wrapped_angle(goal[10] - start[10]))
             far = moved >= 1.5 * REACHED_M or turned >= 1.5 * REACHED_RAD
-            if far and self.is_possible(goal):
-                return start, goal
+            return bool(far) and self.is_possible(goal)
 
-    def _push(self, rng: np.random.Generator, share_aimed: float, jitter: float) -> Policy:
-        """Actions in units of the greatest speed.
+        return self._drive_to_goal(rng, is_worth)
 
-        Args:
-            rng: source of randomness.
-            share_aimed: of the stretches, those that push the T towards a place, as all do when it
-                has strayed; most others push it wherever that leads.
-            jitter: standard deviation of what is added to every action.
+    def _move(self, rng: np.random.Generator, exploring: bool, jitter: float) -> Policy:
+        """Pushes of the T towards places on the table, always when it has strayed.
+
+        Most aimless stretches push it wherever that leads.
         """
+        share_aimed = 0.6 if exploring else 0.8
 
         def noisy(policy: Policy) -> Policy:
             return lambda now: policy(now) + rng.normal(0.0, jitter, 2)
@@ -224,7 +191,7 @@ class ArmPushEnv(ArmEnv):
                 place = _place_ahead(state, rng.uniform(BLOCK_LOW, BLOCK_HIGH, (4, 2)))
                 return noisy(lambda now: speed * _towards(now, place, offset))
             if rng.random() < 0.75:
-                return noisy(lambda now: speed * _unit(now[BLOCK][:2] + offset - now[TIP]))
+                return noisy(lambda now: speed * unit(now[BLOCK][:2] + offset - now[TIP]))
             velocity = rng.normal(0.0, 0.5, 2)
             return noisy(lambda now: velocity)
 
@@ -234,24 +201,20 @@ class ArmPushEnv(ArmEnv):
 def _place_ahead(now: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Of (n, 2) places the one that takes least going around the T to push it there."""
     block, tip = now[BLOCK][:2], now[TIP]
-    return max(places, key=lambda place: float(_unit(place - block) @ _unit(block - tip)))
+    return max(places, key=lambda place: float(unit(place - block) @ unit(block - tip)))
 
 
 def _towards(now: np.ndarray, place: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """Direction of the tip that pushes the T to `place`: around it first, then through it."""
     block, tip = now[BLOCK][:2], now[TIP]
-    ahead = _unit(place - block)
+    ahead = unit(place - block)
     from_block = tip - block
     along = float(from_block @ ahead)
     aside = from_block - along * ahead
     off = float(np.linalg.norm(aside))
     if along < 0 and off < 0.05:
-        return _unit(block + offset - tip)
+        return unit(block + offset - tip)
     if along > -0.13 and off < 0.13:  # not past the T yet: keep clear of it
         side = aside if off > 1e-6 else rotate(ahead, np.pi / 2)
-        return _unit(0.5 * _unit(side) - 0.5 * ahead if off > 0.10 else _unit(side))
-    return _unit(block - 0.15 * ahead - tip)
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / max(float(np.linalg.norm(vector)), 1e-6)
+        return unit(0.5 * unit(side) - 0.5 * ahead if off > 0.10 else unit(side))
+    return unit(block - 0.15 * ahead - tip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,40 @@ import numpy as np
 
 from sim_bridge.experts import Policy
 from wm_planner.config import suggest
+from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import TaskError
 from wm_planner.tasks import Task
 from wm_planner.tasks.shifts import Shifts
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+GOAL_ACTIONS = 25  # raw actions from the start of a target that is driven to its goal
+
+
+def simulated_task(
+    name: str,
+    env: str,
+    action: ActionSpace,
+    proprio: dict[str, str],
+    image_size: int,
+    control_dt_s: float = 0.1,
+    **settings: Any,
+) -> Task:
+    """A task of this package, `env` of its environments: one camera, five actions to a model step.
+
+    `proprio` holds the unit of each entry; for `settings` see `Task`.
+    """
+    body = Embodiment(
+        name=name,
+        control_dt_s=control_dt_s,
+        frame_skip=5,
+        action=action,
+        proprio=tuple(proprio),
+        proprio_units=tuple(proprio.values()),
+        cameras=(Camera("front", image_size),),
+    )
+    return Task(body, f"wm_planner/{env}-v0", max_model_steps=10, **settings)
 
 
 class TaskEnv(gymnasium.Env, ABC):
@@ -52,10 +81,8 @@ class TaskEnv(gymnasium.Env, ABC):
                     f"task '{self.task.name}': unknown layout key '{key}'."
                     f"{suggest(key, self.task.layout)}"
                 )
-        low, high = (
-            np.array(x, np.float32)
-            for x in (self.task.embodiment.action.low, self.task.embodiment.action.high)
-        )
+        bounds = self.task.embodiment.action
+        low, high = (np.array(bound, np.float32) for bound in (bounds.low, bounds.high))
         self.action_space = gymnasium.spaces.Box(low, high)
         self.observation_space = gymnasium.spaces.Dict(
             image=gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
@@ -133,6 +160,24 @@ class TaskEnv(gymnasium.Env, ABC):
             if self.is_free(start) and self.is_free(goal):
                 return start, goal
 
+    def _drive_to_goal(
+        self, rng: np.random.Generator, is_worth: Callable[[np.ndarray, np.ndarray], bool]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A random start, and where the expert gets from there in `GOAL_ACTIONS`.
+
+        Pairs that are not worth it, which test nothing, are drawn again.
+        """
+        while True:
+            start = self.sample_state(rng)
+            with self.aside() as world:
+                world.set_state(start)
+                policy = self.expert(rng)
+                for _ in range(GOAL_ACTIONS):
+                    world.advance(policy(world.get_state()))
+                goal = world.get_state()
+            if is_worth(start, goal):
+                return start, goal
+
     def set_state(self, state: np.ndarray) -> None:
         """Put the world into `state`, with no memory of what was before.
 
@@ -196,16 +241,14 @@ class TaskEnv(gymnasium.Env, ABC):
         Raises:
             TaskError: the action is not finite or the physics diverged.
         """
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != (self.task.embodiment.action.size,) or not np.isfinite(action).all():
+        action, bounds = np.asarray(action, dtype=np.float64), self.task.embodiment.action
+        if action.shape != (bounds.size,) or not np.isfinite(action).all():
             raise TaskError(
-                f"action of task '{self.task.name}' needs "
-                f"{self.task.embodiment.action.size} finite entries, got {action.tolist()}"
+                f"action of task '{self.task.name}' needs {bounds.size} finite entries, "
+                f"got {action.tolist()}"
             )
         before = self.get_state()
-        self._run(
-            np.clip(action, self.task.embodiment.action.low, self.task.embodiment.action.high)
-        )
+        self._run(np.clip(action, bounds.low, bounds.high))
         if not np.isfinite(self.get_state()).all():
             raise TaskError(f"physics of task '{self.task.name}' diverged from state {before}")
 

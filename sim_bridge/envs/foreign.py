@@ -6,17 +6,25 @@ import importlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sim_bridge.envs.base import TaskEnv
 from wm_planner.errors import TaskError
+from wm_planner.tasks import Task
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 INSTALL = "pip install wm_planner[controls]"
+
+
+def control_of(task: Task, env: str) -> Task:
+    """The task in somebody else's simulator: 'gym_' before its name, and no layout to change."""
+    body = replace(task.embodiment, name=f"gym_{task.name}")
+    return replace(task, embodiment=body, env_id=f"wm_planner/{env}-v0", layout=())
 
 
 class ForeignEnv(TaskEnv):

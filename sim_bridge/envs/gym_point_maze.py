@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from sim_bridge.envs.foreign import ForeignEnv
+from sim_bridge.envs.foreign import ForeignEnv, control_of
 from sim_bridge.envs.mazes import Maze
 from sim_bridge.envs.point_maze import POINT_MAZE, PointMazeTask
 from sim_bridge.rendering import check_rendering, load_mujoco
 
-GYM_POINT_MAZE = replace(
-    POINT_MAZE,
-    embodiment=replace(POINT_MAZE.embodiment, name="gym_point_maze"),
-    env_id="wm_planner/GymPointMaze-v0",
-    layout=(),
-)
+GYM_POINT_MAZE = control_of(POINT_MAZE, "GymPointMaze")
 CAMERA = {"distance": 4.7, "azimuth": 90.0, "elevation": -90.0, "lookat": np.zeros(3)}
 
 

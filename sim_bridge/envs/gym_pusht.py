@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from sim_bridge.envs.foreign import INSTALL, ForeignEnv
+from sim_bridge.envs.foreign import INSTALL, ForeignEnv, control_of
 from sim_bridge.envs.pusht import PUSHT, UNITS, PushTTask
 
-GYM_PUSHT = replace(
-    PUSHT,
-    embodiment=replace(PUSHT.embodiment, name="gym_pusht"),
-    env_id="wm_planner/GymPushT-v0",
-    layout=(),
-)
+GYM_PUSHT = control_of(PUSHT, "GymPushT")
 
 
 class GymPushTEnv(ForeignEnv, PushTTask):

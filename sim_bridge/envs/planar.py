@@ -8,9 +8,21 @@ from typing import Any
 import numpy as np
 
 from sim_bridge.envs.scene import SceneEnv
+from wm_planner.embodiment import ActionSpace
 from wm_planner.errors import TaskError
 
 OBSTACLE_RGBA = (0.55, 0.2, 0.75, 1.0)  # a colour that nothing else has
+
+
+def slide_action(unit: str, kind: str = "velocity") -> ActionSpace:
+    """An action from -1 to 1 along x and along y; `unit` says what 1 is."""
+    return ActionSpace(("slide_x", "slide_y"), (-1.0, -1.0), (1.0, 1.0), kind, unit=unit)
+
+
+def slide_proprio(place: str, speed: str = "") -> dict[str, str]:
+    """Units of the proprioception: x and y, and with `speed` their velocities."""
+    kinds = {"position": place} | ({"velocity": speed} if speed else {})
+    return {f"slide_{axis}/{kind}": kinds[kind] for kind in kinds for axis in "xy"}
 
 
 class PlanarEnv(SceneEnv):
@@ -37,11 +49,6 @@ class PlanarEnv(SceneEnv):
         self._drive(action)
         self._mujoco.mj_step(self.model, self.data, self._substeps)
         self._mujoco.mj_forward(self.model, self.data)
-
-    def _build(self, spec: Any) -> None:
-        super()._build(spec)
-        if "obstacle" in self.layout:
-            self._add_obstacle(spec, self.layout["obstacle"])
 
     def is_free(self, state: np.ndarray) -> bool:
         """Whether nothing that moves touches a wall or the obstacle; asked of changed layouts."""
@@ -70,8 +77,11 @@ class PlanarEnv(SceneEnv):
         moving = np.where(solid[:, 0], contact.geom[:, 1], contact.geom[:, 0])
         return bool((solid.any(axis=1) & (-contact.dist >= half[moving])).any())
 
-    def _add_obstacle(self, spec: Any, number: int) -> None:
-        kinds, rng = self._mujoco.mjtGeom, np.random.default_rng(number)
+    def _apply_layout(self, spec: Any) -> None:
+        """Add the obstacle, among the walls that there are by now."""
+        if "obstacle" not in self.layout:
+            return
+        kinds, rng = self._mujoco.mjtGeom, np.random.default_rng(self.layout["obstacle"])
         walls = [geom for geom in spec.worldbody.geoms if geom.type == kinds.mjGEOM_BOX]
         camera = spec.worldbody.cameras[0]
         for _ in range(10000):

@@ -6,44 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from sim_bridge.envs.base import TaskEnv
+from sim_bridge.envs.base import TaskEnv, simulated_task
 from sim_bridge.envs.mazes import MAZES, Maze
-from sim_bridge.envs.planar import PlanarEnv
+from sim_bridge.envs.planar import PlanarEnv, slide_action, slide_proprio
 from sim_bridge.experts import Policy, roam_maze
 from wm_planner.config import suggest
-from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import TaskError
-from wm_planner.tasks import Task
 from wm_planner.tasks.task import xy_distance
 
 MAX_SPEED = 5.0  # metres per second, clipped before each control period
 START_SPEED = 5.2262554  # bound of the random start and goal velocities, as published
 CORNERS = np.array([[0.8, 0.8], [0.8, 2.8], [2.8, 2.8], [2.8, 0.8]])  # along the U
 
-POINT_MAZE = Task(
-    embodiment=Embodiment(
-        name="point_maze",
-        control_dt_s=0.05,
-        frame_skip=5,
-        action=ActionSpace(
-            names=("slide_x", "slide_y"),
-            low=(-1.0, -1.0),
-            high=(1.0, 1.0),
-            kind="effort",
-            unit="hundred newtons of force",
-        ),
-        proprio=(
-            "slide_x/position",
-            "slide_y/position",
-            "slide_x/velocity",
-            "slide_y/velocity",
-        ),
-        proprio_units=("m", "m", "m/s", "m/s"),
-        cameras=(Camera("front", 64),),
-    ),
-    env_id="wm_planner/PointMaze-v0",
+POINT_MAZE = simulated_task(
+    "point_maze",
+    "PointMaze",
+    slide_action("hundred newtons of force", "effort"),
+    slide_proprio("m", "m/s"),
+    image_size=64,
+    control_dt_s=0.05,
     state_names=("x", "y", "vx", "vy"),
-    max_model_steps=10,
     distance=xy_distance,
     is_success=lambda state, goal: xy_distance(state, goal) < 0.5,
     distance_unit="m",
@@ -111,13 +93,12 @@ class PointMazeEnv(PlanarEnv, PointMazeTask):
         if name not in MAZES:
             raise TaskError(f"layout maze: there is no maze '{name}'.{suggest(str(name), MAZES)}")
         self.maze = MAZES[name]
-        if self.maze is MAZES["u"]:
-            return
-        spec.delete(spec.geom("middle"))
-        for x, y in self.maze.cells("#").values():
-            spec.worldbody.add_geom(
-                spec.find_default("wall"), pos=[x, y, 0.0], size=[0.5, 0.5, 0.3]
-            )
+        if self.maze is not MAZES["u"]:
+            spec.delete(spec.geom("middle"))
+            wall = spec.find_default("wall")
+            for x, y in self.maze.cells("#").values():
+                spec.worldbody.add_geom(wall, pos=[x, y, 0.0], size=[0.5, 0.5, 0.3])
+        super()._apply_layout(spec)
 
     def _next_waypoint(self, here: np.ndarray, target: np.ndarray) -> np.ndarray:
         """In the U, the corner rule that the shipped checkpoint's data were collected with."""

@@ -6,15 +6,12 @@ from abc import abstractmethod
 
 import numpy as np
 
-from sim_bridge.envs.base import TaskEnv
-from sim_bridge.envs.planar import PlanarEnv
-from sim_bridge.experts import CENTRE, Policy, push_anyhow, push_calmly, rotate
-from wm_planner.embodiment import ActionSpace, Camera, Embodiment
-from wm_planner.tasks import Task
+from sim_bridge.envs.base import TaskEnv, simulated_task
+from sim_bridge.envs.planar import PlanarEnv, slide_action, slide_proprio
+from sim_bridge.experts import CENTRE, Policy, push_anyhow, push_calmly, random_offset, rotate
 from wm_planner.tasks.task import wrapped_angle
 
 UNITS = 100.0  # workspace units per metre, and per unit action
-GOAL_ACTIONS = 25  # raw actions from a target's start to its goal
 BLOCK, PUSHER = slice(0, 3), slice(3, 5)
 
 
@@ -29,29 +26,13 @@ def pusht_success(state: np.ndarray, goal: np.ndarray) -> bool:
     return pusht_distance(state, goal) < 20.0 and turned < np.pi / 9
 
 
-PUSHT = Task(
-    embodiment=Embodiment(
-        name="pusht",
-        control_dt_s=0.1,
-        frame_skip=5,
-        action=ActionSpace(
-            names=("slide_x", "slide_y"),
-            low=(-1.0, -1.0),
-            high=(1.0, 1.0),
-            unit="hundred workspace units of displacement of the pusher's target",
-        ),
-        proprio=(
-            "slide_x/position",
-            "slide_y/position",
-            "slide_x/velocity",
-            "slide_y/velocity",
-        ),
-        proprio_units=("workspace unit", "workspace unit", "unit/s", "unit/s"),
-        cameras=(Camera("front", 96),),
-    ),
-    env_id="wm_planner/PushT-v0",
+PUSHT = simulated_task(
+    "pusht",
+    "PushT",
+    slide_action("hundred workspace units of displacement of the pusher's target"),
+    slide_proprio("workspace unit", "unit/s"),
+    image_size=96,
     state_names=("x", "y", "block_x", "block_y", "block_angle_rad", "vx", "vy"),
-    max_model_steps=10,
     distance=pusht_distance,
     is_success=pusht_success,
     distance_unit="workspace units",
@@ -92,33 +73,23 @@ class PushTTask(TaskEnv):
                 pusher = rng.uniform(50, 460, 2)
                 if rng.random() < 0.5:
                     # Half of the starts are close to the block, where there is something to learn.
-                    around = rng.uniform(0, 2 * np.pi)
-                    reach = rng.uniform(60, 130) * np.array([np.cos(around), np.sin(around)])
-                    pusher = np.clip(block + rotate(CENTRE, angle) + reach, 30, 480)
+                    near = block + rotate(CENTRE, angle) + random_offset(rng, 60, 130)
+                    pusher = np.clip(near, 30, 480)
                 state = np.array([*pusher, *block, angle, 0.0, 0.0])
                 world.set_state(state)
                 if not world.contacts():
                     return state
 
     def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The goal is where the exploration policy took the block in 25 raw actions.
+        """The goal is where the expert took the block; it must have moved, and not too little."""
 
-        Goals for which the block hardly moves are drawn again: they test nothing.
-        """
-        while True:
-            start = self.sample_state(rng)
-            with self.aside() as world:
-                world.set_state(start)
-                policy = self.expert(rng)
-                for _ in range(GOAL_ACTIONS):
-                    world.advance(policy(world.get_state()))
-                goal = world.get_state()
+        def is_worth(start: np.ndarray, goal: np.ndarray) -> bool:
             moved = np.linalg.norm(goal[2:4] - start[2:4])
             turned = abs(wrapped_angle(goal[4] - start[4]))
-            if (moved >= 10.0 or turned >= np.deg2rad(10)) and not self.task.is_success(
-                start, goal
-            ):
-                return start, goal
+            far = moved >= 10.0 or turned >= np.deg2rad(10)
+            return bool(far) and not self.task.is_success(start, goal)
+
+        return self._drive_to_goal(rng, is_worth)
 
 
 class PushTEnv(PlanarEnv, PushTTask):

@@ -41,7 +41,7 @@ class SceneEnv(TaskEnv):
         scenes = {f.name: f.read_bytes() for f in folder.iterdir() if f.name.endswith(".xml")}
         asset = scenes[f"{self.asset or self.task.name}.xml"].decode()
         spec = mujoco.MjSpec.from_string(asset, include=scenes)
-        self._build(spec)
+        self._apply_layout(spec)
         self.model = spec.compile()
         # A diverged simulation must be seen, not silently begun again.
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
@@ -53,11 +53,7 @@ class SceneEnv(TaskEnv):
         """Put the scene into `state`; memory of earlier steps is cleared already."""
 
     def _apply_layout(self, spec: Any) -> None:
-        """Change the scene as `layout` says."""
-
-    def _build(self, spec: Any) -> None:
-        """Complete the scene before it is compiled."""
-        self._apply_layout(spec)
+        """Change the scene as `layout` says, before it is compiled."""
 
     @contextmanager
     def aside(self) -> Iterator[Self]:

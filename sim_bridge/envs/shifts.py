@@ -104,16 +104,14 @@ class ShiftedEnv(gymnasium.Wrapper):
         }
 
     def _noisy_image(self, image: np.ndarray, state: np.ndarray) -> np.ndarray:
-        if not self._std[_IMAGE]:
-            return image
-        noise = _generator(_IMAGE, state).normal(0.0, self._std[_IMAGE], image.shape)
-        return np.rint(image + noise).clip(0, 255).astype(np.uint8)
+        return np.rint(self._with_noise(_IMAGE, image, state)).clip(0, 255).astype(np.uint8)
 
     def _noisy_proprio(self, proprio: np.ndarray, state: np.ndarray) -> np.ndarray:
-        if not self._std[_PROPRIO]:
-            return proprio
-        noise = _generator(_PROPRIO, state).normal(0.0, self._std[_PROPRIO], proprio.shape)
-        return (proprio + noise).astype(np.float32)
+        return self._with_noise(_PROPRIO, proprio, state).astype(np.float32)
+
+    def _with_noise(self, stream: int, values: np.ndarray, state: np.ndarray) -> np.ndarray:
+        std = self._std[stream]
+        return values + _generator(stream, state).normal(0.0, std, values.shape) if std else values
 
     @staticmethod
     def _change(env: SceneEnv, shifts: Shifts) -> None:

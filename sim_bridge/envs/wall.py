@@ -6,34 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from sim_bridge.envs.planar import PlanarEnv
+from sim_bridge.envs.base import simulated_task
+from sim_bridge.envs.planar import PlanarEnv, slide_action, slide_proprio
 from sim_bridge.experts import Policy, hold
-from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import TaskError
-from wm_planner.tasks import Task
 from wm_planner.tasks.task import xy_distance
 
 SPEED = 20.0  # pixels per second for a unit action: 2 pixels per control period
 BORDER, WALL_HALF, DOOR_HALF, MARGIN = 5.0, 3.0, 4.0, 3.4
 
-WALL = Task(
-    embodiment=Embodiment(
-        name="wall",
-        control_dt_s=0.1,
-        frame_skip=5,
-        action=ActionSpace(
-            names=("slide_x", "slide_y"),
-            low=(-1.0, -1.0),
-            high=(1.0, 1.0),
-            unit="two pixels of displacement per control period",
-        ),
-        proprio=("slide_x/position", "slide_y/position"),
-        proprio_units=("px", "px"),
-        cameras=(Camera("front", 64),),
-    ),
-    env_id="wm_planner/Wall-v0",
+WALL = simulated_task(
+    "wall",
+    "Wall",
+    slide_action("two pixels of displacement per control period"),
+    slide_proprio("px"),
+    image_size=64,
     state_names=("x", "y"),
-    max_model_steps=10,
     distance=xy_distance,
     is_success=lambda state, goal: xy_distance(state, goal) < 4.5,
     distance_unit="px",
@@ -127,3 +115,4 @@ class WallEnv(PlanarEnv):
             geom = spec.geom(name)
             geom.pos = [self.wall_x, y, 0.0]
             geom.size = [WALL_HALF, half, 2.0]
+        super()._apply_layout(spec)

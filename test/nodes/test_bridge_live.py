@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
 from sim_bridge.bridge_node import BridgeNode
-from sim_bridge.pacing import Pacer
+from sim_bridge.episodes import Pacer
 from wm_planner.errors import TaskError
 from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import command_message, proprio_array, to_ns

@@ -81,6 +81,19 @@ class TrajectoryStore:
             embodiment = embodiment_of(meta, str(meta_file), size)
         return cls(directory=directory, meta=meta, embodiment=embodiment, **arrays)
 
+    def check_sizes(self, action: int, proprio: int) -> None:
+        """Check that model actions and proprioception have as many entries as a checkpoint's.
+
+        Raises:
+            DatasetError: they have others.
+        """
+        sizes = self.actions.shape[-1], self.proprio.shape[-1]
+        if sizes != (action, proprio):
+            raise DatasetError(
+                f"{self.directory}: model actions and proprioception have {sizes} entries, the "
+                f"checkpoint's have {(action, proprio)}"
+            )
+
     def stats(self) -> dict[str, tuple[float, ...]]:
         """Mean and unbiased standard deviation of one raw action and of proprioception."""
         raw_size = self.actions.shape[-1] // self.embodiment.frame_skip

@@ -240,7 +240,8 @@ def evaluation_stages(
     common = ["--task", task, "--checkpoint", str(checkpoint), "--seed", str(ablation.eval_seed)]
 
     def at(kind: str, arguments: list[str]) -> Path:  # with other settings, another place
-        return output / f"seed-{seed}" / "results" / f"{_file_name(name)}-{kind}-{_key(*arguments)}"
+        row = "".join(c if c.isalnum() else "-" for c in name.lower())
+        return output / f"seed-{seed}" / "results" / f"{row}-{kind}-{_key(*arguments)}"
 
     for mode in ablation.modes:
         arguments = ["eval", *common, "--mode", mode, "--episodes", str(ablation.episodes)]
@@ -258,7 +259,3 @@ def evaluation_stages(
 
 def _key(*content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name.lower())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episode import MEASURED, Env, Episode, Evaluation, Loop
@@ -97,6 +98,11 @@ def encode(bundle: EmbodiedModel, frames: Observation, length: int) -> Latent:
     latent = bundle.encode_observation(frames)
     shape = (-1, length)
     return Latent(latent.visual[0].unflatten(0, shape), latent.proprio[0].unflatten(0, shape))
+
+
+def frame_distance(path: Latent, other: Latent) -> Tensor:
+    """(B, T) mean squared difference of the visual tokens, broadcast over time."""
+    return (path.visual - other.visual).square().mean(dim=(-2, -1))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wm_planner.errors import TaskError
-from wm_planner.evaluation.arena import draw, encode
+from wm_planner.evaluation.arena import draw, encode, frame_distance
 from wm_planner.evaluation.episode import Env
 from wm_planner.evaluation.job import Job, run_job
 from wm_planner.evaluation.record import Record
@@ -257,5 +257,4 @@ def _errors(planner: Planner, real: Latent, raw: np.ndarray) -> np.ndarray:
         imagined = planner.bundle.model.rollout(
             real.frames(slice(0, 1)), actions, None, planner.config.rollout
         )
-    difference = (imagined.visual - real.visual)[:, 1:]
-    return difference.square().mean(dim=(-2, -1)).cpu().numpy()
+    return frame_distance(imagined, real)[:, 1:].cpu().numpy()

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
+from wm_planner.evaluation.arena import frame_distance
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import Planner
-from wm_planner.planning.objective import frame_weights, weighed_cost
+from wm_planner.planning.objective import goal_cost
 from wm_planner.types import Observation
 
 MAX_RECORDINGS = 200  # more say hardly more, and have to fit into memory
@@ -92,7 +93,10 @@ def encode_recordings(
     Raises:
         DatasetError: the store is of another robot, or its arrays do not fit the model.
     """
-    check_fits(bundle, store)
+    difference = bundle.embodiment.difference(store.embodiment)
+    if difference is not None:
+        raise DatasetError(f"{store.directory}: not the checkpoint's robot: {difference}")
+    store.check_sizes(bundle.preprocess.action_dim, len(bundle.preprocess.proprio_mean))
     count, frames = len(rows), store.images.shape[1]
     images = store.images[rows].reshape(count * frames, *store.images.shape[2:])
     proprio = np.array(store.proprio[rows], np.float32).reshape(count * frames, -1)
@@ -107,22 +111,6 @@ def encode_recordings(
         bundle.preprocess.normalise_actions(np.array(store.actions[rows])),
         bundle.preprocess.normalise_proprio(np.array(store.proprio[rows])),
     )
-
-
-def check_fits(bundle: EmbodiedModel, store: TrajectoryStore) -> None:
-    """Raises:
-    DatasetError: the store is of a robot that the checkpoint cannot drive.
-    """
-    difference = bundle.embodiment.difference(store.embodiment)
-    if difference is not None:
-        raise DatasetError(f"{store.directory}: not the checkpoint's robot: {difference}")
-    sizes = store.actions.shape[-1], store.proprio.shape[-1]
-    wanted = bundle.preprocess.action_dim, len(bundle.preprocess.proprio_mean)
-    if sizes != wanted:
-        raise DatasetError(
-            f"{store.directory}: model actions and proprioception have {sizes} entries, the "
-            f"checkpoint's have {wanted}"
-        )
 
 
 @torch.no_grad()
@@ -142,8 +130,8 @@ def step_errors(bundle: EmbodiedModel, recordings: Recordings, horizon: int, rol
         real = _to(bundle, latent[rows])
         now = real.frames(slice(0, 1))
         imagined = bundle.model.rollout(now, actions[rows].to(bundle.device), None, rollout)
-        model.append(_distance(imagined, real)[:, 1:].cpu())
-        copy.append(_distance(now, real)[:, 1:].cpu())
+        model.append(frame_distance(imagined, real)[:, 1:].cpu())
+        copy.append(frame_distance(now, real)[:, 1:].cpu())
     return {
         "model": torch.cat(model).mean(dim=0).tolist(),
         "copy": torch.cat(copy).mean(dim=0).tolist(),
@@ -215,22 +203,20 @@ def _of_goals(planner: Planner, real: Latent, taken: Tensor, rest: np.ndarray) -
     now, goal = real.frames(slice(0, 1)), real.frames(slice(-1, None))
     taken = taken.to(bundle.device)
     plan = planner.plan_latents(now, goal, None, 0, planner.generator(), rest=rest).actions
-    weights = frame_weights(config.objective, config.objective_base, config.horizon)
-    weights = weights.to(bundle.device)
 
     def imagined(actions: Tensor) -> Latent:
         return bundle.model.rollout(now, actions, None, config.rollout)
 
     def cost(path: Latent) -> Tensor:
-        return weighed_cost(path, goal, weights, planner.alpha)
+        return goal_cost(path, goal, config.objective, config.objective_base, planner.alpha)
 
-    left = _distance(real, goal)
+    left = frame_distance(real, goal)
     planned = imagined(plan)
     still = Latent(now.visual.expand_as(planned.visual), now.proprio.expand_as(planned.proprio))
     return {
         "distance": left,
         "falls": (left[:, 1:] < left[:, :-1]).float().mean(dim=1),
-        "first_step_nearer": (_distance(planned, goal)[:, 1] < left[:, 0]).float(),
+        "first_step_nearer": (frame_distance(planned, goal)[:, 1] < left[:, 0]).float(),
         "recorded_first_step_nearer": (left[:, 1] < left[:, 0]).float(),
         "plan_cost": cost(planned),
         "recorded_cost": cost(imagined(taken)),
@@ -257,7 +243,7 @@ def _found(planner: Planner, recordings: Recordings) -> dict[str, float]:
         real = real[torch.arange(len(rows)).repeat_interleave(choices)]
         start, aim = real.frames(slice(0, 1)), real.frames(slice(1, 2))
         ends = bundle.model.rollout(start, tried, None, planner.config.rollout)
-        error = _distance(ends, aim)[:, 1].unflatten(0, (-1, choices))
+        error = frame_distance(ends, aim)[:, 1].unflatten(0, (-1, choices))
         hits.append((error.argmin(dim=1) == 0).float().cpu())
     return {"found": float(torch.cat(hits).mean()), "found_by_chance": 1 / choices}
 
@@ -277,7 +263,7 @@ def same_place(recordings: Recordings) -> dict[str, Any] | None:
     """
     change = recordings.proprio.diff(dim=1).abs().amax(dim=-1).flatten()
     first = recordings.latent.frames(slice(None, -1))
-    distance = _distance(first, recordings.latent.frames(slice(1, None))).flatten()
+    distance = frame_distance(first, recordings.latent.frames(slice(1, None))).flatten()
     if not len(change):
         return None
     within, wanted = STILL, min(LEAST_STILL, len(change))
@@ -289,11 +275,6 @@ def same_place(recordings: Recordings) -> dict[str, Any] | None:
         "from": len(near) + 1,
         "within": within,
     }
-
-
-def _distance(path: Latent, goal: Latent) -> Tensor:
-    """(B, T) distance of the frames, broadcast over time."""
-    return (path.visual - goal.visual).square().mean(dim=(-2, -1))
 
 
 def _to(bundle: EmbodiedModel, latent: Latent) -> Latent:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from wm_planner.config import from_dict, to_dict
-from wm_planner.errors import ConfigError
+from wm_planner.errors import ConfigError, raised_as
 from wm_planner.evaluation.stats import (
     mcnemar_p,
     mean_interval,
@@ -154,10 +154,8 @@ def read_result(file: Path) -> Result:
     Raises:
         ConfigError: it cannot be read, or is no result.
     """
-    try:
+    with raised_as(ConfigError, OSError, ValueError, before=f"{file}: cannot be read: "):
         values = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from error
     return Result.from_json(values, str(file))
 
 

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from wm_planner.data.dataset import Dataset
-from wm_planner.errors import DatasetError, TaskError
+from wm_planner.errors import DatasetError, TaskError, raised_as
 from wm_planner.evaluation.episode import Env
 from wm_planner.tasks import get_task
 
 MAX_DRAWS = 100  # of one target
+UNREADABLE = (OSError, KeyError, ValueError, EOFError, TaskError, zipfile.BadZipFile, zlib.error)
 Draw = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
@@ -103,7 +104,7 @@ class Targets:
         Raises:
             DatasetError: it cannot be read, or is of another task.
         """
-        try:
+        with raised_as(DatasetError, *UNREADABLE, before=f"{file}: is no file of targets: "):
             loaded = np.load(file, allow_pickle=False)
             if not isinstance(loaded, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array, not an archive of several (numpy.savez)")
@@ -118,11 +119,6 @@ class Targets:
                     arrays.get("goal_images"),
                     int(dropped),
                 )
-        except (
-            *(OSError, KeyError, ValueError, EOFError, TaskError),
-            *(zipfile.BadZipFile, zlib.error),
-        ) as error:
-            raise DatasetError(f"{file}: is no file of targets: {error}") from error
         if targets.task != task:
             raise DatasetError(f"{file}: holds targets of task '{targets.task}', not of '{task}'")
         return targets
@@ -185,10 +181,10 @@ def dataset_targets(dataset: Dataset, task: str, horizon: int, seed: int, count:
         assert along is not None
         return along[start], along[start + horizon * windows.stride]
 
-    try:
-        return _draw(task, draw, seed, count)
-    except (TaskError, ValueError) as error:  # the latter: states that are no numbers
-        raise DatasetError(f"{dataset.path}: {error}") from error
+    # A ValueError: states that are no numbers.
+    with raised_as(DatasetError, TaskError, ValueError, before=f"{dataset.path}: "):
+        targets = _draw(task, draw, seed, count)
+    return targets
 
 
 def _draw(task: str, draw: Draw, seed: int, count: int) -> Targets:

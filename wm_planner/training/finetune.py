@@ -131,13 +131,7 @@ def check_fits(store: TrajectoryStore, bundle: Bundle) -> None:
             f"{store.directory}: holds '{there.name}', the checkpoint is for "
             f"'{bundle.embodiment.name}'"
         )
-    sizes = store.actions.shape[-1], store.proprio.shape[-1]
-    expected = bundle.preprocess.action_dim, len(bundle.preprocess.proprio_mean)
-    if sizes != expected:
-        raise DatasetError(
-            f"{store.directory}: model actions and proprioception have {sizes} entries, the "
-            f"checkpoint's have {expected}"
-        )
+    store.check_sizes(bundle.preprocess.action_dim, len(bundle.preprocess.proprio_mean))
 
 
 def _online_learner(
