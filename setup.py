@@ -22,7 +22,7 @@ EXTRAS = {
         *(f"ros-{name}==2.0.3" for name in ROS_CORE_INTERFACES.split()),
     ],
     "model": ["torch", "transformers", "scipy"],
-    "sim": ["mujoco", "gymnasium", "cloudpickle"],
+    "sim": ["mujoco", "gymnasium"],
     "record": ["rosbags", "mcap", "zstandard"],
     "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
     "train": ["tensorboard", "h5py", "pyarrow", "av", "pillow"],

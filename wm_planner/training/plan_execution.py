@@ -7,7 +7,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
-import cloudpickle
 import numpy as np
 
 Executed = dict[str, np.ndarray]
@@ -37,7 +36,7 @@ class Simulators:
     """Environments side by side, opened when first used.
 
     Args:
-        make_env: called in every worker; must be picklable by cloudpickle if there are several.
+        make_env: called in every worker; must be picklable if there are several.
         workers: 1 simulates in this process, more each in its own.
     """
 
@@ -54,8 +53,8 @@ class Simulators:
         else:
             if self._pool is None:
                 # A forked renderer or thread pool does not work.
-                spawn, make = get_context("spawn"), cloudpickle.dumps(self._make_env)
-                self._pool = ProcessPoolExecutor(self._workers, spawn, _open, (make,))
+                spawn = get_context("spawn")
+                self._pool = ProcessPoolExecutor(self._workers, spawn, _open, (self._make_env,))
             done = list(self._pool.map(_execute_there, starts, actions))
         return {key: np.stack([each[key] for each in done]) for key in done[0]}
 
@@ -68,8 +67,8 @@ class Simulators:
         self._env = self._pool = None
 
 
-def _open(make_env: bytes) -> None:
-    _opened.append(cloudpickle.loads(make_env)(True))
+def _open(make_env: Callable[[bool], Any]) -> None:
+    _opened.append(make_env(True))
 
 
 def _execute_there(start: np.ndarray, actions: np.ndarray) -> Executed:
