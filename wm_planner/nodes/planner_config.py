@@ -113,7 +113,7 @@ def frame_assembler(embodiment: Embodiment, history: int) -> FrameAssembler:
         embodiment.model_dt_ns,
         min(limits.image_ns, (embodiment.model_dt_ns - 1) // 2),
         embodiment.frame_skip if history > 1 else None,
-        [camera.optional for camera in embodiment.cameras],
+        tuple(camera.optional for camera in embodiment.cameras),
         limits.joint_gap_ns,
         np.array([entry in embodiment.angles for entry in embodiment.proprio]),
     )
