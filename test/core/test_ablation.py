@@ -204,7 +204,7 @@ def test_what_cannot_be_used_is_named(change: dict, message: str) -> None:
     ("row", "message"),
     [
         ({"model": {"num_update": 3}}, "model: unknown key 'num_update'"),
-        ({"model": {"num_updates": 0}}, "model: num_updates, batch_size and rollout_steps must"),
+        ({"model": {"num_updates": 0}}, "model: num_updates must be at least 1, got 0"),
         ({"finetune": {"method": "bas"}}, "finetune: unknown method 'bas'. Did you mean 'base'?"),
         ({"finetune": {"method": 1}}, "finetune: unknown method '1'. Choices: adversarial, base"),
         (
