@@ -177,6 +177,11 @@ def test_settings_go_to_a_file_and_back_and_can_be_a_key() -> None:
         planner_config({"solver": "icem"}, ["solver_settings={shrnk: 2}"])
     with pytest.raises(ConfigError, match="'cem' has none of its own"):
         planner_config({"solver": "cem"}, ["solver_settings={momentum: 2}"])
+    for given in ("{action_size: 3}", "{1: 2, shrnk: 3}"):  # the robot's, and keys of two kinds
+        with pytest.raises(ConfigError, match="solver_settings: unknown key '(action_size|1)'"):
+            planner_config({"solver": "icem"}, [f"solver_settings={given}"])
+    mixed = {"keep_out": {"region": {3: [1, 2], "x": [1, 2]}}}
+    assert hash(PlannerConfig(costs=mixed)) == hash(PlannerConfig(costs=dict(mixed)))
     assert make_terms(costs)[0] == 1.0 and math.isclose(make_terms(costs)[1][0].weight, 0.1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,7 +60,7 @@ class Table(dict[str, Any]):
     """A mapping that nobody changes, so that what holds it can be a key."""
 
     def __hash__(self) -> int:  # type: ignore[override]
-        return hash(json.dumps(self, sort_keys=True, default=str))
+        return hash(frozenset(map(str, self)))
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,10 @@ def make_solver(name: str, settings: Any, own: Mapping[str, Any], action_size: i
     kind: Any = SOLVERS[name]
     fields = [field.name for field in dataclasses.fields(kind) if field.init]
     values = {field: getattr(settings, field) for field in fields if hasattr(settings, field)}
-    unknown = set(own) - (set(fields) - set(values))
+    choices = sorted(set(fields) - set(values) - {"action_size"})
+    unknown = [key for key in own if key not in choices]
     if unknown:
-        first = min(unknown)
-        choices = sorted(set(fields) - set(values) - {"action_size"})
+        first = unknown[0]
         hint = suggest(first, choices) if choices else f" '{name}' has none of its own."
         raise ValueError(f"solver_settings: unknown key '{first}'.{hint}")
     if "action_size" in fields:
