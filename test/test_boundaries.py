@@ -28,9 +28,10 @@ MAY_IMPORT = {
     "torch_file": {"errors"},
     "robot": BASE,
     "tasks": BASE,
+    "parameter_file": set(),
     "bringup": BASE | {"models", "robot"},
     "simulation": BASE | {"tasks", "models", "robot", "bringup"},
-    "launching": BASE | {"bringup"},
+    "launching": BASE | {"bringup", "parameter_file"},
     "data": BASE | {"tasks", "robot", "files", "torch_file"},
     "models": BASE | {"tasks", "files", "torch_file"},
     "planning": BASE | {"tasks", "models"},
@@ -40,7 +41,8 @@ MAY_IMPORT = {
     "ros": BASE | {"robot", "tasks", "data"},
     "nodes": BASE | {"files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
     "cli": BASE
-    | {"files", "provenance", "robot", "simulation", "tasks", "bringup", "data", "models"}
+    | {"files", "parameter_file", "provenance", "robot", "simulation", "tasks", "bringup"}
+    | {"data", "models"}
     | {"planning", "training", "evaluation", "runtime", "ros", "nodes"},
     "sim_bridge": BASE | {"tasks"},
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
@@ -50,7 +52,8 @@ STARTS_PROCESSES = {"bringup", "simulation", "cli"}
 # Room -> libraries that it must not know, wherever in the file the import stands.
 MUST_NOT_KNOW = {
     **dict.fromkeys(("", "types", "errors", "config", "registry"), "torch ros mujoco"),
-    **dict.fromkeys(("files", "provenance", "torch_file", "embodiment"), "torch ros mujoco"),
+    **dict.fromkeys(("files", "parameter_file", "provenance"), "torch ros mujoco"),
+    **dict.fromkeys(("torch_file", "embodiment"), "torch ros mujoco"),
     **dict.fromkeys(("tasks", "bringup", "simulation", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",
     **dict.fromkeys(("models", "training", "evaluation", "runtime"), "ros mujoco"),

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.models.catalog import CARD, embodiment_of_card, read_card, resolve_checkpoint
@@ -48,27 +46,6 @@ class NodeSpec:
     package: str = "wm_planner"
     remappings: dict[str, str] = field(default_factory=dict)
     managed: bool = False
-
-
-class _Quoted(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no annotations
-    """Quotes all text: ROS reads a bare `y`, a good name of a joint, as true."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True  # ROS reads none
-
-
-_Quoted.add_representer(
-    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
-)
-
-
-def write_parameters(spec: NodeSpec, directory: Path) -> Path:
-    """Write the parameters of a node as ROS reads them, for that node under any name."""
-    directory.mkdir(parents=True, exist_ok=True)
-    file = directory / f"{spec.name}.yaml"
-    content = {"/**": {"ros__parameters": dict(spec.parameters)}}
-    file.write_text(yaml.dump(content, Dumper=_Quoted))
-    return file
 
 
 @dataclass(frozen=True)

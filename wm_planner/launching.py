@@ -13,8 +13,9 @@ from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from wm_planner.bringup import NodeSpec, write_parameters
+from wm_planner.bringup import NodeSpec
 from wm_planner.errors import ConfigError
+from wm_planner.parameter_file import write_parameters
 
 
 def declared(arguments: Mapping[str, tuple[str, str]]) -> list[DeclareLaunchArgument]:
@@ -81,7 +82,7 @@ def actions_of(specs: Sequence[NodeSpec]) -> list[Any]:
             package=spec.package,
             executable=spec.executable,
             name=spec.name,
-            parameters=[str(write_parameters(spec, directory))],
+            parameters=[str(write_parameters(spec.name, spec.parameters, directory))],
             remappings=list(spec.remappings.items()),
             output="screen",
             **options,

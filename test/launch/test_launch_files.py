@@ -17,7 +17,16 @@ ALLOWED = {"launch", "launch_ros", "ament_index_python", "wm_planner"}
 
 
 # Of the package, what needs neither torch nor rclpy.
-LIGHT = ("bringup", "errors", "launching", "registry", "robot", "simulation", "tasks")
+LIGHT = (
+    "bringup",
+    "errors",
+    "launching",
+    "parameter_file",
+    "registry",
+    "robot",
+    "simulation",
+    "tasks",
+)
 LIGHT = {f"wm_planner.{name}" for name in LIGHT}
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("rclpy")
 
 from sim_bridge.arm_driver import ArmDriverConfig
 from sim_bridge.bridge_node import BridgeConfig
-from wm_planner.bringup import NodeSpec, RunOptions, bring_up, write_parameters
+from wm_planner.bringup import RunOptions, bring_up
 from wm_planner.config import from_dict
 from wm_planner.errors import ConfigError
 from wm_planner.models.catalog import shipped_checkpoints
@@ -24,6 +24,7 @@ from wm_planner.nodes.controller_node import ControllerConfig
 from wm_planner.nodes.explore_node import ExploreConfig
 from wm_planner.nodes.finetune_node import FinetuneConfig
 from wm_planner.nodes.planner_node import PlannerNodeConfig
+from wm_planner.parameter_file import write_parameters
 from wm_planner.robot import CommandSink, PositionLimits, read_robot
 from wm_planner.ros.adapters import CommandAdapter
 from wm_planner.simulation import SimOptions, simulation
@@ -163,7 +164,7 @@ def test_ros_reads_every_name_and_number_as_it_was_written(graph, tmp_path):
     names = ["x", "y", "n", "on", "Yes", "null", "~", "1e3", "07", ".inf", "a: b", "# c", "é"]
     numbers = [1.0, 1e-5, -2.5e9, math.inf]
     values = {"names": names, "again": names, "numbers": numbers, "flag": True, "count": 3}
-    file = write_parameters(NodeSpec("any_node", "m", "e", values), tmp_path / "parameters")
+    file = write_parameters("any_node", values, tmp_path / "parameters")
     node = graph.serve(
         rclpy.create_node(
             "another_name",

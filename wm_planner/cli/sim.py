@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from wm_planner.bringup import NodeSpec, write_parameters
+from wm_planner.bringup import NodeSpec
 from wm_planner.cli.options import add_option, add_options, check_least, check_writable
 from wm_planner.cli.preflight import (
     check_planning,
@@ -27,6 +27,7 @@ from wm_planner.errors import WmPlannerError
 from wm_planner.evaluation.table import listing, reached
 from wm_planner.files import write_json
 from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+from wm_planner.parameter_file import write_parameters
 from wm_planner.simulation import SimOptions, simulation
 from wm_planner.tasks import get_task
 
@@ -119,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 def child_of(spec: NodeSpec, parameters: Path) -> Child:
     """The process of one node; its parameters are written into the directory `parameters`."""
-    file = write_parameters(spec, parameters)
+    file = write_parameters(spec.name, spec.parameters, parameters)
     ros = ["--ros-args", "-r", f"__node:={spec.name}", "--params-file", str(file)]
     for name, topic in spec.remappings.items():
         ros += ["-r", f"{name}:={topic}"]
