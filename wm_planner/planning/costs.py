@@ -183,7 +183,10 @@ class Rate(Term):
 
 @dataclass(frozen=True)
 class KeepOut(Term):
-    """Where proprioception must not come: inside all the intervals of a region at once.
+    """Where proprioception should not come: inside all the intervals of a region at once.
+
+    It is a price at the frames that the model imagines. Between them, and where the model is wrong,
+    a robot may pass through: limits of safety belong into the robot file.
 
     A frame outside costs nothing. Inside, it costs the square of its depth: how far it is from the
     nearest side, as a share of half the interval (of the entry's standard deviation where the
