@@ -214,7 +214,6 @@ def test_what_cannot_be_used_is_named(change: dict, message: str) -> None:
         ({"planner": {"horizn": 1}}, "planner: unknown key 'horizn'. Did you mean 'horizon'?"),
         ({"planner": {"horizon": 0}}, "planner: horizon must be at least 1, got 0"),
         ({"planner": {"gbp": {"horizon": 3}}}, "planner: unknown key 'gbp'"),
-        ({"planner": {"init": "network"}}, "planner: init 'network' needs an initialisation"),
     ],
 )
 def test_what_a_command_would_refuse_is_said_before_the_first_one(

@@ -143,7 +143,7 @@ def test_a_robot_that_takes_positions_rests_where_it_is() -> None:
     rest = session.planner.rest.at(np.float32([[12.0, 70.0], [3.0, -1.0]]))
     np.testing.assert_array_equal(rest, np.float32([[12.0, 60.0], [3.0, 0.0]]))
     points = session.planner._starts.draw(
-        session.planner._normalise(rest), None, False, session.planner.generator()
+        session.planner._normalise(rest), None, session.planner.generator()
     )
     rows = session.planner.raw_actions(points[:, 0]).numpy()
     np.testing.assert_allclose(rows, np.repeat(rest[:, None], 25, axis=1), atol=1e-4)
@@ -307,7 +307,7 @@ def test_a_batch_plans_each_problem_as_alone() -> None:
 def test_starting_points_hold_their_action_for_a_model_step() -> None:
     session = make(init="zero", num_restarts=4)
     points = session.planner._starts.draw(
-        session.planner._normalise(np.zeros((2, 2))), None, False, session.planner.generator()
+        session.planner._normalise(np.zeros((2, 2))), None, session.planner.generator()
     )
     assert points.shape == (2, 4, 5, 10)
     raw = session.planner.raw_actions(points[0]).unflatten(1, (5, 5))
@@ -432,13 +432,12 @@ def test_a_solvers_own_settings_are_a_mapping() -> None:
         (["learning_rate=.inf"], "learning_rate must be at most 1e\\+06, got inf"),
         (["init_std=.inf"], "init_std must be at most 1e\\+06, got inf"),
         (["objective_base=1e300"], "objective_base must be at most 10, got 1e\\+300"),
-        (["control_weight=1e300"], "control_weight must be at most"),
+        (["temperature=1e300"], "temperature must be at most"),
         (["seed=-1"], "seed must be from 0 to 18446744073709551615, got -1"),
         ([f"seed={2**64}"], "seed must be from 0 to 18446744073709551615, got 1844"),
         (["max_seconds=0"], "max_seconds must be positive, got 0"),
         (["replan_steps=6"], "replan_steps 6 exceeds horizon 5"),
         (["solver=cem", "num_samples=10"], "num_elites 30 exceeds num_samples 10"),
-        (["stall_iterations=3", "best_so_far=false"], "needs best_so_far"),
         (["horizn=4"], "unknown key 'horizn'.*Did you mean 'horizon'"),
         (["horizon=many"], "expected a whole number, got 'many'"),
         (["horizon"], "'horizon' is not of the form key=value"),

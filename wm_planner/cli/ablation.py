@@ -20,7 +20,6 @@ from wm_planner.evaluation.table import ablation_table, error_table
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.ablation import Ablation, Stage
-    from wm_planner.planning import PlannerConfig
     from wm_planner.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -132,23 +131,16 @@ def _check(args: argparse.Namespace, ablation: Ablation, name: str, recipe: dict
     where = f"{args.config}: rows: {name}"
     row = ablation.row(name)
     last = _training(args, ablation, name, ablation.seeds[0], recipe)[-1]
-    known, planner = _understood(last.recipe or {}, where, ablation.planner_changes(name))
+    known = _understood(last.recipe or {}, where, ablation.planner_changes(name))
     if row.finetune is not None:
         try:
             check_method(row.finetune["method"], known.finetune)
         except ConfigError as error:
             raise ConfigError(f"{where}: finetune: {error}") from error
-    if planner.init == "network":
-        raise ConfigError(
-            f"{where}: planner: init 'network' needs an initialisation network, which no row "
-            "trains; choose 'zero' or 'randn'"
-        )
 
 
-def _understood(
-    recipe: dict, source: str, changes: Iterable[str] = ()
-) -> tuple[Recipe, PlannerConfig]:
-    """A recipe, and the settings that `wm-planner eval` makes of its own and the changes.
+def _understood(recipe: dict, source: str, changes: Iterable[str] = ()) -> Recipe:
+    """A recipe whose planner settings, with the changes, `wm-planner eval` takes.
 
     Raises:
         ConfigError: something is not understood.
@@ -159,7 +151,8 @@ def _understood(
 
     known = from_dict(Recipe, recipe, source)
     base = {**known.planner, "solver": "gbp"}  # eval's own, whatever the checkpoint recommends
-    return known, planner_config(base, changes, f"{source}: planner")
+    planner_config(base, changes, f"{source}: planner")
+    return known
 
 
 def _training(

@@ -42,8 +42,6 @@ def run(args: argparse.Namespace) -> int:
             )
         bundle.planner = recipe.planner
     in_float16(bundle.model, args.checkpoint)
-    if bundle.init_network is not None:
-        in_float16(bundle.init_network, args.checkpoint)
     card = read_card(resolve_checkpoint(args.checkpoint) / CARD)
     bundle.info["stored"] = "weights rounded to float16 after training"
     bundle.info["export"] = {**provenance(), "sha256": card["sha256"]}

@@ -14,7 +14,6 @@ import yaml
 from wm_planner.errors import CheckpointError
 from wm_planner.models.catalog import (
     CARD,
-    INIT_WEIGHTS,
     WEIGHTS,
     read_card,
     resolve_checkpoint,
@@ -50,8 +49,6 @@ def describe(directory: Path) -> dict[str, Any]:
     """
     card = read_card(directory / CARD)
     weights = _parts(directory / WEIGHTS)
-    if "init_network" in card:
-        weights["init_network"] = _sum(_parts(directory / INIT_WEIGHTS))
     return {
         "directory": str(directory),
         "embodiment": card["embodiment"],

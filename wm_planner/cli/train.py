@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ENCODER = "encoder.safetensors"
-PARTS = ("encoder", "projector", "model", "init")
+PARTS = ("encoder", "projector", "model")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         choices=("all", *PARTS),
         default="all",
         help="all (default) makes OUTPUT/checkpoint of the data alone; or one part: the encoder, "
-        "its projector, the model, or the network that starts plans",
+        "its projector, or the model",
     )
     parser.add_argument(
         "--recipe", type=Path, help="YAML, see config/recipes (default: the one for any robot)"
@@ -68,13 +68,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=Path,
         help="run directory of 'train encoder' or, for 'model', of 'train projector'",
     )
-    parser.add_argument("--checkpoint", help="that 'train init' adds an initialisation network to")
     add_training_options(parser, save_minutes=1.0)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; the checkpoint of 'all', 'model' and 'init' is OUTPUT/checkpoint.
+    """Train; the checkpoint of 'all' and 'model' is OUTPUT/checkpoint.
 
     Raises:
         WmPlannerError: something cannot be used; the message names it.
@@ -118,8 +117,7 @@ def _run_part(args: argparse.Namespace) -> int:
             if args.measure:
                 measure(args.output, encoder, store, machine)
         else:
-            train = _train_init if args.part == "init" else _train_model
-            bundle = train(args, recipe, store, machine)
+            bundle = _train_model(args, recipe, store, machine)
             if machine.writes:
                 save_bundle(bundle, result)
         if machine.writes:
@@ -164,18 +162,6 @@ def _encoder_file(args: argparse.Namespace, recipe: Recipe) -> Path | None:
             "of 'train projector'"
         )
     return None if args.encoder is None else args.encoder / ENCODER
-
-
-def _train_init(
-    args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
-) -> Bundle:
-    from wm_planner.models.checkpoint import load_bundle
-    from wm_planner.training.init_network import train_init_network
-
-    if args.checkpoint is None:
-        raise ConfigError("train init needs --checkpoint, whose encoder makes the latents")
-    bundle = load_bundle(args.checkpoint, task=recipe.task)
-    return train_init_network(store, bundle, recipe.init_network, args.output, machine)
 
 
 def _train_model(

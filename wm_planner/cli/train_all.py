@@ -35,12 +35,11 @@ def run_all(args: argparse.Namespace) -> int:
     from wm_planner.training.latents import split_rows
     from wm_planner.training.model import check_length
 
-    for option in ("encoder", "checkpoint"):
-        if getattr(args, option) is not None:
-            raise ConfigError(
-                f"--{option} is for a part: 'wm-planner train model --{option} ...'; 'wm-planner "
-                "train' makes both parts itself"
-            )
+    if args.encoder is not None:
+        raise ConfigError(
+            "--encoder is for a part: 'wm-planner train model --encoder ...'; 'wm-planner train' "
+            "makes both parts itself"
+        )
     store = TrajectoryStore.open(args.data)
     recipe = recipe_of(args, store)
     split_rows(len(store.actions), recipe.model.held_out, recipe.model.seed)

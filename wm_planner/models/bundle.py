@@ -10,7 +10,6 @@ import torch
 
 from wm_planner.models.decoder import build_decoder
 from wm_planner.models.encoder import build_encoder
-from wm_planner.models.init_network import InitNetwork
 from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
 
@@ -23,19 +22,15 @@ class Bundle(EmbodiedModel):
         model, preprocess, embodiment: see `EmbodiedModel`; the robot is the one of the training.
         planner: recommended planner settings for this model (keys of PlannerConfig).
         info: provenance (parent, commit, command, data, results).
-        init_network: first guess of a plan, or None.
     """
 
     model: WorldModel
     planner: dict[str, Any] = field(default_factory=dict[str, Any])
     info: dict[str, Any] = field(default_factory=dict[str, Any])
-    init_network: InitNetwork | None = None
 
     def __post_init__(self) -> None:
         # Released pickles carry training mode; planning with dropout active is never wanted.
-        for module in (self.model, self.init_network):
-            if module is not None:
-                module.eval().requires_grad_(False)
+        self.model.eval().requires_grad_(False)
 
     @torch.no_grad()
     def decode(self, latent: Latent) -> np.ndarray:

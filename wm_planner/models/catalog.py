@@ -15,7 +15,6 @@ from wm_planner.tasks import embodiment_of
 SCHEMA = 2
 _SCHEMAS = (1, SCHEMA)  # 1 names a simulated task in place of the embodiment
 WEIGHTS, CARD = "model.safetensors", "bundle.json"
-INIT_WEIGHTS = "init_network.safetensors"  # only where the card has a key 'init_network'
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
 _KEYS = ("schema", "model", "preprocess", "planner", "info", "sha256")
 

@@ -1,7 +1,5 @@
 """Checkpoints: a directory with ``model.safetensors`` and a readable ``bundle.json``.
 
-An initialisation network lies beside them, in ``init_network.safetensors``.
-
 Nothing in a checkpoint is ever executed. Writing goes aside first and is then renamed, so that a
 reader finds either the old one or the new one, whole.
 """
@@ -22,7 +20,6 @@ from wm_planner.files import write_json, written_aside
 from wm_planner.models.bundle import Bundle, build_model
 from wm_planner.models.catalog import (
     CARD,
-    INIT_WEIGHTS,
     SCHEMA,
     WEIGHTS,
     check_whole,
@@ -31,7 +28,6 @@ from wm_planner.models.catalog import (
     read_card,
     resolve_checkpoint,
 )
-from wm_planner.models.init_network import InitNetwork
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig
 
@@ -60,10 +56,6 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
             "info": bundle.info,
             "sha256": _save_weights(bundle.model, part / WEIGHTS),
         }
-        network = bundle.init_network
-        if network is not None:
-            digest = _save_weights(network, part / INIT_WEIGHTS)
-            card["init_network"] = {"horizon": network.horizon, "sha256": digest}
         write_json(part / CARD, card)
     return directory
 
@@ -138,20 +130,8 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{weights}: does not fit {CARD}: {error}") from error
-    network = None
-    if "init_network" in card:
-        file = directory / INIT_WEIGHTS
-        try:
-            horizon, digest = card["init_network"]["horizon"], card["init_network"]["sha256"]
-            network = InitNetwork.for_model(config, horizon).to(place)
-            check_whole(file, digest)
-            network.load_state_dict(load_file(file))
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(
-                f"{file}: does not fit 'init_network' of {CARD}: {error}"
-            ) from error
     body = embodiment_of_card(card, directory)
-    return Bundle(model.to(place), preprocess, body, card["planner"], card["info"], network)
+    return Bundle(model.to(place), preprocess, body, card["planner"], card["info"])
 
 
 def _without_source(encoder: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from wm_planner.planning.solver import Solver
 _CHOICES = {
     "optimizer": ("sgd", "momentum", "adam", "adamw"),
     "objective": ("last", "all", "staged"),
-    "init": ("zero", "randn", "network"),
+    "init": ("zero", "randn"),
     "rollout": ("markov", "history"),
     "execution": ("auto", "plain"),
     "precision": ("float32", "bfloat16"),
@@ -33,10 +33,8 @@ _AT_LEAST = {
     "num_samples": 2,
     "num_elites": 2,
     "gradient_steps": 1,
-    "stall_iterations": 0,
     "action_noise_std": 0,
     "restart_std": 0,
-    "control_weight": 0,
     "objective_alpha": 0,
     "adapt_learning_rate": 0,
     "adapt_transitions": 1,
@@ -81,8 +79,7 @@ class PlannerConfig:
         optimizer: 'sgd', 'momentum' (0.9), 'adam' or 'adamw' (gbp, gradient-cem).
         num_restarts: starting points optimised side by side (gbp, lbfgs).
         init: starting point of a plan without a warm start (gbp, lbfgs): 'zero' (rest, see
-            `planning.rest`), 'randn' (standard normal) or 'network' (the checkpoint's
-            initialisation network).
+            `planning.rest`) or 'randn' (standard normal).
         num_candidates: starting points tried by one rollout each; the `num_restarts` of least
             cost are optimised (gbp, lbfgs). No more than num_restarts: all are.
         warm_candidates: the same when the last plan is at hand; 1 goes on with that plan alone,
@@ -92,14 +89,12 @@ class PlannerConfig:
         action_noise_std: noise added after every optimizer step (gbp, gradient-cem).
         best_so_far: return the best candidate seen instead of the last iterate (not lbfgs, which
             never goes up).
-        stall_iterations: stop after so many iterations without progress; 0 never stops (gbp).
         bounded: keep actions inside the robot's bounds, and their changes inside its rates.
         num_samples, num_elites: candidates and refitted share (cem, gradient-cem; mppi has no
             elites).
         init_std: first standard deviation of the samples (mppi keeps it).
         gradient_steps: steps that every sample takes (gradient-cem).
         temperature: in units of the cost (mppi).
-        control_weight: 1 adds the published control cost, 0 leaves it out (mppi).
         objective: 'last', 'all' or 'staged'; see `planning.objective`.
         objective_base: weight ratio of later to earlier frames in 'all', 10 at most.
         objective_alpha: weight of the proprioception error; 0 ignores it.
@@ -138,14 +133,12 @@ class PlannerConfig:
     restart_std: float = 1.0
     action_noise_std: float = 0.003
     best_so_far: bool = True
-    stall_iterations: int = 0
     bounded: bool = True
     num_samples: int = 300
     num_elites: int = 30
     init_std: float = 1.0
     gradient_steps: int = 1
     temperature: float = 0.01
-    control_weight: float = 0.0
     objective: str = "all"
     objective_base: float = 0.5
     objective_alpha: float = 1.0
@@ -188,8 +181,6 @@ class PlannerConfig:
             raise ValueError(f"seed must be from 0 to {MAX_SEED}, got {self.seed}")
         if self.replan_steps > self.horizon:
             raise ValueError(f"replan_steps {self.replan_steps} exceeds horizon {self.horizon}")
-        if self.stall_iterations and not self.best_so_far:
-            raise ValueError("stall_iterations needs best_so_far: the last iterate is no result")
         self.make_solver()
         make_terms(self.costs)
 

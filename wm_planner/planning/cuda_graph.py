@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wm_planner.models.world_model import Latent
 from wm_planner.planning.bounds import Bounds
-from wm_planner.planning.gradient import GradientSolver, Stall, torch_optimizer
+from wm_planner.planning.gradient import GradientSolver, torch_optimizer
 from wm_planner.planning.problem import Problem
 from wm_planner.planning.solver import Incumbent, SolverResult, StopFn
 
@@ -80,25 +80,19 @@ class CapturedSolver:
         should_stop: StopFn | None = None,
     ) -> SolverResult | None:
         """As `GradientSolver.solve`; None when nothing could be recorded."""
-        patience = self._solver.stall_iterations
-        if self.failed or (patience and len(init) > 1):  # each of a batch stalls by itself
-            return None
-        iteration = self._iteration(problem, init, bounds)
+        iteration = None if self.failed else self._iteration(problem, init, bounds)
         if iteration is None:
             return None
         iteration.begin(problem, init, bounds)
-        stall, stalled, trace = Stall(patience), False, []
-        initial_costs = torch.empty(0)
+        trace, initial_costs = [], torch.empty(0)
         for index in range(num_iterations):
             iteration.step(generator)
             if index == 0:
                 initial_costs = iteration.costs[:, 0].clone()
             trace.append(iteration.lowest.clone())
-            stalled = bool(patience) and stall.everywhere(iteration.best.costs.clone())
-            if stalled or (should_stop is not None and should_stop()):
+            if should_stop is not None and should_stop():
                 break
-        if not stalled:
-            iteration.step(None)  # for the cost of the last iterate
+        iteration.step(None)  # for the cost of the last iterate
         best = iteration.best
         if not self._solver.best_so_far:
             best = Incumbent(init)

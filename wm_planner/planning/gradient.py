@@ -13,7 +13,6 @@ from wm_planner.planning.solver import CostFn, Incumbent, SolverResult, StopFn
 
 _MOMENTUM = 0.9
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # of Adam
-_STALL_TOLERANCE = 1e-3  # relative improvement that counts as progress
 
 
 class Adam:
@@ -105,7 +104,6 @@ class GradientSolver:
     optimizer: str = "adam"
     action_noise_std: float = 0.003
     best_so_far: bool = True
-    stall_iterations: int = 0
 
     def solve(
         self,
@@ -119,51 +117,20 @@ class GradientSolver:
         """See `Solver.solve`."""
         actions = bounds.project(init).requires_grad_(True)
         optimizer = make_optimizer(self.optimizer, actions, self.learning_rate)
-        best, stall = Incumbent(init), Stall(self.stall_iterations)
-        trace, initial_costs = [], torch.empty(0)
+        best, trace, initial_costs = Incumbent(init), [], torch.empty(0)
         for iteration in range(num_iterations):
             before = actions.detach().clone()
             costs = descend(cost_fn, actions, optimizer, self.action_noise_std, bounds, generator)
             if iteration == 0:
                 initial_costs = costs[:, 0]
-            trace.append(best.offer(before, stall.mask(costs)))
-            if stall.everywhere(best.costs) or (should_stop is not None and should_stop()):
+            trace.append(best.offer(before, costs))
+            if should_stop is not None and should_stop():
                 break
         with torch.no_grad():
             last = cost_fn(actions)
         final = actions.detach()
         if not self.best_so_far:
             best = Incumbent(init)
-        best.offer(final, stall.mask(last))
+        best.offer(final, last)
         evaluations = (len(trace) + 1) * init.shape[1]
         return SolverResult(*best.take(), initial_costs, evaluations, torch.stack(trace))
-
-
-class Stall:
-    """Problems whose best cost has not improved for `patience` iterations; 0 watches nothing.
-
-    A stalled problem takes no further candidate, as if it had stopped alone.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self._patience = patience
-        self._reference: Tensor | None = None
-
-    def mask(self, costs: Tensor) -> Tensor:
-        """Costs (B, N), infinite where a problem has stalled."""
-        if self._reference is None or self._patience == 0:
-            return costs
-        return torch.where((self._waited >= self._patience)[:, None], torch.inf, costs)
-
-    def everywhere(self, best: Tensor) -> bool:
-        """Count an iteration whose best costs so far are (B,); True when all have stalled."""
-        if self._patience == 0:
-            return False
-        if self._reference is None:
-            self._reference, self._waited = best, torch.zeros_like(best)
-            return False
-        better = best < self._reference - _STALL_TOLERANCE * self._reference.abs()
-        better |= self._reference.isinf() & best.isfinite()
-        self._reference = torch.where(better, best, self._reference)
-        self._waited = torch.where(better, 0, self._waited + 1)
-        return bool((self._waited >= self._patience).all())

@@ -20,7 +20,6 @@ from wm_planner.planning.cuda_graph import CapturedSolver
 from wm_planner.planning.encoding import ObservationEncoder
 from wm_planner.planning.engine import Engine
 from wm_planner.planning.gradient import GradientSolver
-from wm_planner.planning.init_network import starting_network
 from wm_planner.planning.objective import frame_weights
 from wm_planner.planning.problem import Extra, Problem
 from wm_planner.planning.rest import Rest
@@ -42,8 +41,7 @@ class Planner:
         units: from standardised numbers to the robot's own.
 
     Raises:
-        ConfigError: init 'network', and the bundle has none, or one of another horizon; or the
-            robot takes positions and its proprioception does not say where it is.
+        ConfigError: the robot takes positions and its proprioception does not say where it is.
     """
 
     def __init__(self, bundle: EmbodiedModel, config: PlannerConfig) -> None:
@@ -54,7 +52,6 @@ class Planner:
         self.adaptation = Adaptation(bundle.model, config, round(self.embodiment.model_dt_s * 1e9))
         self.engine = Engine(self.adaptation.model, config)
         self.encoder = ObservationEncoder(bundle)
-        self._network = starting_network(bundle, config)
         low, high = bundle.preprocess.action_bounds(
             self.embodiment.action.low, self.embodiment.action.high
         )
@@ -262,12 +259,8 @@ class Planner:
         watch: WatchFn | None,
     ) -> SolverResult:
         config = self.config
-        start = warm
-        if warm is None and self._network is not None:
-            with torch.no_grad():
-                start = self._network(problem.now, problem.goal)
         is_warm = warm is not None
-        points = self._starts.draw(rest, start, is_warm, generator)
+        points = self._starts.draw(rest, warm, generator)
         bounds = self._bounds(warm, num_committed, rest, previous)
         points = bounds.project(points)
         points, screened = self._starts.keep_best(partial(self._costs, problem), points, is_warm)

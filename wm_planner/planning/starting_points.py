@@ -37,27 +37,24 @@ class StartingPoints:
             return config.warm_candidates
         return max(config.num_restarts, config.num_candidates)
 
-    def draw(
-        self, rest: Tensor, start: Tensor | None, warm: bool, generator: torch.Generator
-    ) -> Tensor:
-        """(B, N, H, A): `start` (B, H, A) or the initialisation first, others spread around it.
+    def draw(self, rest: Tensor, warm: Tensor | None, generator: torch.Generator) -> Tensor:
+        """(B, N, H, A): `warm` (B, H, A) or the initialisation first, others spread around it.
 
         Args:
             rest: (B, A) standardised actions that leave the robots where they are.
-            start: the last plan, if `warm`, or what the initialisation network proposes, or None.
-            warm: whether the last plan is at hand.
+            warm: the last plan, if it is at hand.
             generator: source of randomness.
         """
         config, batch, device = self._config, len(rest), rest.device
-        shape = (self._num_drawn(warm), config.horizon, self._action_dim)
-        if start is None and config.init == "randn" and config.descends:
+        shape = (self._num_drawn(warm is not None), config.horizon, self._action_dim)
+        if warm is None and config.init == "randn" and config.descends:
             noise = torch.randn(shape, generator=generator, device=device)
             return noise.expand(batch, *shape)
         held = (*shape[:2], self._action_size)
         noise = torch.randn(held, generator=generator, device=device)
         spread = config.restart_std * noise.repeat(1, 1, self._action_dim // self._action_size)
         spread[0] = 0
-        centre = rest[:, None].expand(batch, *shape[1:]) if start is None else start
+        centre = rest[:, None].expand(batch, *shape[1:]) if warm is None else warm
         return centre[:, None] + spread
 
     def keep_best(self, cost_fn: CostFn, points: Tensor, warm: bool) -> tuple[Tensor, int]:

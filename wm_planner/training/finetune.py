@@ -82,8 +82,8 @@ def finetune(
 
     Args:
         store: trajectories of the bundle's task.
-        bundle: as loaded from a checkpoint; its encoder, embedding of proprioception,
-            preprocessing and initialisation network stay as they are.
+        bundle: as loaded from a checkpoint; its encoder, embedding of proprioception and
+            preprocessing stay as they are.
         method: 'base' (as from scratch, for comparison), 'adversarial' or 'online'.
         config: settings.
         output: run directory.

@@ -13,7 +13,6 @@ from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError
 from wm_planner.training.encoder import EncoderTraining
 from wm_planner.training.finetune import Finetuning
-from wm_planner.training.init_network import InitTraining
 from wm_planner.training.model import ModelTraining
 from wm_planner.training.projector import ProjectorTraining
 
@@ -32,7 +31,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Data, encoder and projector, transition model, plan starts, finetuning, planner settings.
+    """Data, encoder and projector, transition model, finetuning, planner settings.
 
     Attributes:
         task: name of the embodiment that it is for; None for any.
@@ -47,7 +46,6 @@ class Recipe:
     encoder: EncoderTraining = field(default_factory=EncoderTraining)
     projector: ProjectorTraining = field(default_factory=ProjectorTraining)
     model: ModelTraining = field(default_factory=ModelTraining)
-    init_network: InitTraining = field(default_factory=InitTraining)
     finetune: Finetuning = field(default_factory=Finetuning)
     planner: dict = field(default_factory=dict)
 
