@@ -7,8 +7,6 @@ import time
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image, JointState
@@ -55,7 +53,6 @@ class ControllerNode(ManagedNode):
         lockstep = self.config.lockstep
         self._command = self.create_publisher(self._adapter.message_type, "command", COMMAND)
         self._sent = self.create_publisher(JointTrajectory, "command_sent", RECORD)
-        self._status = self.create_publisher(DiagnosticArray, "/diagnostics", RECORD)
         self.create_subscription(JointTrajectory, "plan", self._on_plan, COMMAND)
         self.create_subscription(JointState, "joint_states", self._on_state, sensor(lockstep))
         if not lockstep:
@@ -136,17 +133,20 @@ class ControllerNode(ManagedNode):
         self._loop.sensed("observation/image", stamp_ns, self._steady_ns())
 
     def _answer(self, stamp_ns: int) -> None:
-        command = self._loop.tick(stamp_ns)
-        self._pending_ns = stamp_ns if command is None else None
-        if command is not None:
-            self._publish(command, stamp_ns)
+        """One tick; what fails in it ends in the safe command."""
+        try:
+            command = self._loop.tick(stamp_ns, self._steady_ns())
+            self._pending_ns = stamp_ns if command is None else None  # only lock-step waits
+            if command is not None:
+                self._publish(command, stamp_ns)
+        except Exception:
+            self._loop.drop_plan()
+            self._publish(self._loop.safe_command(stamp_ns, self._steady_ns()), stamp_ns)
+            raise
 
     def _on_timer(self) -> None:
         if self._active:
-            now_ns = self._now_ns()
-            command = self._loop.tick(now_ns, self._steady_ns())
-            assert command is not None  # only lock-step waits
-            self._publish(command, now_ns)
+            self._answer(self._now_ns())
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._loop.gate.stop()
@@ -249,8 +249,7 @@ class ControllerNode(ManagedNode):
         except NotYetError as error:
             self._starting = False
             self.get_logger().info(f"waiting: {error}")
-            steady = Clock(clock_type=ClockType.STEADY_TIME)  # the simulator's may stand still
-            self._waiting = self.create_timer(RETRY_S, self._try_again, clock=steady)
+            self._waiting = self.create_timer(RETRY_S, self._try_again)
 
     def _try_again(self) -> None:
         self._starting = True  # the reason has been told
