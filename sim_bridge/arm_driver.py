@@ -16,8 +16,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 from geometry_msgs.msg import Point, TwistStamped
-from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, Float64, Float64MultiArray, String
 from std_srvs.srv import Trigger
@@ -37,8 +35,9 @@ from sim_bridge.rendering import check_rendering, load_mujoco
 from sim_bridge.urdf import urdf_of
 from wm_planner.config import suggest
 from wm_planner.errors import ConfigError
+from wm_planner.ros.base import NodeBase
 from wm_planner.ros.conversions import image_message, to_time
-from wm_planner.ros.parameters import param, read_parameters
+from wm_planner.ros.parameters import param
 from wm_planner.ros.qos import COMMAND, LATCHED, RELIABLE
 from wm_planner.ros.run import run_node
 from wm_planner.tasks import get_task
@@ -74,14 +73,11 @@ class ArmDriverConfig:
             raise ConfigError(f"unknown scene '{self.scene}'.{suggest(self.scene, SCENES)}")
 
 
-class ArmDriver(Node):
+class ArmDriver(NodeBase):
     """Simulates the arm; see the module."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            "arm_driver", automatically_declare_parameters_from_overrides=True, **options
-        )
-        self.config = read_parameters(self, ArmDriverConfig)
+        super().__init__("arm_driver", ArmDriverConfig, **options)
         check_rendering()
         made = gymnasium.make(get_task(self.config.scene).env_id, render=False)
         arm = made.unwrapped
@@ -107,10 +103,9 @@ class ArmDriver(Node):
         self._camera.start()
         self._next_problem()
         self._take_inputs()
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(TICK_S, self._on_tick, clock=steady)
+        self.create_timer(TICK_S, self._on_tick)
         if self.config.gripper:
-            self.create_timer(1 / GRIPPER_HZ, self._publish_gripper, clock=steady)
+            self.create_timer(1 / GRIPPER_HZ, self._publish_gripper)
 
     def close(self) -> None:
         """End the camera, and free the renderer."""

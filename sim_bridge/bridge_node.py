@@ -15,7 +15,6 @@ import gymnasium
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.duration import Duration
-from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
@@ -24,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 import sim_bridge  # noqa: F401  (registers the environments)
 from sim_bridge.episodes import EpisodeRunner
 from wm_planner.ros import diagnostics
+from wm_planner.ros.base import NodeBase
 from wm_planner.ros.conversions import (
     action_array,
     check_interface,
@@ -32,7 +32,7 @@ from wm_planner.ros.conversions import (
     to_ns,
     to_time,
 )
-from wm_planner.ros.parameters import param, read_parameters
+from wm_planner.ros.parameters import param
 from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RECORD, RELIABLE
 from wm_planner.ros.ready import ready_names
 from wm_planner.ros.run import Spin, run_node
@@ -63,14 +63,11 @@ class BridgeConfig:
         check_interface(self.command_interface)
 
 
-class BridgeNode(Node):
+class BridgeNode(NodeBase):
     """Publishes camera, joint states, goals and episode events; steps on commands."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            "bridge_node", automatically_declare_parameters_from_overrides=True, **options
-        )
-        self.config = read_parameters(self, BridgeConfig)
+        super().__init__("bridge_node", BridgeConfig, **options)
         self.task = get_task(self.config.task)
         made = gymnasium.make(self.task.env_id, image_size=self.config.image_size)
         self.env: Any = made.unwrapped
@@ -83,12 +80,11 @@ class BridgeNode(Node):
         self._goal_image = self.create_publisher(Image, "goal/image", LATCHED)
         self._goal_state = self.create_publisher(JointState, "goal/joint_states", LATCHED)
         self._event = self.create_publisher(DiagnosticStatus, "episode", EVENTS)
-        self._status = self.create_publisher(DiagnosticArray, "/diagnostics", RECORD)
-        self._clock_out = self.create_publisher(Clock, "/clock", RELIABLE)
+        self._clock_out = self.create_publisher(Clock, "clock", RELIABLE)
         self.create_subscription(Header, "goal/accepted", self._on_accepted, LATCHED)
         self.create_subscription(JointTrajectory, "command", self._on_command, COMMAND)
         if self.config.recorder or any(self.config.wait_for_listeners):
-            self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, RECORD)
+            self.hear_diagnostics(self._on_report)
         if not self.config.lockstep:
             self.create_timer(self.task.embodiment.control_dt_s, self._publish_idle)
 
@@ -154,7 +150,8 @@ class BridgeNode(Node):
 
     def missing(self, names: tuple[str, ...]) -> list[str]:
         """Those of the nodes `names` that are not there."""
-        there = self.get_node_names()
+        here = self.get_namespace()
+        there = [name for name, where in self.get_node_names_and_namespaces() if where == here]
         return [name for name in names if name not in there]
 
     def _publish_idle(self) -> None:

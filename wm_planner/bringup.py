@@ -20,6 +20,8 @@ from wm_planner.robot import (
     observation_topic,
 )
 
+CLOCK = {"/clock": "clock"}  # rclpy listens to the first; the second is within the namespace
+
 
 @dataclass(frozen=True)
 class NodeSpec:
@@ -102,6 +104,8 @@ def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
         nodes.append(_controller(robot, options, common))
     if options.record:
         nodes.append(_recorder(robot, options))
+    if options.lockstep:  # each simulation in its namespace has a clock of its own
+        nodes = [replace(node, remappings=node.remappings | CLOCK) for node in nodes]
     return nodes
 
 

@@ -55,6 +55,51 @@ def test_one_bad_stamp_is_enough(source, stamp):
     assert loop.tick(0).reason is Reason.OK
 
 
+STEP = 20 * STALE
+
+
+@pytest.mark.parametrize("step", [-STEP, STEP])
+def test_a_clock_that_steps_stops_the_robot_and_lets_it_go_on(step):
+    """What is sensed and planned after the step counts as soon as it comes."""
+    loop = make_loop()
+
+    def fresh(now, steady):
+        for source in SOURCES:
+            loop.sensed(source, now, steady)
+        loop.put(plan(now), steady)
+
+    fresh(0, 0)
+    assert loop.tick(0, 0).reason is Reason.OK
+    assert loop.tick(step + DT, DT).reason.refused
+    fresh(step + 2 * DT, 2 * DT)
+    assert loop.tick(step + 2 * DT, 2 * DT).reason is Reason.OK
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "plan"])
+def test_a_clock_that_stands_still_hides_no_silence(source):
+    """The time since the receipt grows all the same."""
+    loop = make_loop()
+    loop.put(plan(), STALE if source != "plan" else 0)
+    for each in SOURCES:
+        loop.sensed(each, 0, STALE if each != source else 0)
+    assert loop.tick(0, STALE).reason is Reason.OK
+    assert loop.tick(0, STALE + 1).reason is Reason.STALE
+    assert loop.ages_s(0, STALE + 1)[source] == pytest.approx((STALE + 1) * 1e-9)
+
+
+def test_a_position_is_as_old_as_its_receipt():
+    gate = SafetyGate(Limits(low=[-1.0], high=[1.0], max_rate=[1e9]), np.zeros(1), STALE, DT, True)
+    loop = ControlLoop(gate, ("arm",))
+    loop.measured(np.array([0.5]), 0, 0)
+    loop.sensed("arm", 0, STALE + 1)
+    gate.begin(np.zeros(1))
+    gate.enable()
+    loop.put(plan(value=0.1), STALE + 1)
+    loop.tick(0, STALE + 1)
+    loop.drop_plan()
+    assert loop.tick(0, STALE + 1).action == pytest.approx([0.1])  # not the old 0.5
+
+
 def test_nothing_is_followed_after_a_non_finite_plan():
     loop = make_loop()
     loop.put(plan())

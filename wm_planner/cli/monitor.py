@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.node import Node
 from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.cli.run_record import RunRecord
+from wm_planner.ros.base import NodeBase
 from wm_planner.ros.conversions import image_array, to_ns
 from wm_planner.ros.diagnostics import values_of
 from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RELIABLE
 from wm_planner.ros.ready import ReadyReport
 
 
-class MonitorNode(Node):
+class MonitorNode(NodeBase):
     """Subscribes what a `RunRecord` wants to know.
 
     Args:
@@ -27,7 +27,7 @@ class MonitorNode(Node):
     """
 
     def __init__(self, report: Callable[[str], None], **options: Any) -> None:
-        super().__init__("monitor", **options)
+        super().__init__("monitor", None, **options)
         self.record = RunRecord()
         self._report = report
         self._progress: Mapping[str, str] = {}
@@ -35,14 +35,13 @@ class MonitorNode(Node):
         # subscription first, so that a plan is seen before the command that follows from it.
         self.create_subscription(DiagnosticStatus, "episode", self._on_episode, EVENTS)
         self.create_subscription(Image, "goal/image", self._on_goal, LATCHED)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
+        self.hear_diagnostics(self._on_diagnostics)
         self.create_subscription(Image, "observation/image", self._on_image, RELIABLE)
         self.create_subscription(Image, "plan/imagined", self._on_imagined, RELIABLE)
         self.create_subscription(JointTrajectory, "plan", self._on_plan, COMMAND)
         self.create_subscription(JointTrajectory, "command_sent", self._on_command, RELIABLE)
-        status = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         heard = ("goal/image", "observation/image", "plan/imagined", "plan", "command_sent")
-        self._ready = ReadyReport(self, status, heard)
+        self._ready = ReadyReport(self, self._status, heard)
 
     def _on_episode(self, message: DiagnosticStatus) -> None:
         self._ready.stop()

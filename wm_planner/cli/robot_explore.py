@@ -19,7 +19,6 @@ from wm_planner.cli.robot_session import CONTROLLER, START_S, Session
 from wm_planner.errors import ConfigError
 from wm_planner.robot import RobotFile, read_robot
 from wm_planner.ros.diagnostics import values_below, values_of
-from wm_planner.ros.qos import RECORD
 
 EXPLORER = "explore_node: motion"
 BOX = "box "  # what the explorer's reports put before a joint's name
@@ -114,7 +113,7 @@ class Exploration:
         self._recorder = RecorderClient(self.session, self.robot)
         self._wanted = self._recorder.topics("command_sent")
         node = self.session.node
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, RECORD)
+        node.hear_diagnostics(self._on_report)
 
     def waits_for(self) -> str:
         """What is missing, for an error."""

@@ -13,7 +13,6 @@ from wm_planner.cli.robot_session import START_S, Session
 from wm_planner.errors import DatasetError
 from wm_planner.robot import RobotFile, observation_topic
 from wm_planner.ros.diagnostics import values_below, values_of
-from wm_planner.ros.qos import RECORD
 from wm_planner.ros.ready import ready_names
 
 RECORDER = "finetune_node"
@@ -77,7 +76,7 @@ class RecorderClient:
 
     def __post_init__(self) -> None:
         node = self.session.node
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, RECORD)
+        node.hear_diagnostics(self._on_report)
         node.create_subscription(DiagnosticArray, f"{RECORDER}/status", self._on_status, 10)
         self._listening, self._given = False, 0
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
-from rclpy.node import Node
 
 from wm_planner.bringup import NodeSpec, remappings
 from wm_planner.cli.listener import Listener
@@ -21,6 +20,7 @@ from wm_planner.cli.processes import Supervisor
 from wm_planner.cli.sim import child_of
 from wm_planner.errors import WmPlannerError
 from wm_planner.robot import RobotFile
+from wm_planner.ros.base import NodeBase
 
 NAME = "wm_planner_robot"
 PATIENCE_S = 10.0  # after which a command says what it is waiting for
@@ -83,7 +83,7 @@ class Session:
         self._logs = self._given or Path(tempfile.mkdtemp(prefix="wm-planner-robot-"))
         names = [f"{name}:={topic}" for name, topic in remappings(self._robot).items()]
         arguments = [word for name in names for word in ("-r", name)]
-        make_node = partial(Node, NAME, cli_args=["--ros-args", *arguments])
+        make_node = partial(NodeBase, NAME, cli_args=["--ros-args", *arguments])
         self._listener = Listener(int(self.environment["ROS_DOMAIN_ID"]), make_node)
         self.node = self._listener.node
         children = [child_of(spec, self._logs / "parameters") for spec in self._specs]

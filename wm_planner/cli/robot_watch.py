@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
@@ -20,6 +19,7 @@ from wm_planner.cli.run_film import RunFilm
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, ImageSourceError, PlanningError
 from wm_planner.robot import DESCRIPTION, INTERFACE, CameraSource, PositionLimits, RobotFile
+from wm_planner.ros.base import NodeBase
 from wm_planner.ros.command_topics import type_on_graph
 from wm_planner.ros.conversions import (
     image_array,
@@ -82,7 +82,7 @@ class Watch:
 
     def __init__(
         self,
-        node: Node,
+        node: NodeBase,
         robot: RobotFile,
         picture: np.ndarray,
         proprio: np.ndarray | None,
@@ -112,7 +112,7 @@ class Watch:
         self._goal_image = node.create_publisher(Image, "goal/image", LATCHED)
         self._goal_state = node.create_publisher(JointState, "goal/joint_states", LATCHED)
         node.create_subscription(Header, "goal/accepted", self._on_accepted, LATCHED)
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RECORD)
+        node.hear_diagnostics(self._on_diagnostics)
         node.create_subscription(JointTrajectory, "plan", self._on_plan, RECORD)
         if film is not None:
             node.create_subscription(Image, "plan/imagined", self._on_imagined, RECORD)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -18,8 +16,9 @@ from wm_planner.data.messages import image_array, stamp_ns
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ImageSourceError
 from wm_planner.ros import diagnostics
+from wm_planner.ros.base import NodeBase
 from wm_planner.ros.conversions import image_message
-from wm_planner.ros.parameters import param, read_parameters
+from wm_planner.ros.parameters import param
 from wm_planner.ros.qos import RELIABLE, sensor
 from wm_planner.ros.run import run_node
 from wm_planner.runtime.image_source import open_source
@@ -59,18 +58,17 @@ class CameraConfig:
             raise ValueError(f"unknown transport '{self.transport}'.{choices}")
 
 
-class CameraNode(Node):
+class CameraNode(NodeBase):
     """Publishes ``observation/image``, stamped with the capture time.
 
     A picture that cannot be decoded is passed over: the node goes on, and its diagnostics are not
     OK while nothing goes out.
     """
 
+    ends_with = (ImageSourceError,)  # the camera has gone
+
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            "camera_node", automatically_declare_parameters_from_overrides=True, **options
-        )
-        self.config = read_parameters(self, CameraConfig)
+        super().__init__("camera_node", CameraConfig, **options)
         self.exit_code: int | None = None
         x, y, width, height = self.config.crop
         self._crop = (x, y, width, height) if any(self.config.crop) else None
@@ -89,7 +87,6 @@ class CameraNode(Node):
         else:
             self._source = open_source(self.config.source, loop=self.config.loop)
             self.create_timer(1.0 / self.config.rate_hz, self._capture)
-        self._status = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(min(1.0, self.config.fail_after_s / 2 or 1.0), self._check_alive)
 
     def close(self) -> None:

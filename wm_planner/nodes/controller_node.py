@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image, JointState
@@ -54,7 +53,6 @@ class ControllerNode(ManagedNode):
         lockstep = self.config.lockstep
         self._command = self.create_publisher(self._adapter.message_type, "command", COMMAND)
         self._sent = self.create_publisher(JointTrajectory, "command_sent", RECORD)
-        self._status = self.create_publisher(DiagnosticArray, "/diagnostics", RECORD)
         self.create_subscription(JointTrajectory, "plan", self._on_plan, COMMAND)
         self.create_subscription(JointState, "joint_states", self._on_state, sensor(lockstep))
         if not lockstep:
@@ -95,7 +93,7 @@ class ControllerNode(ManagedNode):
             return
         self._active, self._pending_ns = False, None
         now_ns = self._now_ns()
-        self._publish(self._loop.safe_command(now_ns), now_ns)
+        self._publish(self._loop.safe_command(now_ns, self._steady_ns()), now_ns)
         # The publisher may be destroyed next, and with it what is still on its way.
         self._command.wait_for_all_acked(Duration(seconds=LAST_WORD_S))
 
@@ -110,7 +108,7 @@ class ControllerNode(ManagedNode):
             plan = plan_from_message(
                 message, config.action_names, config.command_interface, config.dt_ns
             )
-            self._loop.put(plan)
+            self._loop.put(plan, self._steady_ns())
         except (NonFiniteActionError, ValueError) as error:
             self.get_logger().error(f"plan refused: {error}", throttle_duration_sec=1.0)
         if self._pending_ns is not None:
@@ -119,32 +117,36 @@ class ControllerNode(ManagedNode):
     def _on_state(self, message: JointState) -> None:
         if not self.config.joints <= set(message.name):
             return  # another device, say a gripper: it says nothing about this robot
-        stamp_ns = to_ns(message.header.stamp)
+        stamp_ns, received_ns = to_ns(message.header.stamp), self._steady_ns()
         if self.config.needs_positions:
             positions = self._positions(message)
             if positions is None:
                 return  # as if nobody had measured anything
             self._measured = Measured(positions, stamp_ns)
-            self._loop.measured(positions, stamp_ns)
-        self._loop.sensed("joint_states", stamp_ns)
+            self._loop.measured(positions, stamp_ns, received_ns)
+        self._loop.sensed("joint_states", stamp_ns, received_ns)
         if self.config.lockstep and self._active:
             self._answer(stamp_ns)
 
     def _on_image(self, message: Image) -> None:
-        self._loop.sensed("observation/image", to_ns(message.header.stamp))
+        stamp_ns = to_ns(message.header.stamp)
+        self._loop.sensed("observation/image", stamp_ns, self._steady_ns())
 
     def _answer(self, stamp_ns: int) -> None:
-        command = self._loop.tick(stamp_ns)
-        self._pending_ns = stamp_ns if command is None else None
-        if command is not None:
-            self._publish(command, stamp_ns)
+        """One tick; what fails in it ends in the safe command."""
+        try:
+            command = self._loop.tick(stamp_ns, self._steady_ns())
+            self._pending_ns = stamp_ns if command is None else None  # only lock-step waits
+            if command is not None:
+                self._publish(command, stamp_ns)
+        except Exception:
+            self._loop.drop_plan()
+            self._publish(self._loop.safe_command(stamp_ns, self._steady_ns()), stamp_ns)
+            raise
 
     def _on_timer(self) -> None:
         if self._active:
-            now_ns = self._now_ns()
-            command = self._loop.tick(now_ns)
-            assert command is not None  # only lock-step waits
-            self._publish(command, now_ns)
+            self._answer(self._now_ns())
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._loop.gate.stop()
@@ -181,9 +183,7 @@ class ControllerNode(ManagedNode):
             "plan_stamp_ns": "" if plan is None else plan.stamp_ns,
             **self._counts,
         }
-        ages_s = self._loop.ages_s(self._now_ns())
-        if plan is not None:
-            ages_s["plan"] = (self._now_ns() - plan.stamp_ns) * 1e-9
+        ages_s = self._loop.ages_s(self._now_ns(), self._steady_ns())
         values.update({f"age {source}": f"{age_s:.3f}" for source, age_s in ages_s.items()})
         status = diagnostics.status("controller_node: command", level, reason, values)
         self._status.publish(diagnostics.array(self._now_ns(), status))
@@ -249,8 +249,7 @@ class ControllerNode(ManagedNode):
         except NotYetError as error:
             self._starting = False
             self.get_logger().info(f"waiting: {error}")
-            steady = Clock(clock_type=ClockType.STEADY_TIME)  # the simulator's may stand still
-            self._waiting = self.create_timer(RETRY_S, self._try_again, clock=steady)
+            self._waiting = self.create_timer(RETRY_S, self._try_again)
 
     def _try_again(self) -> None:
         self._starting = True  # the reason has been told
@@ -264,6 +263,10 @@ class ControllerNode(ManagedNode):
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
+
+    def _steady_ns(self) -> int | None:
+        """Clock of receipts; None in lock-step, where a simulator may wait as long as it likes."""
+        return None if self.config.lockstep else time.monotonic_ns()
 
 
 def main(args: list[str] | None = None) -> int:

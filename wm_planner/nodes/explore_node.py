@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
-from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -24,9 +22,9 @@ from trajectory_msgs.msg import JointTrajectory
 from wm_planner.data.messages import joint_values
 from wm_planner.nodes.explore_config import ExploreConfig
 from wm_planner.robot import INTERFACE
+from wm_planner.ros.base import NodeBase
 from wm_planner.ros.conversions import action_array, plan_message, to_ns
 from wm_planner.ros.diagnostics import ERROR, OK, array, status, values_below, values_of
-from wm_planner.ros.parameters import read_parameters
 from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, sensor
 from wm_planner.ros.ready import ready_names
 from wm_planner.ros.run import Spin, run_node
@@ -62,15 +60,13 @@ class Halted(Exception):
     """Exploring must not go on; the message says why."""
 
 
-class ExploreNode(Node):
+class ExploreNode(NodeBase):
     """Waits until the controller is activated; `explore` then runs the episodes."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            "explore_node", automatically_declare_parameters_from_overrides=True, **options
-        )
-        config: ExploreConfig = read_parameters(self, ExploreConfig)
-        self.config, self._body = config, config.body
+        super().__init__("explore_node", ExploreConfig, **options)
+        config = self.config
+        self._body = config.body
         action = self._body.action
         self._interface = INTERFACE[action.kind]
         self._joints = frozenset() if action.is_twist else frozenset(action.names)
@@ -95,10 +91,9 @@ class ExploreNode(Node):
 
     def _connect(self) -> None:
         self._plan = self.create_publisher(JointTrajectory, "plan", COMMAND)
-        self._status = self.create_publisher(DiagnosticArray, "/diagnostics", RECORD)
         self.create_subscription(JointState, "joint_states", self._on_state, sensor(False))
         self.create_subscription(JointTrajectory, "command_sent", self._on_sent, RECORD)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RECORD)
+        self.hear_diagnostics(self._on_diagnostics)
         if self.config.use_description:
             self.create_subscription(String, "robot_description", self._on_description, LATCHED)
         self._recorder = {
@@ -106,10 +101,9 @@ class ExploreNode(Node):
             for name in ("start_episode", "end_episode")
             if self.config.recorder
         }
-        steady = Clock(clock_type=ClockType.STEADY_TIME)  # the system's clock may step
         self._refresh_s = min(self._body.model_dt_s, REFRESH_S)
-        self.create_timer(self._refresh_s, self._on_refresh, clock=steady)
-        self.create_timer(0.5, self._report, clock=steady)
+        self.create_timer(self._refresh_s, self._on_refresh)
+        self.create_timer(0.5, self._report)
 
     def close(self) -> None:
         """Nothing that was planned is followed any more."""

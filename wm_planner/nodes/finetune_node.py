@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
@@ -28,9 +27,9 @@ from trajectory_msgs.msg import JointTrajectory
 from wm_planner.data.recording_message import RECORDING_TOPIC
 from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.nodes.finetune_config import FinetuneConfig
+from wm_planner.ros.base import NodeBase
 from wm_planner.ros.command_topics import CommandTopic
 from wm_planner.ros.diagnostics import OK, array, status, values_of
-from wm_planner.ros.parameters import read_parameters
 from wm_planner.ros.qos import EVENTS, LATCHED, RECORD, recorded
 from wm_planner.ros.ready import ReadyReport
 from wm_planner.ros.run import run_node
@@ -51,14 +50,12 @@ _TYPES = {
 }
 
 
-class FinetuneNode(Node):
+class FinetuneNode(NodeBase):
     """Episodes come from the topic ``episode``, or from the node's services."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            "finetune_node", automatically_declare_parameters_from_overrides=True, **options
-        )
-        config = self.config = read_parameters(self, FinetuneConfig)
+        super().__init__("finetune_node", FinetuneConfig, **options)
+        config = self.config
         self._recorder = EpisodeRecorder(Path(config.output))
         self._episode_clock = EpisodeClock(simulated=config.lockstep)
         self._events: deque[tuple[EpisodeEvent, DiagnosticStatus]] = deque()
@@ -91,7 +88,6 @@ class FinetuneNode(Node):
         }
         for service, answer in services.items():
             self.create_service(Trigger, f"~/{service}", answer)
-        self._status = self.create_publisher(DiagnosticArray, "/diagnostics", RECORD)
         self._progress = self.create_publisher(DiagnosticArray, "~/status", 10)
         heard = ["joint_states", *images]
         if config.checkpoint or config.lockstep:
@@ -124,7 +120,7 @@ class FinetuneNode(Node):
                 self._goals[name] = Note(resolved, kind_name, data)
             log_ns = self._episode_clock.log_ns(stamp_ns, self._received_ns(info), sample)
             if log_ns is not None:
-                self._guarded(lambda: self._recorder.add(resolved, kind_name, data, log_ns))
+                self._recorded(lambda: self._recorder.add(resolved, kind_name, data, log_ns))
                 self._end.saw(name, log_ns)
 
         callback: Any = on_message  # rclpy's annotation knows only those without `info`
@@ -182,17 +178,17 @@ class FinetuneNode(Node):
             if self._is_over(event):
                 return
             notes = [self._heading()]
-            path = self._guarded(lambda: self._recorder.start(event.name, stamp_ns, notes))
+            path = self._recorded(lambda: self._recorder.start(event.name, stamp_ns, notes))
             if path is not None:
                 self.get_logger().info(f"recording {path}")
         topic, data = self.resolve_topic_name("episode"), serialize_message(message)
         kind = _type_name(DiagnosticStatus)
-        self._guarded(partial(self._recorder.add, topic, kind, data, stamp_ns))
+        self._recorded(partial(self._recorder.add, topic, kind, data, stamp_ns))
         if event.kind == "end":
             self._close_bag(event)
 
     def _close_bag(self, event: EpisodeEvent) -> None:
-        path = self._guarded(lambda: self._recorder.end(event.stamp_ns))
+        path = self._recorded(lambda: self._recorder.end(event.stamp_ns))
         self._last_bag, dropping = path, self._dropping
         self._dropping = False
         if path is None:
@@ -208,7 +204,7 @@ class FinetuneNode(Node):
         path, self._last_bag = self._last_bag, None
         if path is None:
             return None
-        target = self._guarded(lambda: self._recorder.drop(path))
+        target = self._recorded(lambda: self._recorder.drop(path))
         if target is not None:
             self.get_logger().info(f"dropped {path}: it lies in {target}")
             self._tell("dropped", self._episode_clock.now_ns(self._now_ns()), target, "")
@@ -253,7 +249,7 @@ class FinetuneNode(Node):
         for note in self._goals.values():
             # The goal was set before: the bag must hold it all the same.
             add = partial(self._recorder.add, note.topic, note.msgtype, note.data, stamp_ns)
-            self._guarded(add)
+            self._recorded(add)
         waits = bool(self._events)
         response.success = waits or self._recorder.recording
         response.message = str(self._manual.name if waits else self._recorder.path)
@@ -307,7 +303,7 @@ class FinetuneNode(Node):
     # The rest ------------------------------------------------------------------------------
 
     def _on_half_second(self) -> None:
-        self._guarded(self._recorder.flush)
+        self._recorded(self._recorder.flush)
         self._look_for_commands()
         if self._recorder.recording:
             told = {"path": self._recorder.path, **self._counted()}
@@ -320,7 +316,7 @@ class FinetuneNode(Node):
         except ConfigError as error:
             self.get_logger().error(f"commands: {error}", throttle_duration_sec=10.0)
 
-    def _guarded(self, action: Callable[[], Any]) -> Any:
+    def _recorded(self, action: Callable[[], Any]) -> Any:
         """A full disk ends the bag, not the robot's run."""
         try:
             return action()

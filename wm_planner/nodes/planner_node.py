@@ -6,7 +6,6 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
@@ -71,7 +70,6 @@ class PlannerNode(ManagedNode):
         self._plan = self.create_publisher(JointTrajectory, "plan", RECORD)
         self._imagined = self.create_publisher(Image, "plan/imagined", RELIABLE)
         self._accepted = self.create_publisher(Header, "goal/accepted", LATCHED)
-        self._status = self.create_publisher(DiagnosticArray, "/diagnostics", RECORD)
         profile = sensor(config.lockstep)
         for number, camera in enumerate(self._body.cameras):
             topic = observation_topic(self._body, camera.name)

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import itertools
 import math
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
@@ -20,6 +26,11 @@ from wm_planner.errors import ConfigError
 T = TypeVar("T")
 _ROS_OWN = ("use_sim_time", "start_type_description_service")
 _INT64_MAX = 2**63 - 1
+
+
+def required(doc: str, low: float = -math.inf, high: float = math.inf) -> Any:
+    """As `param`, without a default; a node does not start without it."""
+    return dataclasses.field(kw_only=True, metadata={"doc": doc, "range": (low, high)})
 
 
 def param(default: Any, doc: str, low: float = -math.inf, high: float = math.inf) -> Any:
@@ -39,12 +50,24 @@ def read_parameters(node: Node, cls: type[T]) -> T:
     fields = {spec.name: spec for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
     source = f"parameters of {node.get_name()}"
     for name in node.get_parameters_by_prefix(""):
-        if name not in fields and name not in _ROS_OWN and not name.startswith("qos_overrides"):
+        if name.startswith("qos_overrides"):
+            raise ConfigError(
+                f"{source}: '{name}': these nodes take no QoS overrides: sensors are heard best "
+                "effort and reliable alike, and commands and goals need what they have"
+            )
+        if name not in fields and name not in _ROS_OWN:
             raise ConfigError(f"{source}: unknown key '{name}'.{suggest(name, fields)}")
     values = {}
     for name, spec in fields.items():
         if not node.has_parameter(name):
             default = spec.default
+            if default is dataclasses.MISSING:
+                raise ConfigError(
+                    f"{source}: '{name}' is missing, which has no default: {spec.metadata['doc']}. "
+                    "'wm-planner robot' and robot.launch.py take it from the robot file; by hand, "
+                    "give --ros-args --params-file with the key "
+                    f"'/**/{node.get_name()}:'"
+                )
             value = list(default) if isinstance(default, tuple) else default
             node.declare_parameter(name, value, ParameterDescriptor(dynamic_typing=True))
         value = node.get_parameter(name).value
@@ -52,6 +75,45 @@ def read_parameters(node: Node, cls: type[T]) -> T:
         _check_range(spec, values[name], f"{source}: {name}")
         node.set_descriptor(name, _descriptor(spec))
     return from_dict(cls, values, source)
+
+
+def check_parameter_files(node: str, arguments: Sequence[str] = sys.argv) -> None:
+    """Look whether what the command line's parameter files hold reaches a node.
+
+    ROS drops without a word what is written for another name or namespace.
+
+    Args:
+        node: name with its namespace.
+        arguments: of the process.
+
+    Raises:
+        ConfigError: nothing of a file reaches the node.
+    """
+    for option, file in itertools.pairwise(arguments):
+        if option != "--params-file":
+            continue
+        names = list(_nodes_of(yaml.safe_load(Path(file).read_text())))
+        if not any(_matches(name, node) for name in names):
+            raise ConfigError(
+                f"{file}: holds nothing for node {node}, only for {', '.join(names) or 'nobody'}; "
+                f"write '/**/{node.rpartition('/')[2]}:', which holds in every namespace"
+            )
+
+
+def _nodes_of(content: Any, name: str = "") -> Iterator[str]:
+    """Names, which may have wildcards, of the nodes that a parameter file is for."""
+    for key, value in content.items() if isinstance(content, Mapping) else ():
+        if key == "ros__parameters":
+            yield name
+        else:
+            yield from _nodes_of(value, f"{name}/{str(key).strip('/')}")
+
+
+def _matches(pattern: str, node: str) -> bool:
+    """As ROS does it: `*` is one part of a name, `**` any number of parts."""
+    parts = {"**": r"(/\w+)*", "*": r"/\w+"}
+    regex = "".join(parts.get(part, "/" + re.escape(part)) for part in pattern.split("/") if part)
+    return re.fullmatch(regex, node) is not None
 
 
 def _descriptor(spec: dataclasses.Field) -> ParameterDescriptor:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 from rclpy.publisher import Publisher
 
+from wm_planner.ros.base import NodeBase
 from wm_planner.ros.diagnostics import OK, array, status
 
 _PERIOD_S = 0.2
@@ -29,12 +28,10 @@ class ReadyReport:
         topics: that it listens to, one or more of each node.
     """
 
-    def __init__(self, node: Node, publisher: Publisher, topics: Sequence[str]) -> None:
+    def __init__(self, node: NodeBase, publisher: Publisher, topics: Sequence[str]) -> None:
         self._node, self._publisher = node, publisher
         self._topics = [node.resolve_topic_name(topic) for topic in topics]
-        # Simulated time may stand until this has been said.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(_PERIOD_S, self._tell, clock=steady)
+        self._timer = node.create_timer(_PERIOD_S, self._tell)
 
     def stop(self) -> None:
         """Nobody waits any more."""

@@ -11,6 +11,7 @@ from wm_planner.errors import DatasetError
 START, END = "start", "end"
 # The stamp of a message lies this close to its receipt when both are of one clock.
 SAME_CLOCK_NS = 5 * 10**9
+LAST_NS = 2**63 - 1  # bags and ROS count no further
 # Simulated time of a run begins near zero: it is decades away from the time of day.
 TIME_OF_DAY_NS = 3600 * 10**9
 
@@ -50,7 +51,7 @@ def parse_event(kind: str, values: Mapping[str, str]) -> EpisodeEvent:
         if key not in values:
             raise DatasetError(f"episode event '{kind}': key '{key}' is missing")
     stamp = values["stamp_ns"]
-    if not stamp.strip().isdecimal():
+    if not stamp.strip().isdecimal() or len(stamp) > 19 or int(stamp) > LAST_NS:
         raise DatasetError(
             f"episode event '{kind}': stamp_ns: expected nanoseconds as a whole number, got "
             f"'{stamp}'"
@@ -58,7 +59,7 @@ def parse_event(kind: str, values: Mapping[str, str]) -> EpisodeEvent:
     episode = values["episode"]
     name = values.get("name", "")
     if not name:
-        if not episode.isdecimal():
+        if not episode.isdecimal() or len(episode) > 9:
             raise DatasetError(
                 f"episode event '{kind}': episode: expected a number, or any text beside a key "
                 f"'name', got '{episode}'"
