@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "torch_file": {"errors"},
     "robot": BASE,
     "tasks": BASE,
-    "parameter_file": set(),
+    "parameter_file": {"files"},
     "bringup": BASE | {"models", "robot"},
     "simulation": BASE | {"tasks", "models", "robot", "bringup"},
     "launching": BASE | {"bringup", "parameter_file"},

@@ -22,6 +22,10 @@ class RenderError(WmPlannerError):
     """No offscreen renderer could be opened."""
 
 
+class WriteError(WmPlannerError):
+    """A file cannot be written: the disk is full, or nothing may be written there."""
+
+
 class CheckpointError(WmPlannerError):
     """A checkpoint is missing, truncated, of another schema, or does not fit its use."""
 

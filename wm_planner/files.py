@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,7 +11,68 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from wm_planner.errors import ConfigError, WmPlannerError
+from wm_planner.errors import ConfigError, WmPlannerError, WriteError
+
+# What has nothing to do with room on the disk.
+_NOT_ALLOWED = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
+}
+
+
+@contextmanager
+def writing(file: Path, size: int | None = None) -> Iterator[None]:
+    """What the system says against writing in the block is said of `file`, on one line.
+
+    Args:
+        file: file or directory that is written.
+        size: bytes that it will have; None: nobody knows.
+
+    Raises:
+        WriteError: in place of an OSError that belongs to `file` or to no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = None if error.filename is None else _meant(Path(os.fsdecode(error.filename)))
+        if named is not None and _meant(file) not in (named, *named.parents):
+            raise  # it is of another file, which is named already
+        raise WriteError(cannot_write(file, error, size)) from error
+
+
+def cannot_write(file: Path, error: OSError, size: int | None = None) -> str:
+    """Why a file cannot be written, how many bytes are missing, and what to do."""
+    said = error.strerror or next(iter(str(error).splitlines()), type(error).__name__)
+    text = f"{_meant(file)}: cannot be written: {said}"
+    if error.errno in _NOT_ALLOWED:
+        return f"{text}; choose another place"
+    free = _free_bytes(file)
+    if size is not None:
+        text += f": it needs {size:,} bytes"
+        if free is not None and free < size:
+            text += f", {size - free:,} more than are free"
+    elif free is not None:
+        text += f": {free:,} bytes are free"
+    return f"{text}; make room there, or choose another place"
+
+
+def allocate(file: Path, size: int) -> None:
+    """Take `size` bytes of the disk for a file, in whole; what it holds stays.
+
+    A memory map of a file that the disk has no room for ends the process (SIGBUS) when it is
+    written; what was allocated can be written. On disks that copy what is changed (btrfs, ZFS)
+    nobody can promise that.
+
+    Raises:
+        WriteError: there is no room, or it cannot be written.
+    """
+    with writing(file, size), file.open("ab") as stream:
+        before = os.fstat(stream.fileno()).st_size
+        try:
+            _take_room(stream.fileno(), size)
+        except OSError:
+            os.truncate(file, before)  # gives back what was taken: the message says what is free
+            raise
 
 
 @contextmanager
@@ -19,27 +81,64 @@ def written_aside(path: Path) -> Iterator[Path]:
 
     A reader finds what was there before or the whole of the new one. After an error, what was
     written is removed. A directory does not take the place of one that holds something.
+
+    Raises:
+        WriteError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part{os.getpid()}")
+    part = path.with_name(f".part{os.getpid()}.{path.name}")  # its ending tells its format
     _remove(part)
     try:
-        yield part
-        part.replace(path)
+        with writing(path):
+            yield part
+            part.replace(path)
     finally:
         _remove(part)
 
 
-def write_json(file: Path, content: Any, end: str = "\n") -> None:
-    """Write an object, indented, in place.
+def write_bytes(file: Path, content: bytes | memoryview) -> None:
+    """Write a file aside, onto the disk itself, and rename it; a device or pipe is written to.
 
     Raises:
-        OSError: it cannot be written; a full disk, too, says of which file.
+        WriteError: it cannot be written; what was there before stays.
     """
-    try:
-        file.write_text(json.dumps(content, indent=2) + end)
-    except OSError as error:
-        error.filename = error.filename or str(file)
-        raise
+    if file.is_symlink():
+        file = file.resolve()
+    if file.exists() and not file.is_file():
+        with writing(file):
+            file.write_bytes(content)
+        return
+    with written_aside(file) as part, writing(file, len(content)):
+        with part.open("wb") as stream:
+            _take_room(stream.fileno(), len(content))
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def write_text(file: Path, content: str) -> None:
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(file, content.encode())
+
+
+def write_json(file: Path, content: Any, end: str = "\n") -> None:
+    """Write an object, indented, as `write_bytes` does."""
+    write_text(file, json.dumps(content, indent=2) + end)
+
+
+def append_line(file: Path, line: str) -> None:
+    """Append a line of text, whole or not at all.
+
+    Raises:
+        WriteError: it cannot be written; the file is as it was.
+    """
+    with writing(file), file.open("ab", buffering=0) as stream:
+        before, content = stream.tell(), (line + "\n").encode()
+        try:
+            while content:
+                content = content[stream.write(content) :]
+        except OSError:
+            os.truncate(file, before)
+            raise
 
 
 def read_json(file: Path, error: type[WmPlannerError] = ConfigError, way_out: str = "") -> Any:
@@ -66,6 +165,26 @@ def parse_json(
         return json.loads(text)
     except (ValueError, RecursionError) as cause:
         raise error(f"{source}: not valid JSON: {cause}{way_out and '; '}{way_out}") from cause
+
+
+def _meant(path: Path) -> Path:
+    """The path that one given by `written_aside`, or one in it, will have."""
+    own = f".part{os.getpid()}."
+    return Path(*(part.removeprefix(own) for part in path.parts))
+
+
+def _take_room(descriptor: int, size: int) -> None:
+    if size and hasattr(os, "posix_fallocate"):  # macOS has none
+        os.posix_fallocate(descriptor, 0, size)
+
+
+def _free_bytes(path: Path) -> int | None:
+    """Bytes that this user may still write where `path` is or will be; None: nobody says."""
+    for place in (path, *path.absolute().parents):
+        with suppress(OSError):
+            disk = os.statvfs(place)
+            return disk.f_bavail * disk.f_frsize
+    return None
 
 
 def _remove(path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from wm_planner.files import write_text
+
 
 class _Quoted(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no annotations
     """Quotes all text: ROS reads a bare `y`, a good name of a joint, as true."""
@@ -26,5 +28,5 @@ def write_parameters(name: str, parameters: Mapping[str, Any], directory: Path) 
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / f"{name}.yaml"
     content = {"/**": {"ros__parameters": dict(parameters)}}
-    file.write_text(yaml.dump(content, Dumper=_Quoted))
+    write_text(file, yaml.dump(content, Dumper=_Quoted))
     return file

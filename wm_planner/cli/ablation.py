@@ -17,6 +17,7 @@ import yaml
 from wm_planner.cli.options import add_option, add_table_options, check_threads
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.table import ablation_table, error_table
+from wm_planner.files import write_json, write_text
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.ablation import Ablation, Stage
@@ -51,7 +52,6 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.config import to_dict
     from wm_planner.evaluation.ablation import MODEL_ERROR, collected_name, pooled_error
     from wm_planner.evaluation.result import pooled
-    from wm_planner.files import write_json
     from wm_planner.provenance import provenance
 
     ablation, recipe = _read(args)
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     table = ablation_table(rows) + ("\n" + error_table(errors) if errors else "")
     content = {"ablation": ablation, "recipe": recipe, "rows": rows, "model_error": errors}
     write_json(args.output / "ablation.json", {**provenance(), **to_dict(content)})
-    (args.output / "ablation.md").write_text(table)
+    write_text(args.output / "ablation.md", table)
     print(table, end="")
     return 0
 
@@ -188,7 +188,7 @@ def _run(stage: Stage, more: list[str], what: str) -> None:
         return
     stage.output.parent.mkdir(parents=True, exist_ok=True)
     if stage.recipe is not None:
-        stage.recipe_file.write_text(yaml.safe_dump(stage.recipe, sort_keys=False))
+        write_text(stage.recipe_file, yaml.safe_dump(stage.recipe, sort_keys=False))
     logger.info("%s: %s", what, shlex.join(["wm-planner", *stage.arguments, *more]))
     _command([*stage.arguments, *more])
 

@@ -246,12 +246,10 @@ def write_contact_sheet(path: Path, dataset: Dataset) -> None:
     """Frames spread evenly over trajectories that are spread evenly over the data set, as png.
 
     Raises:
-        DatasetError: the file cannot be written, or images cannot be read.
+        DatasetError: images cannot be read.
+        WriteError: the file cannot be written.
     """
-    import imageio.v2 as imageio
-
-    from wm_planner.cli.film import panel
-    from wm_planner.errors import DatasetError
+    from wm_planner.cli.film import panel, write_picture
 
     lines = []
     for trajectory in _spread(len(dataset), SHEET_ROWS):
@@ -262,10 +260,7 @@ def write_contact_sheet(path: Path, dataset: Dataset) -> None:
             line.append(panel(image, f"trajectory {trajectory}, frame {row}"))
         line += [panel(None, "")] * (min(SHEET_COLUMNS, int(dataset.lengths.max())) - len(line))
         lines.append(np.hstack(line))
-    try:
-        imageio.imwrite(path, np.vstack(lines), format="png")
-    except OSError as error:
-        raise DatasetError(f"--contact-sheet {path}: cannot be written: {error}") from error
+    write_picture(path, np.vstack(lines))
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.evaluation.job import run_job
     from wm_planner.evaluation.record import TARGETS, Record
     from wm_planner.evaluation.result import Result
-    from wm_planner.files import write_json
+    from wm_planner.files import write_json, write_text
     from wm_planner.tasks import get_task
 
     task = get_task(args.task)
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.json, result.to_json())
     if args.output is not None:
         write_json(args.output / "result.json", result.to_json())
-        (args.output / "result.md").write_text(result_table(result))
+        write_text(args.output / "result.md", result_table(result))
     print(table(result, task.distance_unit))
     return 0
 

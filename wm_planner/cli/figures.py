@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from wm_planner.files import written_aside
+
 PANEL = 4.2  # inches
 GAMMA = 0.6  # of the landscape's colours: the basin is where the small differences are
 
@@ -30,7 +32,7 @@ def draw_landscape(path: Path, data: dict[str, Any]) -> None:
         axis.set_title(f"{name}: loss {low:.3g} to {high:.3g}")
         axis.set_xlabel(f"towards {data['axes'][0]}")
         axis.set_ylabel(f"towards {data['axes'][1]}")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_efficiency(path: Path, data: dict[str, Any]) -> None:
@@ -52,7 +54,7 @@ def draw_efficiency(path: Path, data: dict[str, Any]) -> None:
     axis.set_xlabel("planning time of an episode, s (marks: iterations of a plan)")
     axis.set_ylabel("success rate, 95 % interval")
     axis.legend()
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_model_error(path: Path, data: dict[str, Any]) -> None:
@@ -70,7 +72,7 @@ def draw_model_error(path: Path, data: dict[str, Any]) -> None:
         axis.legend()
     axes[0].set_ylabel("latent model error")
     axes[0].set_ylim(bottom=0)  # last: it ends the growth that all panels share
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_step_errors(path: Path, errors: dict[str, Any], name: str) -> None:
@@ -86,4 +88,9 @@ def draw_step_errors(path: Path, errors: dict[str, Any], name: str) -> None:
     axis.set_ylabel("latent error")
     axis.set_ylim(bottom=0)
     axis.legend()
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with written_aside(path) as part:
+        figure.savefig(part, dpi=120)

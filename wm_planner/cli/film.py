@@ -10,6 +10,7 @@ import imageio.v2 as imageio
 import numpy as np
 
 from wm_planner.cli.run_record import FILMED, EpisodeRecord, Frame
+from wm_planner.files import write_bytes, written_aside
 
 PANEL, CAPTION = 256, 24  # pixels: side of a panel, height of the line above it
 FILM_HZ = 5
@@ -37,13 +38,22 @@ def write_film(path: Path, episodes: Sequence[EpisodeRecord]) -> Path | None:
 
 
 def write_mp4(path: Path, pictures: Iterable[np.ndarray], rate_hz: float) -> Path:
-    """Write pictures (H, W, 3) uint8, all of one size; returns `path`."""
-    writer = imageio.get_writer(path, fps=rate_hz, macro_block_size=8, codec="libx264")
-    try:
-        for picture in pictures:
-            writer.append_data(picture)
-    finally:
-        writer.close()
+    """Write pictures (H, W, 3) uint8, all of one size; returns `path`.
+
+    Raises:
+        WriteError: the film cannot be written.
+    """
+    with written_aside(path) as part:
+        writer = imageio.get_writer(
+            part, fps=rate_hz, macro_block_size=8, codec="libx264", ffmpeg_log_level="quiet"
+        )
+        try:
+            for picture in pictures:
+                writer.append_data(picture)
+        finally:
+            writer.close()
+        if not cv2.VideoCapture(str(part)).isOpened():  # a full disk, which imageio says nothing of
+            raise OSError("the encoder has not finished the film")
     return path
 
 
@@ -58,8 +68,17 @@ def write_key_frames(path: Path, episode: EpisodeRecord) -> Path | None:
     last = len(episode.frames) - 1
     imagined = _any_imagined([episode])
     rows = [p for i, p in enumerate(_pictures(episode, imagined)) if i % 2 == 0 or i == last]
-    imageio.imwrite(path, np.vstack(rows))
+    write_picture(path, np.vstack(rows))
     return path
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture (H, W, 3) uint8 as png.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    write_bytes(path, imageio.imwrite("<bytes>", picture, format="png"))
 
 
 def panel(

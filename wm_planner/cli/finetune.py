@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_planner.cli.options import add_option, check_least
-from wm_planner.cli.training_options import add_training_options, is_finished, training_machine
+from wm_planner.cli.training_options import (
+    add_training_options,
+    is_finished,
+    kept_for_resume,
+    training_machine,
+)
 from wm_planner.config import parse_setting
 from wm_planner.errors import ConfigError
 
@@ -78,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
             store, bundle, args.method, config, args.output, parent, machine, corrections
         )
         if machine.writes:
-            save_bundle(bundle, result)
+            with kept_for_resume(args.output):
+                save_bundle(bundle, result)
             before, after = bundle.info["held_out_before"], bundle.info["held_out"]
             logger.info(
                 "written: %s (held-out error of the last rollout step %.4g, before %.4g)",

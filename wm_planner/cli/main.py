@@ -80,9 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
+        if error.filename is not None:
+            return _fail(f"{error.filename}: {error.strerror}")
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
-        return _fail(f"{error.filename or 'a file'}: {error.strerror}")
+        return _fail(f"standard output or a temporary file: {error.strerror}; make room there")
     except KeyboardInterrupt:
         return 130
 

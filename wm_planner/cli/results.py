@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.config import from_yaml, suggest, to_dict
     from wm_planner.evaluation.cell import cells, run_grid
     from wm_planner.evaluation.grid import Grid
-    from wm_planner.files import write_json
+    from wm_planner.files import write_json, write_text
     from wm_planner.provenance import provenance
 
     check_least(args, processes=1)
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     content |= {"grid": to_dict(grid), "rows": [row.to_json() for row in rows]}
     write_json(file, content)
     table = grid_table(rows, str(grid.reference))
-    (args.output / "results.md").write_text(table)
+    write_text(args.output / "results.md", table)
     print(table, end="")
     return 0
 

@@ -25,7 +25,7 @@ from wm_planner.cli.processes import Child, Supervisor
 from wm_planner.config import to_dict
 from wm_planner.errors import WmPlannerError
 from wm_planner.evaluation.table import listing, reached
-from wm_planner.files import write_json
+from wm_planner.files import write_json, write_text
 from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.parameter_file import write_parameters
 from wm_planner.simulation import SimOptions, simulation
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     output = claim_output(args.output or Path("runs") / options.task)
     options = replace(options, output=str(output))
     commands = provenance()
-    (output / "config.yaml").write_text(yaml.safe_dump(commands | to_dict(options)))
+    write_text(output / "config.yaml", yaml.safe_dump(commands | to_dict(options)))
     record, ended = _run_graph(simulation(options), output, environment, options.episodes)
     if not ended:
         print(f"interrupted after {len(record.finished)} episodes; logs in {output / 'logs'}")

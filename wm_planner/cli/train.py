@@ -8,7 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wm_planner.cli.training_options import add_training_options, is_finished, training_machine
+from wm_planner.cli.training_options import (
+    add_training_options,
+    is_finished,
+    kept_for_resume,
+    training_machine,
+)
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -119,7 +124,8 @@ def _run_part(args: argparse.Namespace) -> int:
         else:
             bundle = _train_model(args, recipe, store, machine)
             if machine.writes:
-                save_bundle(bundle, result)
+                with kept_for_resume(args.output):
+                    save_bundle(bundle, result)
         if machine.writes:
             logger.info("written: %s", result)
     return 0

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wm_planner.cli.training_options import training_machine
+from wm_planner.cli.training_options import kept_for_resume, training_machine
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _take_directory(args: argparse.Namespace, recipe: Recipe, store: TrajectoryS
             settings or data.
     """
     from wm_planner.config import to_dict
-    from wm_planner.files import read_json, write_json, written_aside
+    from wm_planner.files import read_json, write_json
     from wm_planner.provenance import provenance
     from wm_planner.training.run_directory import check_same
 
@@ -87,8 +87,7 @@ def _take_directory(args: argparse.Namespace, recipe: Recipe, store: TrajectoryS
             "--output"
         )
     args.output.mkdir(parents=True, exist_ok=True)
-    with written_aside(file) as part:
-        write_json(part, {**content, **provenance()})
+    write_json(file, {**content, **provenance()})
 
 
 def _is_complete(args: argparse.Namespace) -> bool:
@@ -172,7 +171,8 @@ def _train(
     bundle.planner = recipe.planner
     recordings = encode_recordings(bundle, store, held_out(bundle, store)[0])
     bundle.info["arrived"] = same_place(recordings)
-    save_bundle(bundle, checkpoint)
+    with kept_for_resume(args.output / "model"):
+        save_bundle(bundle, checkpoint)
     return bundle
 
 

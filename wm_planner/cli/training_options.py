@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wm_planner.cli.options import add_option, check_threads
+from wm_planner.errors import WriteError, raised_as
 
 if TYPE_CHECKING:
     from wm_planner.training.machine import Machine
@@ -89,3 +90,11 @@ def is_finished(args: argparse.Namespace, result: Path) -> bool:
         logging.getLogger(__name__).info("%s: the run has finished already", result)
         return True
     return False
+
+
+@contextmanager
+def kept_for_resume(output: Path) -> Iterator[None]:
+    """Around writing a result: where the disk is full, says that nothing of the run is lost."""
+    after = f"; {output} holds all that was trained: --resume goes on from there"
+    with raised_as(WriteError, WriteError, after=after):
+        yield

@@ -11,7 +11,7 @@ import numpy as np
 
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
-from wm_planner.files import read_json, write_json
+from wm_planner.files import read_json, write_bytes, write_json, writing
 
 IMAGE, FACTS = "image.png", "goal.json"
 SCHEMA = 1
@@ -29,7 +29,8 @@ def save_goal(
         embodiment: of the robot.
 
     Raises:
-        ConfigError: the directory holds a goal already, or cannot be written.
+        ConfigError: the directory holds a goal already.
+        WriteError: it cannot be written.
     """
     import cv2
 
@@ -41,13 +42,11 @@ def save_goal(
         "proprio": dict(zip(embodiment.proprio, map(float, proprio), strict=True)),
         "embodiment": embodiment.to_json(),
     }
-    try:
+    png = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1]
+    with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        png = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1]
-        (directory / IMAGE).write_bytes(png.tobytes())
-        write_json(directory / FACTS, facts)
-    except OSError as error:
-        raise ConfigError(f"{directory}: cannot be written: {error.strerror}") from error
+    write_bytes(directory / IMAGE, png.tobytes())
+    write_json(directory / FACTS, facts)
 
 
 def load_goal(path: Path | str, embodiment: Embodiment) -> tuple[np.ndarray, np.ndarray | None]:

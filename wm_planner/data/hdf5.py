@@ -18,7 +18,7 @@ from wm_planner.data.store import TrajectoryStore
 from wm_planner.data.video import reason
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError, DatasetError, raised_as
-from wm_planner.files import written_aside
+from wm_planner.files import allocate, written_aside
 
 FILE = "data.hdf5"  # in a folder
 ENV = "env_args"
@@ -26,6 +26,7 @@ IMAGE_SIZE = 96  # pixels, where nobody says otherwise
 MODEL_STEP_S = 0.5  # about the duration of a model step, where nobody says otherwise
 # What h5py raises for a damaged file; a name that is no text makes a TypeError.
 DAMAGED = (OSError, KeyError, RuntimeError, ValueError, MemoryError, TypeError)
+_DEMO_BYTES = 16_384  # more than the file says of a demonstration beside its arrays
 # Bounds far above any real data set: a file's size says nothing of what it expands to.
 MAX_VALUES, MAX_SIDE, MAX_ROWS = 2**28, 8192, 10_000_000
 
@@ -39,18 +40,25 @@ def export_hdf5(store: TrajectoryStore, file: Path | str) -> None:
     there are actions. `Hdf5Dataset` reads it back as it was.
 
     Raises:
-        DatasetError: the file exists, or cannot be written.
+        DatasetError: the file exists.
+        WriteError: the disk has no room for it, or it cannot be written.
     """
     body = store.embodiment
     env = {"env_name": body.name, **store.meta, "embodiment": body.to_json()}
     file = Path(file)
     if file.exists():
         raise DatasetError(f"{file}: cannot be written: it exists already; choose another file")
-    with (
-        raised_as(DatasetError, OSError, before=f"{file}: cannot be written: "),
-        written_aside(file) as part,
-        h5py.File(part, "x") as out,
-    ):
+    arrays = (store.images, store.proprio, store.actions, store.states)
+    size = sum(array.nbytes for array in arrays) + _DEMO_BYTES * (1 + len(store.actions))
+    with written_aside(file) as part:
+        part.touch()
+        allocate(part, size)  # on a full disk HDF5 ends the process
+        part.unlink()
+        _write_demos(store, env, part)
+
+
+def _write_demos(store: TrajectoryStore, env: dict[str, Any], file: Path) -> None:
+    with h5py.File(file, "x") as out:
         data = out.create_group("data")
         steps = store.actions.shape[1]
         for index in range(len(store.actions)):

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from wm_planner.data.lerobot_columns import ACTION, OWN, OWN_ROWS, OWN_SCHEMA, STATE, VIEWS
 from wm_planner.data.store import TrajectoryStore
-from wm_planner.errors import DatasetError, raised_as
+from wm_planner.errors import DatasetError
 from wm_planner.files import write_json, written_aside
 
 EPISODES_PER_FILE = 500
@@ -41,16 +41,16 @@ def export_lerobot(store: TrajectoryStore, directory: Path | str) -> None:
         directory: must not exist. ``LeRobotDataset(repo_id, root=directory)`` opens it.
 
     Raises:
-        DatasetError: the directory exists, or cannot be written; or the pictures are not those of
-            the embodiment's cameras side by side.
+        DatasetError: the directory exists; or the pictures are not those of the embodiment's
+            cameras side by side.
+        WriteError: it cannot be written.
     """
     directory = Path(directory)
     if directory.exists():
         raise DatasetError(f"{directory}: cannot be written: it exists; choose another directory")
     fps = 1 / store.embodiment.model_dt_s
     views = _views(store)
-    before = f"{directory}: cannot be written: "
-    with raised_as(DatasetError, OSError, before=before), written_aside(directory) as part:
+    with written_aside(directory) as part:
         part.mkdir()
         _write(store, views, part, fps)
 

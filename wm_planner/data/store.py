@@ -16,7 +16,7 @@ import numpy as np
 
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError, DatasetError, TaskError, raised_as
-from wm_planner.files import read_json, write_json, written_aside
+from wm_planner.files import allocate, read_json, write_json, writing, written_aside
 from wm_planner.tasks import embodiment_of
 
 SCHEMA = 2
@@ -108,6 +108,18 @@ class TrajectoryStore:
         return result
 
 
+def create_array(file: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
+    """A new .npy file of zeros, mapped for writing; the disk has room for all of it.
+
+    Raises:
+        WriteError: it has not.
+    """
+    with writing(file):
+        array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+    allocate(file, file.stat().st_size)
+    return array
+
+
 def write_store(
     directory: Path | str, count: int, trajectories: Iterable[Trajectory], meta: dict[str, Any]
 ) -> TrajectoryStore:
@@ -122,6 +134,7 @@ def write_store(
     Raises:
         DatasetError: the directory exists, or the iterable yields another number, or arrays of
             another shape.
+        WriteError: the disk has no room for them.
     """
     directory = Path(directory)
     if directory.exists():
@@ -138,9 +151,7 @@ def write_store(
             for name, dtype in ARRAYS.items():
                 if name not in maps:
                     shape = (count, *trajectory[name].shape)
-                    maps[name] = np.lib.format.open_memmap(
-                        part / f"{name}.npy", mode="w+", dtype=dtype, shape=shape
-                    )
+                    maps[name] = create_array(part / f"{name}.npy", dtype, shape)
                 if trajectory[name].shape != maps[name].shape[1:]:
                     raise DatasetError(
                         f"{directory}: trajectory {written - 1} has {name} of shape "

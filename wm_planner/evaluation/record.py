@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wm_planner.config import flat, from_dict, to_dict
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episode import Episode, Evaluation
-from wm_planner.files import read_json, write_json
+from wm_planner.files import append_line, read_json, write_json
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.job import Job
@@ -120,8 +120,7 @@ class Record:
         if self._batches.is_file():
             whole = self._batches.read_bytes().rfind(b"\n") + 1
             os.truncate(self._batches, whole)  # what a crash has left of a line
-        with self._batches.open("a") as stream:
-            stream.write(line + "\n")
+        append_line(self._batches, line)
 
     def _compare(self, config: Path, settings: dict[str, Any]) -> None:
         there = read_json(config)

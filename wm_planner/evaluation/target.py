@@ -7,6 +7,7 @@ solved is drawn again from the same generator, and counted.
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import numpy as np
 from wm_planner.data.dataset import Dataset
 from wm_planner.errors import DatasetError, TaskError, raised_as
 from wm_planner.evaluation.episode import Env
+from wm_planner.files import write_bytes
 from wm_planner.tasks import get_task
 
 MAX_DRAWS = 100  # of one target
@@ -90,12 +92,17 @@ class Targets:
         return digest.hexdigest()
 
     def save(self, file: Path) -> None:
-        """Write an .npz file."""
+        """Write an .npz file.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
         arrays: dict[str, Any] = {"starts": self.starts, "goals": self.goals}
         if self.goal_images is not None:
             arrays["goal_images"] = self.goal_images
-        with file.open("wb") as stream:
-            np.savez(stream, task=self.task, dropped=self.dropped, **arrays)
+        stream = io.BytesIO()
+        np.savez(stream, task=self.task, dropped=self.dropped, **arrays)
+        write_bytes(file, stream.getbuffer())
 
     @classmethod
     def load(cls, file: Path, task: str) -> Targets:

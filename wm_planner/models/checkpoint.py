@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch.nn import Module
 
 from wm_planner.config import from_dict, to_dict
 from wm_planner.errors import CheckpointError, ConfigError
-from wm_planner.files import write_json, written_aside
+from wm_planner.files import write_bytes, write_json, written_aside
 from wm_planner.models.bundle import Bundle, build_model
 from wm_planner.models.catalog import (
     CARD,
@@ -36,16 +36,14 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
     """Write a checkpoint directory.
 
     Raises:
-        CheckpointError: the directory exists already, or cannot be made.
+        CheckpointError: the directory exists already.
+        WriteError: it cannot be made, or the disk has no room for it.
     """
     directory = Path(directory)
     if directory.exists():
         raise CheckpointError(f"{directory}: exists already; choose another directory")
     with written_aside(directory) as part:
-        try:
-            part.mkdir(parents=True)
-        except OSError as error:
-            raise CheckpointError(f"{directory}: cannot be written: {error.strerror}") from error
+        part.mkdir(parents=True)
         model = to_dict(bundle.model.config)
         card = {
             "schema": SCHEMA,
@@ -144,5 +142,5 @@ def _without_source(encoder: dict[str, Any]) -> dict[str, Any]:
 
 def _save_weights(module: Module, file: Path) -> str:
     """Write the weights; return the file's checksum."""
-    save_file({k: v.contiguous().cpu() for k, v in module.state_dict().items()}, file)
+    write_bytes(file, save({k: v.contiguous().cpu() for k, v in module.state_dict().items()}))
     return file_sha256(file)

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from wm_planner.config import check_at_least, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError, DatasetError
-from wm_planner.files import written_aside
+from wm_planner.files import write_bytes
 from wm_planner.models.checkpoint import in_float16
 from wm_planner.models.decoder import build_decoder
 from wm_planner.models.encoder import ENCODERS, build_encoder, comes_trained
@@ -276,8 +276,8 @@ def train_encoder(
     in_float16(encoder, str(output)).float()
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"decoder.{k}": v for k, v in decoder.state_dict().items()}
-    with written_aside(output / "encoder.safetensors") as part:
-        save_file({k: v.contiguous().cpu() for k, v in state.items()}, part)
+    state = {key: value.contiguous().cpu() for key, value in state.items()}
+    write_bytes(output / "encoder.safetensors", save(state))
     return encoder
 
 

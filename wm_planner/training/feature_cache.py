@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from wm_planner.data.store import TrajectoryStore
+from wm_planner.data.store import TrajectoryStore, create_array
 from wm_planner.errors import DatasetError
-from wm_planner.files import read_json, write_json, written_aside
+from wm_planner.files import allocate, read_json, write_json, written_aside
 from wm_planner.models.catalog import file_sha256
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import WorldModel
@@ -50,6 +50,7 @@ def cached_latents(
 
     Raises:
         DatasetError: the cache cannot be written or is damaged.
+        WriteError: the disk has no room for it.
     """
     root = machine.cache
     assert root is not None
@@ -131,8 +132,7 @@ def _images_sha256(store: TrajectoryStore, root: Path) -> str:
     entry = known.get(str(file))
     if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
         entry = [stat.st_size, stat.st_mtime_ns, file_sha256(file)]
-        with written_aside(sums) as part:
-            write_json(part, {**known, str(file): entry})
+        write_json(sums, {**known, str(file): entry})
     return entry[2]
 
 
@@ -145,7 +145,7 @@ def _create(directory: Path, content: dict[str, Any], store: TrajectoryStore) ->
         shape, dtype = tuple(content["shape"]), _NUMPY[content["dtype"]]
         count = -(-shape[0] * shape[1] // chunk_size(store.images))
         for name, kind, size in ((_VISUAL, dtype, shape), (_DONE, np.uint8, (count,))):
-            np.lib.format.open_memmap(part / name, mode="w+", dtype=kind, shape=size).flush()
+            create_array(part / name, kind, size).flush()
         meta = {**content, "data": str(store.directory)}
         write_json(part / _META, meta)
 
@@ -166,6 +166,9 @@ def _encode_missing(
         logger.info(
             "%s: encoding %d of %d parts, %.0f MiB in all", directory, len(missing), len(done), size
         )
+    if machine.writes and missing:
+        for name in (_VISUAL, _DONE):  # an earlier version's have no room taken for them
+            allocate(directory / name, (directory / name).stat().st_size)
     machine.group.wait()  # all have seen the same parts missing
     tokens = visual.reshape(-1, *visual.shape[2:])
     images = store.images.reshape(-1, *store.images.shape[2:])

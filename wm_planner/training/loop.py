@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from wm_planner.errors import TrainingError
+from wm_planner.errors import TrainingError, WriteError
 from wm_planner.models.fast.library import library
 from wm_planner.provenance import provenance
 from wm_planner.training.learner import Learner
 from wm_planner.training.machine import Machine
 from wm_planner.training.run_directory import (
+    Reserve,
     RunLog,
     load_state,
     random_state,
@@ -60,6 +61,7 @@ def fit(learner: Learner, config: dict[str, Any], output: Path, machine: Machine
     Raises:
         ConfigError: the directory cannot be used (see `RunLog`).
         TrainingError: a loss or gradient is not finite; weights are as before that update.
+        WriteError: the disk has no room for the run's state.
         SystemExit: after SIGTERM, KeyboardInterrupt: after SIGINT; the state is saved.
     """
     return _Fit(learner, config, Path(output), machine).run()
@@ -75,6 +77,7 @@ class _Fit:
         if machine.writes:
             config = {**config, "machine": machine.describe()}
             self.log = RunLog(output, config, machine.resume, machine.tensorboard)
+            self.reserve = Reserve(output, learner.module)
         self.group.wait()
         self.loss: nn.Module = _Loss(learner)
         if self.group.size > 1:
@@ -102,11 +105,13 @@ class _Fit:
                     if step % self.learner.log_every == 0 or step == total - 1:
                         self._report(step, terms, bar)
                     self._save_if_due(step + 1, interrupt)
+            self._save(total, last=True)  # what comes next may fail
             return {**provenance(), "minutes": round(self._minutes, 1)}
         finally:
             bar.close()
             if self.log is not None:
                 self.log.close()
+                self.reserve.release()
 
     def _update(self, step: int) -> dict[str, Tensor]:
         batch = tuple(x.to(self.machine.device) for x in self.learner.batch(step))
@@ -139,13 +144,14 @@ class _Fit:
         wishes = [float(interrupt.number > 0), float(due and self.machine.writes)]
         stop, save = self.group.total(torch.tensor(wishes, device=self.machine.device)).tolist()
         if stop or save:
-            self._save(step)
+            self._save(step, last=stop > 0)
         if stop:
             if self.machine.writes:
                 logger.warning("stopped after update %d; --resume goes on from there", step)
             interrupt.leave()
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, last: bool = False) -> None:
+        """Save the state; a full disk ends the training where it ends anyway."""
         random = self.group.gather(random_state(self.machine.device))
         if self.log is not None:
             state = {
@@ -157,7 +163,14 @@ class _Fit:
                 "random": random,
                 "learner": self.learner.state(),
             }
-            save_state(self.output, state)
+            if last:
+                self.reserve.release()
+            try:
+                save_state(self.output, state)
+            except WriteError as error:
+                if last:
+                    raise
+                logger.warning("%s; training goes on, without a state of update %d", error, step)
         self._saved_s = time.monotonic()
 
     def _restore(self) -> int:
@@ -178,8 +191,8 @@ class _Fit:
         return first
 
     def _stop(self, step: int, terms: dict[str, Tensor], batch: tuple[Tensor, ...]) -> None:
+        self._save(step, last=True)
         file = save_batch(self.output, step, self.group.rank, batch)
-        self._save(step)
         values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
         raise TrainingError(
             f"{file}: this batch of update {step} gave {values}, or a gradient that is not "

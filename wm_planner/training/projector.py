@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from wm_planner.config import check_at_least, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import CheckpointError, ConfigError, DatasetError
+from wm_planner.files import write_bytes
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.predictor import PredictorConfig
 from wm_planner.models.projected_encoder import ProjectedEncoder
@@ -205,7 +206,7 @@ def train_projector(
     with torch.no_grad():
         projected.measure_tokens(projected.project(windows[0].flatten(0, 1).to(machine.device)))
     state = {f"encoder.{k}": v.contiguous().cpu() for k, v in projected.state_dict().items()}
-    save_file(state, output / "encoder.safetensors")
+    write_bytes(output / "encoder.safetensors", save(state))
     return projected
 
 

@@ -7,28 +7,38 @@ reading one executes nothing in it.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import os
 import pickle
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from wm_planner.config import flat
-from wm_planner.errors import CheckpointError, ConfigError
-from wm_planner.files import read_json, write_json, written_aside
+from wm_planner.errors import CheckpointError, ConfigError, WriteError
+from wm_planner.files import (
+    allocate,
+    append_line,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+    writing,
+)
 from wm_planner.provenance import provenance
 from wm_planner.training.machine import Group
 
 logger = logging.getLogger(__name__)
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 _OF_A_START = ("command", "commit", "machine", "resumed")  # may differ when a run goes on
-STATE = "state.pt"
+STATE, RESERVE = "state.pt", ".reserve"
+_REST = 2**20  # bytes of a state beside weights and moments: generators, names, the zip
 SCHEMA = 1
 
 
@@ -74,9 +84,9 @@ class RunLog:
             again = {key: content[key] for key in _OF_A_START if key in content}
             content = {**before, "resumed": [*before.get("resumed", []), again]}
         self.directory.mkdir(parents=True, exist_ok=True)
-        with written_aside(file) as part:
-            write_json(part, content)
-        self._file = (self.directory / METRICS).open("a")
+        write_json(file, content)
+        self._metrics = self.directory / METRICS
+        self._lost = 0  # lines of metrics that could not be written
         self._start = time.monotonic()
         self._tensorboard = tensorboard
         self._board: Any = None
@@ -88,12 +98,9 @@ class RunLog:
 
     def rewind(self, step: int, minutes: float) -> None:
         """Forget what a killed run wrote of updates from `step` on, which are made again."""
-        file = self.directory / METRICS
-        lines = file.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
-        self._file.close()
-        file.write_text("".join(kept))
-        self._file = file.open("a")
+        text = self._metrics.read_text() if self._metrics.exists() else ""
+        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        write_text(self._metrics, "".join(x for x in lines if json.loads(x)["step"] < step))
         self._start = time.monotonic() - minutes * 60
         if self._tensorboard:
             try:
@@ -104,19 +111,24 @@ class RunLog:
                 self._board = SummaryWriter(str(self.directory / "tensorboard"), purge_step=step)
 
     def write(self, step: int, **values: float) -> None:
-        """Append one line of metrics."""
+        """Append one line of metrics; one that cannot be written does not end the training."""
         record = {"step": step, "minutes": round(self.minutes, 3), **values}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+        try:
+            append_line(self._metrics, json.dumps(record))
+            if self._board is not None:
+                with writing(self.directory / "tensorboard"):
+                    for name, value in values.items():
+                        self._board.add_scalar(name, value, step)
+        except WriteError as error:
+            self._lost += 1
+            if self._lost == 1:
+                logger.warning("%s; metrics from update %d on are lost", error, step)
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
         if self._board is not None:
-            self._board.close()
+            with suppress(OSError):  # a full disk: the weights matter more
+                self._board.close()
 
 
 def check_same(before: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
@@ -147,13 +159,45 @@ def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
+class Reserve:
+    """Room on the disk for the last state of a run, taken at its beginning.
+
+    So a disk that others fill up meanwhile does not cost what was trained.
+
+    Args:
+        directory: of the run.
+        module: that is trained.
+
+    Raises:
+        WriteError: there is no room; better now than after hours.
+    """
+
+    def __init__(self, directory: Path, module: nn.Module) -> None:
+        self._file = directory / RESERVE
+        weights = sum(value.nbytes for value in module.state_dict().values())
+        moments = 2 * sum(p.nbytes for p in module.parameters() if p.requires_grad)
+        with writing(self._file):
+            self._file.touch()
+        try:
+            allocate(self._file, weights + moments + _REST)
+        except WriteError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the room back, for the state."""
+        self._file.unlink(missing_ok=True)
+
+
 def save_state(directory: Path, state: dict[str, Any]) -> Path:
-    """Write ``state.pt``, aside first: a reader finds the last one or this one, whole."""
-    file = directory / STATE
-    with written_aside(file) as part, part.open("wb") as stream:
-        torch.save({"schema": SCHEMA, **state}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Write ``state.pt``, aside first: a reader finds the last one or this one, whole.
+
+    Raises:
+        WriteError: it cannot be written; the last one stays.
+    """
+    file, stream = directory / STATE, io.BytesIO()
+    torch.save({"schema": SCHEMA, **state}, stream)
+    write_bytes(file, stream.getbuffer())
     return file
 
 
@@ -184,5 +228,6 @@ def load_state(directory: Path, group: Group) -> dict[str, Any] | None:
 def save_batch(directory: Path, step: int, rank: int, batch: tuple[Tensor, ...]) -> Path:
     """Keep a batch that gave no finite loss; `safetensors.torch.load_file` reads it."""
     file = directory / f"bad_batch_update{step}_process{rank}.safetensors"
-    save_file({f"input{i}": x.detach().cpu().contiguous() for i, x in enumerate(batch)}, file)
+    tensors = {f"input{i}": x.detach().cpu().contiguous() for i, x in enumerate(batch)}
+    write_bytes(file, save(tensors))
     return file
