@@ -72,8 +72,8 @@ class CommandSink:
         frame_id: frame in which a twist is expressed.
         integrate: of an action of kind 'velocity': send the positions that the velocities lead to,
             to a robot that takes positions.
-        tracking_error: positions that velocities or deltas lead to keep so near to the measured
-            ones, radians or metres: a robot that is blocked is not pushed harder and harder.
+        tracking_error: positions that are sent are no further than this from the measured ones,
+            radians or metres: a robot that is blocked is not pushed harder and harder.
     """
 
     topic: str
@@ -321,6 +321,13 @@ class RobotFile:
             raise ValueError(
                 f"action: max_rate: kind 'position' needs one above 0 for every joint, got "
                 f"{list(action.max_rate)}: without it the first plan may begin with a jump"
+            )
+        step = max(action.max_rate, default=0.0) * self.control_dt_s
+        if action.kind == "position" and step > self.command.tracking_error:
+            raise ValueError(
+                f"command: tracking_error {self.command.tracking_error:g} is below the step of one "
+                f"control period, {step:g} (action.max_rate times control_dt_s): every full step "
+                "would be refused"
             )
         if action.kind in ("velocity", "position_delta"):
             if not self.sends_positions and self.safe_action and any(self.safe_action):

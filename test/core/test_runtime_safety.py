@@ -175,6 +175,7 @@ def test_the_caller_cannot_change_the_gate_through_a_command():
         (lambda: SafetyGate(LIMITS, [np.nan, 0.0], 1, 1), "finite"),
         (lambda: SafetyGate(LIMITS, [0.0, 0.0], 0, 1), "stale_after_ns"),
         (lambda: SafetyGate(LIMITS, [0.0, 0.0], 1, -1), "control_dt_ns"),
+        (lambda: SafetyGate(LIMITS, [0.0, 0.0], 1, 1, True, None, 0.0), "tracking_error"),
     ],
 )
 def test_a_wrong_value_is_named(build, words):
@@ -206,6 +207,41 @@ def test_what_is_held_lies_within_the_limits():
     gate = make_gate(hold=True)
     held(gate, (0.9, 0.0), (0.9, 0.0))
     np.testing.assert_allclose(held(gate, None, (1.3, 0.0)).action, [1.0, 0.0])
+
+
+def test_a_blocked_robot_is_not_told_to_go_further_than_the_tracking_error():
+    """It would leap once it is free."""
+    gate = make_gate(enabled=False, hold=True, tracking_error=0.6)
+    gate.begin(np.array([0.0, 0.0]))
+    gate.enable()
+    commands = [held(gate, (1.0, 0.0), (0.0, 0.0)) for _ in range(50)]  # a step is 0.5
+    assert max(command.action[0] for command in commands) == 0.5
+    assert {command.reason for command in commands} == {Reason.LIMITED, Reason.TRACKING_ERROR}
+    refused = [command for command in commands if command.reason is Reason.TRACKING_ERROR]
+    assert all(command.action.tolist() == [0.0, 0.0] for command in refused)
+    assert held(gate, (0.2, 0.0), (0.0, 0.0), age_ms=501).reason is Reason.STALE
+
+
+def test_a_robot_that_is_said_to_be_far_outside_is_not_made_to_leap_to_a_limit():
+    gate = make_gate(enabled=False, hold=True, tracking_error=0.6)
+    gate.begin(np.array([0.5, 0.0]))
+    gate.enable()
+    held(gate, (0.6, 0.0), (0.5, 0.0))
+    command = held(gate, (0.7, 0.0), (9.0, 0.0))
+    assert command.reason is Reason.TRACKING_ERROR
+    np.testing.assert_allclose(command.action, [0.6, 0.0])
+
+
+def test_hold_is_where_the_robot_is_also_where_zero_lies_outside_of_the_limits():
+    gate = make_gate(
+        Limits([0.5, 1.0], [1.5, 2.0], [1.0, 1.0]), (0.5, 1.0), enabled=False, hold=True
+    )
+    gate.begin(np.array([0.9, 1.2]))
+    gate.enable()
+    np.testing.assert_allclose(held(gate, None, (0.9, 1.2)).action, [0.9, 1.2])
+    held(gate, (1.0, 1.3), (0.9, 1.2))
+    gate.disable()
+    np.testing.assert_allclose(held(gate, None, (0.95, 1.25)).action, [0.95, 1.25])
 
 
 def test_an_old_position_is_no_place_to_go_back_to():

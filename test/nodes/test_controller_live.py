@@ -35,7 +35,7 @@ STALE_S = 0.4
 STALE_NS = round(STALE_S * 1e9)
 NEVER_S = 60.0  # staleness cannot be why the robot stops
 POSITIONS = ("slide_x/position", "slide_y/position")
-HOLD = {"kind": "position", "max_rate": [2.0, 2.0]}
+HOLD = {"kind": "position", "max_rate": [2.0, 2.0], "tracking_error": 1.0}
 AXES = ["linear.x", "linear.y"]
 NAMES = {"twist": AXES, "twist_unstamped": AXES}
 URDF = """<robot name="slides">
@@ -297,6 +297,17 @@ def test_a_blocked_position_robot_is_held_where_it_is(graph):
     assert arm.commands[-1] == [0.25, -0.25]
 
 
+def test_a_blocked_position_robot_is_not_led_away_from_where_it_is(graph):
+    """Wind-up: step by step it would be told to go to the end of the plan."""
+    arm = Arm(graph, stale_after_s=NEVER_S, **{**HOLD, "tracking_error": 0.15})
+    arm.sense()
+    arm.controller.trigger_activate()
+    arm.live(lambda: arm.controller._reason == "tracking_error", "the refusal")
+    count = len(arm.commands)
+    arm.live(lambda: len(arm.commands) > count + 20, "commands")
+    assert np.abs(np.array(arm.commands) - arm.place).max() <= 0.15 + 1e-9
+
+
 @pytest.mark.parametrize(
     ("state", "text"),
     [
@@ -502,17 +513,20 @@ def test_lockstep_answers_a_repeated_tick_alike_and_waits_for_a_fresh_plan(graph
         ({"low": [-1.0]}, "low needs 2 entries"),
         ({"kind": "torque"}, "unknown kind 'torque'"),
         ({"command_interface": "velocity"}, "unknown key 'command_interface'"),
-        ({"safe_action": [5.0, 0.0]}, "outside the limits"),
+        ({"kind": "effort", "safe_action": [5.0, 0.0]}, "outside the limits"),
         ({"adapter": "twist", "frame_id": "map"}, "unknown twist axis"),
         ({"control_dt_s": "fast"}, "expected a number, got 'fast'"),
         ({"control_dt_s": 0.0}, "control_dt_s: expected 0.001 .. 10, got 0.0"),
         ({"stale_after_s": float("nan")}, "stale_after_s: expected 0.001 .. 60, got nan"),
         ({"max_rate": [float("nan"), 1.0]}, "max_rate: expected 0 .. inf"),
         ({"low": [-float("inf"), 0.0]}, "low: expected a finite number"),
-        ({"low": [1.0, -1.0]}, "must be below"),
+        ({"kind": "effort", "low": [1.0, -1.0]}, "must be below"),
         ({"kind": "position"}, "needs max_rate above 0"),
         ({"kind": "effort", "integrate": True}, "integrate turns velocities into positions"),
-        ({"kind": "position_delta", "safe_action": [0.1, 0.0]}, "it must be zero"),
+        ({"kind": "position_delta", "safe_action": [0.1, 0.0]}, "only zero stops a robot"),
+        ({"low": [0.1, -1.0], "safe_action": [0.1, 0.0]}, "only zero stops a robot"),
+        ({"low": [0.1, -1.0]}, "'slide_x' is from 0.1 to 1: zero, which stops it"),
+        ({**HOLD, "tracking_error": 0.01}, "tracking_error 0.01 is below the step"),
         ({"position_low": [-1.0]}, "position_low needs 2 entries"),
         ({"position_limits": "urdf"}, "expected 'robot_description' or ''"),
         (

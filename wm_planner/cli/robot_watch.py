@@ -34,12 +34,12 @@ from wm_planner.runtime.arrival import Arrival, proprio_distance
 from wm_planner.runtime.cuts import Cuts
 from wm_planner.runtime.position_limits import tightened
 from wm_planner.runtime.robot_description import described_limits
-from wm_planner.runtime.safety import limits_of
+from wm_planner.runtime.safety import Reason, limits_of
 from wm_planner.types import Plan
 
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears a goal
 PLANNER, CONTROLLER = "planner_node: plan", "controller_node: command"
-REFUSALS = ("stale", "no_plan", "non_finite", "bad_shape", "stopped", "disabled")
+REFUSALS = tuple(reason.value for reason in Reason if reason.refused)
 
 
 @dataclass

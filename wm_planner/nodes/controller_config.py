@@ -44,7 +44,7 @@ class ControllerConfig:
     integrate: bool = param(False, "send the positions that velocities lead to")
     tracking_error: float = param(
         0.2,
-        "positions that deltas or velocities lead to keep so near to the measured ones, rad or m",
+        "positions that are sent are no further than this from the measured ones, rad or m",
         low=1e-6,
         high=1e3,
     )
@@ -86,15 +86,38 @@ class ControllerConfig:
                 f"kind 'position' needs max_rate above 0, got {list(self.max_rate)}: without it "
                 "the first plan may begin with a jump"
             )
-        if self.integrates and any(self.safe_action):
-            raise ValueError(
-                f"safe_action: positions hold, so it must be zero, got {list(self.safe_action)}"
-            )
+        if self.holds:
+            self._check_tracking()
+        if self.kind in ("velocity", "position_delta"):
+            self._check_rest()
         if self.needs_positions and not self.joints:
             raise ValueError(
                 "position limits, and positions, are those of joints; action_names are the axes "
                 "of a twist"
             )
+
+    def _check_tracking(self) -> None:
+        """One control period must not lead further than the tracking error."""
+        step = max(self.max_rate) * self.control_dt_s
+        if step > self.tracking_error:
+            raise ValueError(
+                f"tracking_error {self.tracking_error:g} is below the step of one control period, "
+                f"{step:g} (max_rate times control_dt_s): every full step would be refused"
+            )
+
+    def _check_rest(self) -> None:
+        """Zero stops the robot, so it must be allowed, and be what is sent."""
+        if any(self.safe_action):
+            raise ValueError(
+                f"safe_action: only zero stops a robot that takes a {self.kind}, got "
+                f"{list(self.safe_action)}"
+            )
+        for name, low, high in zip(self.action_names, self.low, self.high, strict=True):
+            if not low <= 0 <= high:
+                raise ValueError(
+                    f"low and high: '{name}' is from {low:g} to {high:g}: zero, which stops it, "
+                    "must lie within"
+                )
 
     @property
     def has_lists(self) -> bool:
@@ -153,7 +176,15 @@ class ControllerConfig:
         safe = np.array(self.safe_action)
         if self.holds:  # `begin` says where
             safe = np.clip(safe, limits.low, limits.high)
-        gate = SafetyGate(limits, safe, self.stale_after_ns, self.dt_ns, self.holds, guard)
+        gate = SafetyGate(
+            limits,
+            safe,
+            self.stale_after_ns,
+            self.dt_ns,
+            self.holds,
+            guard,
+            self.tracking_error if self.holds else np.inf,
+        )
         if self.lockstep:
             return ControlLoop(gate, ("joint_states",), self.rows_per_plan)
         return ControlLoop(gate, ("joint_states", "observation/image"))

@@ -51,6 +51,7 @@ MEANING = {
     "no_plan": "no plan was there in time; is this machine too busy?",
     "non_finite": "a plan held a value that is no number",
     "bad_shape": "a plan did not fit the robot",
+    "tracking_error": "a joint stays behind what it is sent; is it blocked?",
     "stopped": "somebody has stopped it",
     "disabled": "somebody has deactivated it",
 }

@@ -30,6 +30,7 @@ class Reason(str, Enum):
     STALE = "stale"
     BAD_SHAPE = "bad_shape"
     NON_FINITE = "non_finite"
+    TRACKING_ERROR = "tracking_error"
 
     def __str__(self) -> str:
         return self.value
@@ -172,8 +173,10 @@ class SafetyGate:
         stale_after_ns: greatest age of the observation and of the plan; also how far in the
             future their stamps may lie.
         control_dt_ns: control period, which turns a rate per second into a step per tick.
-        hold: the safe action is where the robot is.
+        hold: the action is a position, and the safe action is where the robot is.
         guard: limits that depend on where the joints are; or None.
+        tracking_error: greatest distance of an action that is a position from the measured one:
+            beyond it the robot is blocked, and it is not pushed harder and harder.
 
     Raises:
         ConfigError: a value cannot be used.
@@ -187,7 +190,10 @@ class SafetyGate:
         control_dt_ns: int,
         hold: bool = False,
         guard: Guard | None = None,
+        tracking_error: float = np.inf,
     ) -> None:
+        if not tracking_error > 0:
+            raise ConfigError(f"tracking_error must be positive, got {tracking_error:g}")
         if stale_after_ns <= 0:
             raise ConfigError(f"stale_after_ns must be positive, got {stale_after_ns}")
         if control_dt_ns <= 0:
@@ -197,6 +203,7 @@ class SafetyGate:
         self.control_dt_ns = control_dt_ns
         self.guard = guard
         self._hold = hold
+        self._tracking_error = tracking_error
         self._holding = True  # the safe action is that of the refusals that go on
         self._enabled = False
         self._stopped = False
@@ -241,6 +248,12 @@ class SafetyGate:
             ConfigError: the robot takes positions, and is outside of its limits.
         """
         if self._hold:
+            if np.any(positions < self.limits.low) or np.any(positions > self.limits.high):
+                raise ConfigError(
+                    f"the joints are at {np.round(positions, 4).tolist()}, outside the limits "
+                    f"{self.limits.low.tolist()} .. {self.limits.high.tolist()}: move the robot "
+                    "inside by other means"
+                )
             self.set_safe_action(positions)
         if self.guard is not None:
             self.guard.begin(positions)
@@ -280,12 +293,17 @@ class SafetyGate:
         if measured is not None and self._is_stale(measured.stamp_ns, now_ns):
             fresh = None
         reason = self._refusal(action, observation_stamp_ns, plan_stamp_ns, now_ns)
-        if reason is None and self.guard is not None and fresh is None:
+        needs_place = self.guard is not None or np.isfinite(self._tracking_error)
+        if reason is None and needs_place and fresh is None:
             reason = Reason.STALE
         if reason is not None:
             return self._refuse(reason, fresh)
         assert action is not None
         allowed, limited = limit(action, self._last_sent, self.limits, self.control_dt_ns * 1e-9)
+        if fresh is not None:
+            ahead = np.abs(allowed - fresh.positions)
+            if np.any(ahead > self._tracking_error):
+                return self._refuse(Reason.TRACKING_ERROR, fresh)
         if self.guard is not None and fresh is not None:
             age_s = max(0, now_ns - fresh.stamp_ns) * 1e-9
             guarded = self.guard.allow(allowed, fresh.positions, age_s)
@@ -324,12 +342,23 @@ class SafetyGate:
         if not self._holding:
             self._holding = True
             if self._hold:
-                place = self._last_sent if measured is None else measured.positions
-                self._safe_action = np.clip(place, self.limits.low, self.limits.high)
+                self._safe_action = self._place(measured)
             if self.guard is not None:
                 self.guard.refuse(None if measured is None else measured.positions)
         self._last_sent = self._safe_action
         return Command(self._safe_action.copy(), reason, self._target())
+
+    def _place(self, measured: Measured | None) -> np.ndarray:
+        """(A,) where to hold: where the robot is, within the limits.
+
+        Where nobody knows that, or the robot is said to be so far outside that the way back would
+        be a leap, what was sent last stays.
+        """
+        if measured is None:
+            return self._last_sent
+        inside = np.clip(measured.positions, self.limits.low, self.limits.high)
+        leaps = np.abs(inside - measured.positions) > self._tracking_error
+        return self._last_sent if leaps.any() else inside
 
     def _target(self) -> np.ndarray | None:
         target = None if self.guard is None else self.guard.target
