@@ -36,7 +36,7 @@ URDF = """<robot name="arm">
         (0.97, 0.5, 0.0, 0.3),  # 0.03 rad in 0.1 s
         (-0.97, -0.5, 0.0, -0.3),
         (0.97, -0.5, 0.0, -0.5),  # away from the limit
-        (0.97, 0.5, 0.05, 0.2),  # measured 0.05 s ago
+        (0.97, 0.5, 0.05, 0.3),  # measured 0.05 s ago, when it stood
         (1.0, 0.5, 0.0, 0.0),
         (1.2, 0.5, 0.0, 0.0),  # beyond: no further out, and not driven back by itself
         (1.2, 0.0, 0.0, 0.0),
@@ -105,6 +105,39 @@ def test_random_driving_never_leaves_the_limits():
         assert np.all(place >= LOW - 1e-9) and np.all(place <= HIGH + 1e-9)
 
 
+@pytest.mark.parametrize("rates", [None, [5.0, 2.0]])
+@pytest.mark.parametrize("latency", [0, 1, 2])
+def test_a_robot_that_brakes_late_and_slowly_stays_inside(rates, latency):
+    """It follows commands no faster than max_rate, and is seen `latency` periods late."""
+    rng = np.random.default_rng(1)
+    guard = PositionGuard("velocity", LOW, HIGH, 0.1, None if rates is None else np.array(rates))
+    guard.begin(np.zeros(2))
+    fine, per_tick = 0.001, 100
+    brake = np.full(2, np.inf) if rates is None else np.array(rates)
+    place, speed, seen = np.zeros(2), np.zeros(2), [np.zeros(2)] * 3
+    furthest = np.zeros(2)
+    for tick in range(600):
+        wanted = rng.uniform(0.2, 1.0, 2) * (1 if tick % 60 < 40 else -1)
+        command = guard.allow(wanted, seen[-1 - latency], 0.1 * latency)
+        for _ in range(per_tick):
+            speed = speed + np.clip(command - speed, -brake * fine, brake * fine)
+            place = place + fine * speed
+        seen.append(place)
+        furthest = np.maximum(furthest, np.abs(place))
+    assert np.all(furthest <= HIGH + 1e-3)
+    assert np.all(furthest >= HIGH - 0.02)  # and gets there
+
+
+def test_an_effort_ends_before_a_fast_joint_is_at_its_limit():
+    guard = PositionGuard("effort", LOW, HIGH, 0.1)
+    push = np.array([3.0, 0.0])
+    pushed = [guard.allow(push, np.array([x, 0.0]), 0.0)[0] for x in (0.5, 0.7, 0.9)]
+    assert pushed == [3.0, 3.0, 0.0]  # at 2 rad/s it is beyond 1.0 in a period
+    assert guard.allow(-push, np.array([1.1, 0.0]), 0.0)[0] == -3.0
+    guard.refuse(None)  # what was seen before is no speed of now
+    assert guard.allow(push, np.array([0.9, 0.0]), 0.0)[0] == 3.0
+
+
 def test_positions_have_both_limits():
     limits = within_positions(Limits([-3.0, -1.0], [3.0, 1.0], [1.0, 1.0]), LOW, HIGH)
     assert limits.low.tolist() == [-1.0, -1.0] and limits.high.tolist() == [1.0, 1.0]
@@ -140,6 +173,19 @@ def test_speeds_of_the_joints_tighten_the_action(kind, bounds, rates):
         tightened(Limits([0.5], [1.0]), "velocity", 0.1, described_limits(URDF, ["a"]))
 
 
+MIMIC = """<robot name="hand">
+  <joint name="m" type="prismatic"><limit lower="0" upper="1" velocity="1" effort="1"/></joint>
+  <joint name="f" type="revolute"><mimic joint="m" multiplier="-2" offset="0.5"/>
+    <limit lower="-0.7" upper="0.3" velocity="0.5" effort="1"/></joint>
+  <joint name="g" type="continuous"><mimic joint="m"/></joint>
+</robot>"""
+
+
+def test_what_mimics_a_joint_narrows_its_limits():
+    (limit,) = described_limits(MIMIC, ["m"])
+    np.testing.assert_allclose([limit.low, limit.high, limit.speed], [0.1, 0.6, 0.25])
+
+
 BOMB = '<!DOCTYPE r [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;">]><robot name="&b;"/>'
 
 
@@ -153,6 +199,14 @@ BOMB = '<!DOCTYPE r [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;">]><robot name=
         ("", ["a"], "is not XML"),
         (URDF, ["aa"], "no joint 'aa'.*Did you mean 'a'"),
         (URDF.replace('velocity="0.3"', 'velocity="fast"'), ["a"], "velocity is 'fast'"),
+        (URDF.replace('velocity="0.3"', 'velocity="-0.3"'), ["a"], "'a': velocity is -0.3"),
+        (URDF.replace('lower="-1.5"', 'lower="nan"'), ["a"], "'a': lower is 'nan'"),
+        (URDF.replace('soft_upper_limit="2.5"', 'soft_upper_limit="-3"'), ["a"], "cannot move"),
+        (URDF.replace('lower="-1.5" upper="2"', ""), ["a"], "'a' cannot move.*position_limits"),
+        (URDF.replace('name="b"', 'name="a"'), ["a"], "two joints are called 'a'"),
+        (MIMIC, ["f"], "'f' mimics 'm'"),
+        (MIMIC.replace('offset="0.5"', 'offset="5"'), ["m"], "'m' cannot move"),
+        (MIMIC.replace('multiplier="-2"', 'multiplier="two"'), ["m"], "multiplier is 'two'"),
     ],
 )
 def test_a_description_that_cannot_be_used_is_named(text, names, words):

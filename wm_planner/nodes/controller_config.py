@@ -213,7 +213,7 @@ class ControllerConfig:
         if self.kind == "position":
             return within_positions(limits, low, high), None
         if self.needs_positions:
-            return limits, PositionGuard(self.kind, low, high, self.control_dt_s)
+            return limits, PositionGuard(self.kind, low, high, self.control_dt_s, limits.max_rate)
         return limits, None
 
     def _bounds(self) -> Limits:

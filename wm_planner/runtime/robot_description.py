@@ -44,19 +44,59 @@ def described_limits(description: str, names: Sequence[str]) -> list[JointLimit]
         names: of the joints.
 
     Returns:
-        The limits. A soft limit of the description counts where it is narrower.
+        The limits. A soft limit of the description counts where it is narrower, and so do the
+        limits of joints that mimic the joint.
 
     Raises:
-        ConfigError: it is no URDF, or has no such joint, or a limit that is no number.
+        ConfigError: it is no URDF, or has no such joint, or one that mimics another, or a limit
+            that is no number or leaves nothing.
     """
-    root = _parsed(description)
-    joints = {joint.get("name", ""): joint for joint in root.iter("joint") if joint.get("type")}
+    joints: dict[str, ElementTree.Element] = {}
+    for joint in _parsed(description).findall("joint"):  # those of transmissions lie deeper
+        name = joint.get("name", "")
+        if name in joints:
+            raise ConfigError(f"robot_description: two joints are called '{name}'")
+        joints[name] = joint
     limits = []
     for name in names:
         if name not in joints:
             raise ConfigError(f"robot_description: no joint '{name}'.{suggest(name, joints)}")
-        limits.append(_limits_of(joints[name], name))
+        mimic = joints[name].find("mimic")
+        if mimic is not None:
+            raise ConfigError(
+                f"robot_description: joint '{name}' mimics '{mimic.get('joint')}' and cannot be "
+                "commanded; take it out of action.names"
+            )
+        limit = _limits_of(joints[name], name)
+        for follower in joints.values():
+            mimic = follower.find("mimic")
+            if mimic is not None and mimic.get("joint") == name:
+                limit = _with_follower(limit, mimic, follower)
+        if not limit.low < limit.high:
+            raise ConfigError(
+                f"robot_description: joint '{name}' cannot move: its limits are {limit.low:g} and "
+                f"{limit.high:g}; give position_limits as lists low and high"
+            )
+        limits.append(limit)
     return limits
+
+
+def _with_follower(
+    limit: JointLimit, mimic: ElementTree.Element, follower: ElementTree.Element
+) -> JointLimit:
+    """Narrowed so that a joint which mimics this one keeps its own limits."""
+    name = follower.get("name", "")
+    factor = _number(mimic, "multiplier", name, 1.0)
+    offset = _number(mimic, "offset", name, 0.0)
+    stated = follower.find("limit")
+    if factor == 0 or stated is None:
+        return limit
+    own = _limits_of(follower, name)
+    low, high = limit.low, limit.high
+    if stated.get("lower") is not None or stated.get("upper") is not None:
+        ends = sorted(((own.low - offset) / factor, (own.high - offset) / factor))
+        low, high = max(low, ends[0]), min(high, ends[1])
+    return JointLimit(low, high, min(limit.speed, own.speed / abs(factor)), limit.effort)
 
 
 def _parsed(description: str) -> ElementTree.Element:
@@ -83,6 +123,11 @@ def _limits_of(joint: ElementTree.Element, name: str) -> JointLimit:
     limit, soft = joint.find("limit"), joint.find("safety_controller")
     speed = _number(limit, "velocity", name, 0.0)
     effort = _number(limit, "effort", name, 0.0)
+    for quantity, value in (("velocity", speed), ("effort", effort)):
+        if value < 0:
+            raise ConfigError(
+                f"robot_description: joint '{name}': {quantity} is {value:g}, which limits nothing"
+            )
     greatest = (speed if speed > 0 else math.inf, effort if effort > 0 else math.inf)
     if joint.get("type") in _ENDLESS:
         return JointLimit(-math.inf, math.inf, *greatest)
@@ -90,11 +135,6 @@ def _limits_of(joint: ElementTree.Element, name: str) -> JointLimit:
     high = _number(limit, "upper", name, 0.0)
     low = max(low, _number(soft, "soft_lower_limit", name, low))
     high = min(high, _number(soft, "soft_upper_limit", name, high))
-    if not low < high:
-        raise ConfigError(
-            f"robot_description: joint '{name}' cannot move: its limits are {low:g} and {high:g}; "
-            "give position_limits as lists low and high"
-        )
     return JointLimit(low, high, *greatest)
 
 
