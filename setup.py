@@ -72,6 +72,7 @@ setup(
             "camera_node = wm_planner.nodes.camera_node:main",
             "planner_node = wm_planner.nodes.planner_node:main",
             "controller_node = wm_planner.nodes.controller_node:main",
+            "command_guard = wm_planner.nodes.command_guard:main",
             "finetune_node = wm_planner.nodes.finetune_node:main",
             "explore_node = wm_planner.nodes.explore_node:main",
             "bridge_node = sim_bridge.bridge_node:main",

@@ -15,11 +15,13 @@ from wm_planner.errors import ConfigError
 from wm_planner.models.catalog import CARD, embodiment_of_card, read_card, resolve_checkpoint
 from wm_planner.robot import (
     DESCRIPTION,
+    INTERFACE,
     PositionLimits,
     RobotFile,
     observation_topic,
 )
 
+GUARD_PERIODS = 5  # of silence, after which the command guard takes the controller for dead
 CLOCK = {"/clock": "clock"}  # rclpy listens to the first; the second is within the namespace
 
 
@@ -37,6 +39,7 @@ class NodeSpec:
         package: package that installs the executable.
         remappings: from this package's topic names to the robot's.
         managed: it is a lifecycle node.
+        respawn: it is started again when it ends by itself.
     """
 
     name: str
@@ -48,6 +51,7 @@ class NodeSpec:
     package: str = "wm_planner"
     remappings: dict[str, str] = field(default_factory=dict)
     managed: bool = False
+    respawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class RunOptions:
 
 
 def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
-    """Driver (where the file names one), cameras, planner or explorer, controller, recorder.
+    """Driver (where the file names one), cameras, planner or explorer, controller with its guard,
+    recorder.
 
     On hardware the controller waits to be activated by a person, unless `options.activate`.
 
@@ -102,6 +107,8 @@ def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
         nodes.append(_explorer(robot, options))
     if options.control:
         nodes.append(_controller(robot, options, common))
+        if not options.lockstep and not robot.sends_positions:
+            nodes.append(_guard(robot))
     if options.record:
         nodes.append(_recorder(robot, options))
     if options.lockstep:  # each simulation in its namespace has a clock of its own
@@ -201,7 +208,6 @@ def _explorer(robot: RobotFile, options: RunOptions) -> NodeSpec:
 
 def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> NodeSpec:
     action, limits = robot.action, robot.position_limits
-    rest = [min(max(0.0, low), high) for low, high in zip(action.low, action.high, strict=True)]
     parameters = {
         **common,
         "action_names": list(action.names),
@@ -209,7 +215,7 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
         "low": list(action.low),
         "high": list(action.high),
         "max_rate": list(action.max_rate) or [0.0] * action.size,
-        "safe_action": list(robot.safe_action or rest),
+        "safe_action": _safe_action(robot),
         "integrate": robot.command.integrate,
         "tracking_error": robot.command.tracking_error,
         "control_dt_s": robot.control_dt_s,
@@ -235,6 +241,30 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
         | remappings(robot),
         managed=True,
     )
+
+
+def _guard(robot: RobotFile) -> NodeSpec:
+    """Of a robot that goes on with its last velocity or effort when its controller dies."""
+    dt_s = robot.control_dt_s
+    parameters = {
+        "action_names": list(robot.action.names),
+        "safe_action": _safe_action(robot),
+        "adapter": robot.command.adapter,
+        "interface": INTERFACE[robot.action.kind],
+        "frame_id": robot.command.frame_id,
+        "control_dt_s": dt_s,
+        "after_s": min(GUARD_PERIODS * dt_s, robot.stale_after_s),
+    }
+    topics = _remappings({"command": robot.command.topic}) | remappings(robot)
+    node = _node("command_guard", parameters, required=False, remappings=topics)
+    return replace(node, respawn=True)
+
+
+def _safe_action(robot: RobotFile) -> list[float]:
+    """What stops the robot: zero, or the bound that is nearest, unless its file says another."""
+    action = robot.action
+    rest = [min(max(0.0, low), high) for low, high in zip(action.low, action.high, strict=True)]
+    return list(robot.safe_action or rest)
 
 
 def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:

@@ -85,6 +85,8 @@ def actions_of(specs: Sequence[NodeSpec]) -> list[Any]:
             parameters=[str(write_parameters(spec.name, spec.parameters, directory))],
             remappings=list(spec.remappings.items()),
             output="screen",
+            respawn=spec.respawn,
+            respawn_delay=1.0,
             **options,
         )
         actions.append(node)

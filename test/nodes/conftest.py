@@ -47,6 +47,14 @@ class Graph:
         self._nodes.append(node)
         return node
 
+    def remove(self, node: Any) -> None:
+        """Serve a node no longer, as if its process had ended well."""
+        self._executor.remove_node(node)
+        self._nodes.remove(node)
+        if hasattr(node, "close"):
+            node.close()
+        node.destroy_node()
+
     def spin(self, timeout_s: float) -> None:
         """Serve callbacks for at most `timeout_s` or one callback."""
         self._executor.spin_once(timeout_sec=timeout_s)

@@ -10,7 +10,10 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from rclpy.clock import ClockType
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rclpy.time import Time
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -35,6 +38,12 @@ STALE_S = 0.4
 STALE_NS = round(STALE_S * 1e9)
 NEVER_S = 60.0  # staleness cannot be why the robot stops
 POSITIONS = ("slide_x/position", "slide_y/position")
+LIMITS = {
+    "low": [-1.0, -1.0],
+    "high": [1.0, 1.0],
+    "max_rate": [0.0, 0.0],
+    "safe_action": [0.0, 0.0],
+}
 HOLD = {"kind": "position", "max_rate": [2.0, 2.0], "tracking_error": 1.0}
 AXES = ["linear.x", "linear.y"]
 NAMES = {"twist": AXES, "twist_unstamped": AXES}
@@ -72,7 +81,7 @@ class Arm:
             adapter=adapter,
             action_names=NAMES.get(adapter, ["slide_x", "slide_y"]),
             frame_id="base_link",
-            **{"control_dt_s": DT_S, "stale_after_s": STALE_S, **parameters},
+            **{**LIMITS, "control_dt_s": DT_S, "stale_after_s": STALE_S, **parameters},
         )
         self.controller.trigger_configure()
         self.node = graph.peer("arm")
@@ -188,6 +197,106 @@ def test_moves_only_once_activated_and_ends_with_the_safe_command(graph, adapter
     deadline = time.monotonic() + 3 * DT_S
     arm.live(lambda: time.monotonic() > deadline, "a few periods")
     assert len(arm.commands) == count
+
+
+class Stepped:
+    """A settable clock under controller, sensors and planner, in place of the system's."""
+
+    def __init__(self, arm: Arm) -> None:
+        self.step_s = 0.0
+        self.tick()
+        self._clock = arm.controller.get_clock()
+        self._clock._set_ros_time_is_active(True)
+        arm.now_ns = self.now_ns
+        spin = arm.graph.spin
+
+        def spin_and_tick(timeout_s: float) -> None:
+            self.tick()
+            spin(timeout_s)
+
+        arm.graph.spin = spin_and_tick
+
+    def tick(self) -> None:
+        if hasattr(self, "_clock"):
+            now = Time(nanoseconds=self.now_ns(), clock_type=ClockType.ROS_TIME)
+            self._clock.set_ros_time_override(now)
+
+    def now_ns(self) -> int:
+        return time.time_ns() + round(self.step_s * 1e9)
+
+
+def moving_since(controller: ControllerNode) -> list[float]:
+    """Steady times of the commands, from now on, that the gate let through."""
+    times, publish = [], controller._publish
+
+    def noting(command, stamp_ns: int) -> None:
+        if not command.reason.refused:
+            times.append(time.monotonic())
+        publish(command, stamp_ns)
+
+    controller._publish = noting
+    return times
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["sensors live", "sensors die"])
+@pytest.mark.parametrize("step_s", [-20.0, 20.0])
+def test_a_step_of_the_clock_stops_the_robot_which_goes_on_by_itself(graph, step_s, alive):
+    arm = Arm(graph)
+    clock = Stepped(arm)
+    arm.drive()
+    moving = moving_since(arm.controller)
+    count, stepped_s = len(arm.commands), time.monotonic()
+    clock.step_s = step_s
+    graph.until(lambda: [0.0, 0.0] in arm.commands[count:], "the safe command")
+    if not alive:
+        deadline = stepped_s + STALE_S + 4 * DT_S
+        graph.until(lambda: time.monotonic() > deadline, "a while")
+        assert all(each_s <= stepped_s + STALE_S + DT_S for each_s in moving)
+        assert arm.last_is_safe()
+    arm.live(lambda: arm.commands[-1] == [0.5, 0.5], "motion after the step")
+
+
+def test_a_clock_that_stands_still_hides_no_silence(graph):
+    """As after use_sim_time without a /clock: stamps stay fresh for ever, receipts do not."""
+    arm = Arm(graph)
+    clock = Stepped(arm)
+    arm.drive()
+    moving = moving_since(arm.controller)
+    arm.plan()
+    frozen_ns = clock.now_ns()
+    clock.now_ns = lambda: frozen_ns
+    silent_s = time.monotonic()
+    graph.until(arm.last_is_safe, "the safe command")
+    assert all(each_s <= silent_s + STALE_S + DT_S for each_s in moving)
+
+
+def test_the_clock_cannot_be_replaced_while_the_robot_may_move(graph):
+    arm = Arm(graph)
+    arm.drive()
+    simulated = [Parameter("use_sim_time", value=True)]
+    (answer,) = arm.controller.set_parameters(simulated)
+    assert not answer.successful and "cannot be changed while controller_node acts" in answer.reason
+    arm.live(lambda: arm.commands[-1] == [0.5, 0.5], "motion")
+    arm.controller.trigger_deactivate()
+    (answer,) = arm.controller.set_parameters(simulated)
+    assert answer.successful
+
+
+def test_a_tick_that_fails_ends_in_the_safe_command(graph):
+    arm = Arm(graph)
+    arm.drive()
+    check = arm.controller._loop.gate.check
+
+    def broken(action, *others):
+        if action is not None:
+            raise ZeroDivisionError("planted")
+        return check(action, *others)
+
+    arm.controller._loop.gate.check = broken
+    count = len(arm.commands)
+    arm.live(lambda: arm.last_is_safe() and len(arm.commands) > count + 2, "safe commands")
+    arm.controller._loop.gate.check = check
+    arm.live(lambda: arm.commands[-1] == [0.5, 0.5], "motion")
 
 
 @pytest.mark.parametrize("adapter", sorted(ADAPTERS))
@@ -545,7 +654,16 @@ def test_lockstep_answers_a_repeated_tick_alike_and_waits_for_a_fresh_plan(graph
     ],
 )
 def test_bad_parameters_name_the_key_and_the_choices(graph, parameters, text):
+    names = {"action_names": ["slide_x", "slide_y"]}
     with pytest.raises(ConfigError, match=text.replace("(", r"\(")):
+        graph.add(ControllerNode, **{**names, **LIMITS, **parameters})
+
+
+@pytest.mark.parametrize("key", ["action_names", *LIMITS])
+def test_limits_have_no_default(graph, key):
+    parameters = {"action_names": ["slide_x", "slide_y"], **LIMITS}
+    del parameters[key]
+    with pytest.raises(ConfigError, match=f"'{key}' is missing, which has no default"):
         graph.add(ControllerNode, **parameters)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from wm_planner.config import from_dict
 from wm_planner.errors import ConfigError
 from wm_planner.models.catalog import shipped_checkpoints
 from wm_planner.nodes.camera_node import CameraConfig, CameraNode
+from wm_planner.nodes.command_guard import GuardConfig
 from wm_planner.nodes.controller_node import ControllerConfig
 from wm_planner.nodes.explore_node import ExploreConfig
 from wm_planner.nodes.finetune_node import FinetuneConfig
@@ -35,6 +37,7 @@ CONFIGS = {
     "camera_node": CameraConfig,
     "planner_node": PlannerNodeConfig,
     "controller_node": ControllerConfig,
+    "command_guard": GuardConfig,
     "finetune_node": FinetuneConfig,
     "explore_node": ExploreConfig,
     "bridge_node": BridgeConfig,
@@ -45,8 +48,12 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_parameter_file_holds_every_key_with_its_default_and_meaning(name):
     text = (ROOT / "config" / "nodes" / f"{name}.yaml").read_text()
-    values = yaml.safe_load(text)[name]["ros__parameters"]
+    values = yaml.safe_load(text)[f"/**/{name}"]["ros__parameters"]
     fields = dataclasses.fields(CONFIGS[name])
+    needed = [field for field in fields if field.default is dataclasses.MISSING]
+    for field in needed:  # nothing that a robot would be moved by is made up
+        assert re.search(rf"# {field.name}: .* # {re.escape(field.metadata['doc'])}", text)
+    fields = [field for field in fields if field not in needed]
     assert list(values) == [field.name for field in fields]
     for field in fields:
         default = list(field.default) if isinstance(field.default, tuple) else field.default

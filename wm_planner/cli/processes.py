@@ -19,6 +19,7 @@ from typing import Any
 from wm_planner.errors import WmPlannerError
 
 INTERRUPT_S, TERMINATE_S, END_S = 1.0, 2.0, 3.0  # after SIGINT: SIGTERM, SIGKILL, given up
+RESPAWN_S = 1.0  # between two starts of a process that is started again
 LOG_LINES = 15
 BAD_INPUT = 2  # exit code of a process that has said in one line what it cannot use
 # Asks the kernel for SIGTERM when the parent is gone, however it went: a controller then still has
@@ -69,12 +70,14 @@ class Child:
         command: program and arguments.
         required: the run has failed when it ends by itself.
         ends_run: the run is over, well, when it ends with exit code 0.
+        respawn: it is started again when it ends by itself.
     """
 
     name: str
     command: Sequence[str]
     required: bool = True
     ends_run: bool = False
+    respawn: bool = False
 
 
 class Supervisor:
@@ -97,6 +100,7 @@ class Supervisor:
         self._environment = dict(environment)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._stop = threading.Event()
+        self._respawned_s: dict[str, float] = {}
         self._handlers: dict[int, Any] = {}
         self._guard: subprocess.Popen[str] | None = None
 
@@ -181,6 +185,8 @@ class Supervisor:
                 continue
             if child.ends_run and code == 0:
                 over = True
+            elif child.respawn and not self._stop.is_set():
+                self._respawn(child)
             elif child.required and not self._stop.is_set():
                 raise ChildFailedError(self._obituary(child.name, code))
         return over
@@ -198,14 +204,22 @@ class Supervisor:
                 break  # only a process stuck in the kernel survives SIGKILL
             time.sleep(0.02)
 
-    def _start(self, child: Child) -> None:
+    def _respawn(self, child: Child) -> None:
+        """Once a second at most: what ends at once must not take the machine with it."""
+        now_s = time.monotonic()
+        if now_s - self._respawned_s.get(child.name, -RESPAWN_S) >= RESPAWN_S:
+            self._respawned_s[child.name] = now_s
+            self._start(child, "ab")
+            self._tell_guard(str(self._running[child.name].pid))
+
+    def _start(self, child: Child, log_mode: str = "wb") -> None:
         command = list(child.command)
         refused = f"{child.name}: cannot start {command[0]}"
         if shutil.which(command[0], path=self._environment.get("PATH")) is None:
             raise ChildFailedError(f"{refused}: no such program")
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command]
-        with self.log_of(child.name).open("wb") as log:
+        with self.log_of(child.name).open(log_mode) as log:
             try:
                 self._running[child.name] = subprocess.Popen(
                     command,

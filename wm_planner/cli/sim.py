@@ -125,7 +125,7 @@ def child_of(spec: NodeSpec, parameters: Path) -> Child:
     for name, topic in spec.remappings.items():
         ros += ["-r", f"{name}:={topic}"]
     command = [sys.executable, "-m", spec.module, *ros]
-    return Child(spec.name, command, spec.required, spec.ends_run)
+    return Child(spec.name, command, spec.required, spec.ends_run, spec.respawn)
 
 
 def table(result: dict[str, Any], record: RunRecord, paths: list[Path]) -> str:

@@ -10,7 +10,7 @@ from wm_planner.config import suggest
 from wm_planner.embodiment import KINDS, TWIST_AXES
 from wm_planner.robot import DESCRIPTION, INTERFACE
 from wm_planner.ros.adapters import CommandAdapter
-from wm_planner.ros.parameters import param
+from wm_planner.ros.parameters import param, required
 from wm_planner.runtime.control import ControlLoop
 from wm_planner.runtime.integrator import Integrator
 from wm_planner.runtime.position_limits import PositionGuard, tightened, within_positions
@@ -24,15 +24,13 @@ NONE = (0.0,)  # ROS has no empty list of numbers
 class ControllerConfig:
     """Parameters of the controller node."""
 
-    action_names: tuple[str, ...] = param(("slide_x", "slide_y"), "joints, or axes as linear.x")
+    action_names: tuple[str, ...] = required("joints, or axes as linear.x")
     kind: str = param("velocity", "of the actions: velocity, position, position_delta or effort")
-    low: tuple[float, ...] = param((-1.0, -1.0), "lower bounds, physical units")
-    high: tuple[float, ...] = param((1.0, 1.0), "upper bounds, physical units")
-    max_rate: tuple[float, ...] = param(
-        (0.0, 0.0), "largest change, units per second; 0: no limit", low=0
-    )
-    safe_action: tuple[float, ...] = param(
-        (0.0, 0.0), "sent whenever a plan must not be followed; positions hold instead"
+    low: tuple[float, ...] = required("lower bounds, physical units")
+    high: tuple[float, ...] = required("upper bounds, physical units")
+    max_rate: tuple[float, ...] = required("largest change, units per second; 0: no limit", low=0)
+    safe_action: tuple[float, ...] = required(
+        "sent whenever a plan must not be followed; positions hold instead"
     )
     position_limits: str = param(
         "", "robot_description: those of the URDF on that topic; empty: those below"

@@ -11,6 +11,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.config import suggest
+from wm_planner.data.messages import point_rows
 from wm_planner.embodiment import TWIST_AXES
 from wm_planner.errors import ConfigError
 from wm_planner.robot import ADAPTERS, TWIST_ADAPTERS
@@ -67,6 +68,26 @@ class CommandAdapter:
         message.header.stamp = to_time(stamp_ns)
         message.header.frame_id = self._frame_id
         return message
+
+    def action_of(self, message: Any) -> np.ndarray | None:
+        """What a message of this type asks of the robot in the end; None: not what this sends.
+
+        Of a trajectory the last point counts; a twist that turns or moves along another axis than
+        the action's is none.
+        """
+        values: Any
+        if self.message_type is Float64MultiArray:
+            values = message.data
+        elif self.message_type is JointTrajectory:
+            rows = point_rows(message, self._interface)
+            values = rows[-1] if rows else ()
+        else:
+            twist = message if self.message_type is Twist else message.twist
+            axes = {axis: getattr(getattr(twist, axis[:-2]), axis[-1]) for axis in TWIST_AXES}
+            values = [axes.pop(name) for name in self._names]
+            if any(axes.values()):
+                return None
+        return np.array(values) if len(values) == len(self._names) else None
 
     def _twist(self, action: np.ndarray) -> Twist:
         twist = Twist()
