@@ -35,13 +35,13 @@ class ManagedNode(NodeBase, LifecycleNode):
         super().__init__(name, config_class, **options)
         self._failure: Exception | None = None
         self._starting = False
-        self._lasting: set[int] = set()  # entities that are there whatever the state is
         for service in self.services:  # rclpy makes those of the lifecycle past `create_service`
             if service is self._service_change_state:
                 change = self._only_possible(service.callback)
                 service.callback = self._guarded(
                     "service ~/change_state", change, lambda _error, _request, response: response
                 )
+        self._keep()
 
     def configure(self) -> None:
         """Load and connect."""
@@ -81,7 +81,7 @@ class ManagedNode(NodeBase, LifecycleNode):
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         """See `configure`."""
-        self._lasting = {id(entity) for entity, _ in self._entities()}
+        self._keep()  # also what a subclass has made, or was asked for since
         result = self._try(self.configure)
         if result == FAILURE:
             self._undo(self.cleanup)
@@ -133,6 +133,10 @@ class ManagedNode(NodeBase, LifecycleNode):
             return response
 
         return change_state
+
+    def _keep(self) -> None:
+        """What is there now stays whatever the state is."""
+        self._lasting = {id(entity) for entity, _ in self._entities()}
 
     def _undo(self, *steps: Callable[[], None]) -> None:
         """Take these steps, whatever they raise, and destroy what `configure` connected."""
