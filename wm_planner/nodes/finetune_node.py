@@ -167,7 +167,7 @@ class FinetuneNode(NodeBase):
             self._handle(*self._events.popleft())
 
     def _is_due(self, event: EpisodeEvent) -> bool:
-        if event.kind != "end":
+        if event.kind != "end" or not self._recorder.recording:
             return True
         self._recorder.expect_end(event.stamp_ns)
         return self._end.is_complete(event.stamp_ns)

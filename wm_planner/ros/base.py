@@ -21,6 +21,7 @@ from wm_planner.ros.parameters import check_parameter_files, read_parameters
 from wm_planner.ros.qos import RECORD
 
 REPORT_S = 1.0
+MOST_TEXT = 500  # letters of an error
 SIM_TIME = "use_sim_time"
 DIAGNOSTICS = "/diagnostics"
 
@@ -158,7 +159,7 @@ class NodeBase(Node):
     def _count_raised(self, where: str, error: Exception) -> None:
         """Log and count what a callback has raised."""
         self._raised[where] += 1
-        text = f"{where}: {type(error).__name__}: {error}"
+        text = f"{where}: {type(error).__name__}: {error}"[:MOST_TEXT]  # it may quote a message
         raised = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(raised.filename).name}:{raised.lineno}"
         self.get_logger().error(f"passed over: {text} ({place})", throttle_duration_sec=1.0)

@@ -54,7 +54,7 @@ def parse_event(kind: str, values: Mapping[str, str]) -> EpisodeEvent:
     if not stamp.strip().isdecimal() or len(stamp) > 19 or int(stamp) > LAST_NS:
         raise DatasetError(
             f"episode event '{kind}': stamp_ns: expected nanoseconds as a whole number, got "
-            f"'{stamp}'"
+            f"'{stamp[:40]}'"
         )
     episode = values["episode"]
     name = values.get("name", "")
@@ -62,7 +62,7 @@ def parse_event(kind: str, values: Mapping[str, str]) -> EpisodeEvent:
         if not episode.isdecimal() or len(episode) > 9:
             raise DatasetError(
                 f"episode event '{kind}': episode: expected a number, or any text beside a key "
-                f"'name', got '{episode}'"
+                f"'name', got '{episode[:40]}'"
             )
         name = f"episode_{int(episode):04d}"
     return EpisodeEvent(kind, episode, name, int(stamp), outcome_of(values))

@@ -292,8 +292,12 @@ class EpisodeRecorder:
             raise
 
     def _free_path(self, name: str) -> Path:
-        if name in ("", ".", "..") or Path(name).name != name:
-            raise DatasetError(f"episode name {name!r}: needs a plain name without '/'")
+        plain = Path(name).name == name and name.isprintable() and len(name) <= 200
+        if name in ("", ".", "..") or not plain:
+            raise DatasetError(
+                f"episode name {name[:40]!r}: needs a plain name without '/', "
+                "of at most 200 letters"
+            )
         return _free(self.root_dir / name)
 
 
