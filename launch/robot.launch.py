@@ -1,9 +1,9 @@
 """ros2 launch wm_planner robot.launch.py robot:=my_arm.yaml
 
-Camera, planner, controller and recorder. The controller stays disabled until you say
-``ros2 lifecycle set /controller_node configure`` and ``... activate``. With ``explore:=N`` random
-motion takes the planner's place for N episodes. When the camera, the planner or the controller
-ends, all end: the controller's last message is the safe command.
+Camera, planner, controller with its guard, and recorder. The controller stays disabled until you
+say ``ros2 lifecycle set /controller_node configure`` and ``... activate``. With ``explore:=N``
+random motion takes the planner's place for N episodes. When the camera, the planner or the
+controller ends, all end: the controller's last message is the safe command.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ ARGUMENTS = {
     "record": ("true", "true or false: one bag per episode"),
     "output": ("runs/robot", "directory that receives the bags"),
     "explore": ("0", "episodes of random motion once the controller is activated; 0: none"),
+    "namespace": ("", "of all nodes: two robots in one graph need one each"),
     "seconds": ("25.0", "length of each of them"),
     **{name: ("", f"{text}; empty: as in the robot file") for name, text in OVERRIDES.items()},
 }
@@ -45,7 +46,7 @@ def _start(context):
         control=bool(robot.checkpoint) or explore is not None,
         goal=given.text("goal"),
     )
-    return actions_of(bring_up(robot, options))
+    return actions_of(bring_up(robot, options), given.text("namespace"))
 
 
 def generate_launch_description():

@@ -21,6 +21,7 @@ ARGUMENTS = {
     "seed": ("0", "seed of targets and planner"),
     "record": ("true", "true or false: one bag per episode"),
     "output": ("runs/sim", "directory that receives the bags"),
+    "namespace": ("", "of all nodes: two simulations in one graph need one each"),
     "rviz": ("false", "true or false: show camera, goal, imagination and plan"),
 }
 
@@ -37,7 +38,7 @@ def _start(context):
         record=given.flag("record"),
         output=given.text("output"),
     )
-    actions = actions_of(simulation(options))
+    actions = actions_of(simulation(options), given.text("namespace"))
     if given.flag("rviz"):
         view = Path(get_package_share_directory("wm_planner")) / "rviz" / "wm_planner.rviz"
         actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(view)]))

@@ -72,22 +72,21 @@ class Given:
             raise ConfigError(f"{name}:={self.text(name)}: expected {what}") from error
 
 
-def actions_of(specs: Sequence[NodeSpec]) -> list[Any]:
-    """Nodes of the table; all end when one that is required does."""
+def actions_of(specs: Sequence[NodeSpec], namespace: str = "") -> list[Any]:
+    """Nodes of the table, in a namespace; all end when one that is required does."""
     actions: list[Any] = []
     directory = Path(tempfile.mkdtemp(prefix="wm_planner_parameters_"))
     for spec in specs:
-        options: dict[str, Any] = {"namespace": ""} if spec.managed else {}
         node = (LifecycleNode if spec.managed else Node)(
             package=spec.package,
             executable=spec.executable,
             name=spec.name,
+            namespace=namespace,
             parameters=[str(write_parameters(spec.name, spec.parameters, directory))],
             remappings=list(spec.remappings.items()),
             output="screen",
             respawn=spec.respawn,
             respawn_delay=1.0,
-            **options,
         )
         actions.append(node)
         if spec.required:

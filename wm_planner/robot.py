@@ -74,6 +74,8 @@ class CommandSink:
             to a robot that takes positions.
         tracking_error: positions that are sent are no further than this from the measured ones,
             radians or metres: a robot that is blocked is not pushed harder and harder.
+        timeout_s: after so long without a command the robot's own controller stops it, seconds;
+            null: it does not, or nobody knows.
     """
 
     topic: str
@@ -81,6 +83,7 @@ class CommandSink:
     frame_id: str = ""
     integrate: bool = False
     tracking_error: float = 0.2
+    timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.adapter not in ADAPTERS:
@@ -91,6 +94,8 @@ class CommandSink:
             raise ValueError(
                 f"tracking_error must be positive and finite, got {self.tracking_error}"
             )
+        if self.timeout_s is not None and not 0 < self.timeout_s <= 60:
+            raise ValueError(f"timeout_s must be above 0 and at most 60 s, got {self.timeout_s:g}")
 
 
 @dataclass(frozen=True)
@@ -309,6 +314,12 @@ class RobotFile:
             )
         if limits is not None and self.action.is_twist:
             raise ValueError("position_limits: they are of joints, the action is a twist")
+        timeout_s = self.command.timeout_s
+        if timeout_s is not None and timeout_s < 2 * self.control_dt_s:
+            raise ValueError(
+                f"command.timeout_s is {timeout_s:g} s, less than two control periods of "
+                f"{self.control_dt_s:g} s: the robot would stop between commands"
+            )
         self._check_positions()
         if not 1e-3 <= self.stale_after_s <= 60:
             raise ValueError(f"stale_after_s must be from 0.001 to 60 s, got {self.stale_after_s}")

@@ -126,10 +126,24 @@ def test_who_listens_to_the_command() -> None:
     lines = list(command_lines(ROBOT, [other], [Party("/teleop", FLOATS)], {}))
     assert "command.adapter: joint_trajectory" in texts(lines, Mark.WRONG)
     assert "/teleop commands the robot now" in texts(lines, Mark.NOTE)
-    assert "repeats its last command for ever" in texts(lines, Mark.NOTE)
+    told = texts(lines, Mark.NOTE)
+    assert "repeats its last command for ever" in told and "command.timeout_s" in told
     lines = list(command_lines(ROBOT, [], [], {"/velocity": [FLOATS], "/other": ["x"]}))
     assert "nobody listens" in texts(lines, Mark.WRONG)
     assert "topics of type std_msgs/msg/Float64MultiArray: /velocity" in texts(lines, Mark.WRONG)
+
+
+def test_what_stops_the_robot_when_commands_cease() -> None:
+    command = dataclasses.replace(ROBOT.command, timeout_s=0.5)
+    robot = dataclasses.replace(ROBOT, command=command)
+    assert "stops 0.5 s after the last" in texts(command_lines(robot, [], [], {}), Mark.FINE)
+    holds = dataclasses.replace(ROBOT.command, integrate=True)
+    robot = dataclasses.replace(ROBOT, command=holds)
+    assert "holds the last position" in texts(command_lines(robot, [], [], {}), Mark.NOTE)
+    for timeout_s, text in ((0.0, "above 0"), (61.0, "at most 60"), (0.15, "two control periods")):
+        with pytest.raises(ValueError, match=text):
+            short = dataclasses.replace(ROBOT.command, timeout_s=timeout_s)
+            dataclasses.replace(ROBOT, command=short)
 
 
 def test_limits_and_where_the_robot_is() -> None:

@@ -24,12 +24,13 @@ _TIMEOUT = {
     "forward": "a forward command controller repeats its last command for ever when commands "
     "cease: ask its driver for a timeout",
     "joint_trajectory": "a joint_trajectory_controller goes to the end of what it was sent last "
-    "when commands cease; its parameter cmd_timeout ends that earlier",
+    "when commands cease",
     "twist": _TWIST_TIMEOUT,
     "twist_unstamped": _TWIST_TIMEOUT,
 }
-LAST_WORD = (
-    "this package sends a safe command as its last word, which a pulled cable does not let through"
+_ASK = (
+    "write it as command.timeout_s into the robot file, in seconds. Until then the command guard "
+    "stops the robot where a process dies, but not where the network does: see docs/safety.md"
 )
 
 
@@ -140,7 +141,18 @@ def command_lines(
         )
     for party in publishers:
         yield note(f"{party.name} commands the robot now: stop it before 'explore' and 'run'")
-    yield note(f"{_TIMEOUT[robot.command.adapter]}; {LAST_WORD}")
+    yield timeout_line(robot)
+
+
+def timeout_line(robot: RobotFile) -> Line:
+    """What stops the robot when commands cease."""
+    if robot.sends_positions:
+        return note("when commands cease the robot holds the last position that it was sent")
+    if robot.command.timeout_s is not None:
+        return fine(
+            f"by its file the robot stops {robot.command.timeout_s:g} s after the last command"
+        )
+    return note(f"{_TIMEOUT[robot.command.adapter]}; {_ASK}")
 
 
 def _adapter_for(kind: str) -> str:
