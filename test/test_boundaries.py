@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"types", "errors", "config", "registry", "embodiment", ""}
+BASE = {"types", "errors", "config", "registry", "embodiment", "robot_state", ""}
 ROS = {"rclpy", "launch", "launch_ros", "ament_index_python", "rosidl_runtime_py"}
 
 # Room -> the other rooms that it may look into. '' is `import wm_planner` itself.
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "registry": {"errors", "config"},
     "embodiment": {"errors", "config"},
     "files": {"errors"},
+    "robot_state": {"errors", "config", "files"},
     "provenance": set(),
     "torch_file": {"errors"},
     "robot": BASE,
@@ -53,7 +54,7 @@ STARTS_PROCESSES = {"bringup", "simulation", "cli"}
 MUST_NOT_KNOW = {
     **dict.fromkeys(("", "types", "errors", "config", "registry"), "torch ros mujoco"),
     **dict.fromkeys(("files", "parameter_file", "provenance"), "torch ros mujoco"),
-    **dict.fromkeys(("torch_file", "embodiment"), "torch ros mujoco"),
+    **dict.fromkeys(("torch_file", "embodiment", "robot_state"), "torch ros mujoco"),
     **dict.fromkeys(("tasks", "bringup", "simulation", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",
     **dict.fromkeys(("models", "training", "evaluation", "runtime"), "ros mujoco"),
@@ -187,6 +188,7 @@ def test_tables_read_cards_only(name):
 
 def light_modules() -> list[str]:
     rooms = ("", "types", "errors", "config", "registry", "embodiment", "robot", "tasks")
+    rooms += ("robot_state",)
     rooms += ("files", "provenance", "torch_file", "bringup", "simulation", "data", "runtime")
     rooms += ("sim_bridge",)
     return [name for name, _ in modules() if room_of(name) in rooms]

@@ -19,6 +19,7 @@ from wm_planner.robot import (
     RobotFile,
     observation_topic,
 )
+from wm_planner.robot_state import plain_states
 
 CLOCK = {"/clock": "clock"}  # rclpy listens to the first; the second is within the namespace
 
@@ -223,6 +224,8 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
         parameters["position_high"] = list(limits.high)
     elif limits is not None:
         parameters["position_limits"] = limits
+    if robot.state:
+        parameters["robot_state"] = json.dumps(plain_states(robot.state))
     if options.lockstep:
         parameters["rows_per_plan"] = robot.frame_skip
     body = robot.embodiment
@@ -250,6 +253,8 @@ def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
         parameters["planner_settings"] = json.dumps(
             {"solver": robot.planner, "settings": list(robot.settings), "seed": options.seed}
         )
+    if robot.state:
+        parameters["robot_state"] = json.dumps(plain_states(robot.state))
     if not options.control and robot.record.commands:
         parameters["commands"] = robot.record.commands
         parameters["commands_names"] = list(robot.record.names) or [""]

@@ -15,6 +15,7 @@ from typing import Any
 from wm_planner.config import from_dict, read_yaml, suggest
 from wm_planner.embodiment import KINDS, ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError
+from wm_planner.robot_state import state_topics
 
 # The message type that each command adapter sends.
 ADAPTERS = {
@@ -227,6 +228,8 @@ class RobotFile:
         safe_action: sent when a plan must not be followed; null: rest, which is zero or the bound
             that is nearest. A robot that takes positions holds where it is.
         position_limits: lists, or 'robot_description' for those of the robot's URDF; null: none.
+        state: what the robot says of itself, one `StateTopic` or a list of them; while one of them
+            is not good, the controller sends the safe command, and nothing counts as executed.
         home: joint positions that `explore` starts episodes from, in the order of `action.names`.
         arrived: see `Arrived`.
         record: see `Record`.
@@ -252,6 +255,7 @@ class RobotFile:
     joint_states: str = "joint_states"
     safe_action: tuple[float, ...] | None = None
     position_limits: PositionLimits | str | None = None
+    state: Any = ()
     home: tuple[float, ...] = ()
     arrived: Arrived = field(default_factory=Arrived)
     record: Record = field(default_factory=Record)
@@ -277,6 +281,7 @@ class RobotFile:
                 values = from_dict(CameraSource, values, f"cameras: {name}")
             sources[str(name)] = values
         object.__setattr__(self, "cameras", sources)
+        object.__setattr__(self, "state", state_topics(self.state))
         _ = self.embodiment  # its own checks
         size = self.action.size
         for key, given in (("safe_action", self.safe_action), ("home", self.home or None)):

@@ -9,6 +9,7 @@ import numpy as np
 from wm_planner.config import suggest
 from wm_planner.embodiment import KINDS, TWIST_AXES
 from wm_planner.robot import DESCRIPTION, INTERFACE
+from wm_planner.robot_state import StateTopic, state_parameter
 from wm_planner.ros.adapters import CommandAdapter
 from wm_planner.ros.parameters import param
 from wm_planner.runtime.control import ControlLoop
@@ -52,6 +53,7 @@ class ControllerConfig:
     stale_after_s: float = param(
         1.5, "greatest age of plan and observation, seconds", low=1e-3, high=60
     )
+    robot_state: str = param("", "topics on which the robot says whether it obeys, as JSON")
     adapter: str = param("joint_trajectory", "forward, joint_trajectory, twist or twist_unstamped")
     frame_id: str = param("", "frame in which a twist is expressed")
     lockstep: bool = param(False, "answer each joint state once its plan is there; no timer")
@@ -75,6 +77,7 @@ class ControllerConfig:
             )
         if self.position_limits and self.has_lists:
             raise ValueError("position_limits: give robot_description or the lists, not both")
+        _ = self.states
         self._check_kind()
 
     def _check_kind(self) -> None:
@@ -118,6 +121,15 @@ class ControllerConfig:
                     f"low and high: '{name}' is from {low:g} to {high:g}: zero, which stops it, "
                     "must lie within"
                 )
+
+    @property
+    def states(self) -> tuple[StateTopic, ...]:
+        """Topics on which the robot says whether it obeys.
+
+        Raises:
+            ConfigError: `robot_state` is none of that.
+        """
+        return state_parameter(self.robot_state)
 
     @property
     def has_lists(self) -> bool:

@@ -21,6 +21,7 @@ from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import command_message, plan_from_message, to_ns
 from wm_planner.ros.lifecycle import ManagedNode
 from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, sensor
+from wm_planner.ros.robot_state import LOOK_S, StateWatch
 from wm_planner.ros.run import run_node
 from wm_planner.runtime.safety import Command, Measured, Reason
 
@@ -43,6 +44,7 @@ class ControllerNode(ManagedNode):
         self._reason: str | None = None
         self._measured: Measured | None = None
         self._description: str | None = None
+        self._disobeys = ""  # why the robot does not execute commands
         self._waiting: Any = None
         self.exit_code: int | None = None
         self._counts = {"commands": 0, "limited": 0, "refused": 0}  # since the activation
@@ -61,6 +63,9 @@ class ControllerNode(ManagedNode):
             self.create_timer(self.config.control_dt_s, self._on_timer)
         if self.config.position_limits:
             self.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
+        self._robot = StateWatch(self, self.config.states)
+        if self.config.states:
+            self.create_timer(LOOK_S, self._robot.look)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_timer(1.0, self._report)
 
@@ -132,10 +137,15 @@ class ControllerNode(ManagedNode):
         stamp_ns = to_ns(message.header.stamp)
         self._loop.sensed("observation/image", stamp_ns, self._steady_ns())
 
+    def _tick(self, now_ns: int) -> Command | None:
+        self._disobeys = self._robot.why_not()
+        self._loop.gate.obeys = not self._disobeys
+        return self._loop.tick(now_ns, self._steady_ns())
+
     def _answer(self, stamp_ns: int) -> None:
         """One tick; what fails in it ends in the safe command."""
         try:
-            command = self._loop.tick(stamp_ns, self._steady_ns())
+            command = self._tick(stamp_ns)
             self._pending_ns = stamp_ns if command is None else None  # only lock-step waits
             if command is not None:
                 self._publish(command, stamp_ns)
@@ -169,7 +179,8 @@ class ControllerNode(ManagedNode):
         if command.reason != self._reason:
             self._reason = command.reason
             if command.reason.refused:
-                self.get_logger().warning(f"command: {command.reason}")
+                why = f" ({self._disobeys})" if command.reason is Reason.ROBOT_STATE else ""
+                self.get_logger().warning(f"command: {command.reason}{why}")
             else:
                 self.get_logger().info(f"command: {command.reason}")
             self._report()
@@ -183,6 +194,8 @@ class ControllerNode(ManagedNode):
             "plan_stamp_ns": "" if plan is None else plan.stamp_ns,
             **self._counts,
         }
+        if self._disobeys:
+            values["robot_state"] = self._disobeys
         ages_s = self._loop.ages_s(self._now_ns(), self._steady_ns())
         values.update({f"age {source}": f"{age_s:.3f}" for source, age_s in ages_s.items()})
         status = diagnostics.status("controller_node: command", level, reason, values)
