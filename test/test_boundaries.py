@@ -38,13 +38,15 @@ MAY_IMPORT = {
     "planning": BASE | {"tasks", "models"},
     "training": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
     "evaluation": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
+    "kinematics": BASE | {"robot", "runtime"},
     "runtime": BASE | {"tasks", "data", "models", "planning"},
     "ros": BASE | {"robot", "tasks", "data"},
-    "nodes": BASE | {"files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
+    "nodes": BASE
+    | {"kinematics", "files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
     "cli": BASE
     | {"files", "parameter_file", "provenance", "robot", "simulation", "tasks", "bringup"}
     | {"data", "models"}
-    | {"planning", "training", "evaluation", "runtime", "ros", "nodes"},
+    | {"kinematics", "planning", "training", "evaluation", "runtime", "ros", "nodes"},
     "sim_bridge": BASE | {"tasks"},
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
     "sim_bridge.arm_driver": BASE | {"tasks", "ros", "sim_bridge"},
@@ -57,6 +59,7 @@ MUST_NOT_KNOW = {
     **dict.fromkeys(("torch_file", "embodiment", "robot_state"), "torch ros mujoco"),
     **dict.fromkeys(("tasks", "bringup", "simulation", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",
+    "kinematics": "torch ros",
     **dict.fromkeys(("models", "training", "evaluation", "runtime"), "ros mujoco"),
     "planning": "ros mujoco disk",
     "ros": "torch mujoco",
@@ -188,7 +191,7 @@ def test_tables_read_cards_only(name):
 
 def light_modules() -> list[str]:
     rooms = ("", "types", "errors", "config", "registry", "embodiment", "robot", "tasks")
-    rooms += ("robot_state",)
+    rooms += ("robot_state", "kinematics")
     rooms += ("files", "provenance", "torch_file", "bringup", "simulation", "data", "runtime")
     rooms += ("sim_bridge",)
     return [name for name, _ in modules() if room_of(name) in rooms]

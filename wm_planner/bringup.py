@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from wm_planner.config import to_dict
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.models.catalog import CARD, embodiment_of_card, read_card, resolve_checkpoint
@@ -224,6 +225,12 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
         parameters["position_high"] = list(limits.high)
     elif limits is not None:
         parameters["position_limits"] = limits
+    if robot.workspace is not None:
+        box = to_dict(robot.workspace)
+        parameters |= {f"workspace_{key}": value for key, value in box.items()}
+    if robot.collision_distance is not None:
+        parameters["self_collision"] = robot.collision_distance
+        parameters["home"] = list(robot.home) or [0.0]
     if robot.state:
         parameters["robot_state"] = json.dumps(plain_states(robot.state))
     if options.lockstep:

@@ -15,6 +15,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.errors import ConfigError, NonFiniteActionError
+from wm_planner.kinematics.checks import Space
 from wm_planner.nodes.controller_config import ControllerConfig
 from wm_planner.robot import DESCRIPTION
 from wm_planner.ros import diagnostics
@@ -44,6 +45,9 @@ class ControllerNode(ManagedNode):
         self._reason: str | None = None
         self._measured: Measured | None = None
         self._description: str | None = None
+        self._space: Space | None = None
+        self._place_names = self.config.action_names  # joints whose positions the gate is given
+        self._needed = self.config.joints  # that a message of this robot names
         self._disobeys = ""  # why the robot does not execute commands
         self._waiting: Any = None
         self.exit_code: int | None = None
@@ -61,7 +65,7 @@ class ControllerNode(ManagedNode):
             image_profile = sensor(lockstep)
             self.create_subscription(Image, "observation/image", self._on_image, image_profile)
             self.create_timer(self.config.control_dt_s, self._on_timer)
-        if self.config.position_limits:
+        if self.config.needs_description:
             self.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
         self._robot = StateWatch(self, self.config.states)
         if self.config.states:
@@ -72,8 +76,8 @@ class ControllerNode(ManagedNode):
     def activate(self) -> None:
         """Arm; clears a latched stop."""
         gate = self._loop.gate
-        if self.config.position_limits:
-            gate.set_limits(*self.config.limits_and_guard(self._described()))
+        if self.config.needs_description:
+            self._take_description(self._described())
         if self.config.begins_somewhere:
             gate.begin(self._measured_position())
         self._loop.clear()
@@ -81,6 +85,16 @@ class ControllerNode(ManagedNode):
         self._counts = dict.fromkeys(self._counts, 0)
         gate.enable()
         self._active = True
+
+    def _take_description(self, description: str) -> None:
+        """Limits, and where the robot may go, by its URDF."""
+        space = self._space = self.config.space(description)
+        self._loop.gate.set_limits(*self.config.limits_and_guard(description, space))
+        if space is not None:
+            self._place_names = space.joints
+            self._needed = frozenset((*space.joints, *space.others))
+            for line in space.notes:
+                self.get_logger().info(line)
 
     def deactivate(self) -> None:
         """Accept no more plans, send the safe command, then be silent."""
@@ -120,7 +134,9 @@ class ControllerNode(ManagedNode):
             self._answer(self._pending_ns)
 
     def _on_state(self, message: JointState) -> None:
-        if not self.config.joints <= set(message.name):
+        if self._space is not None:
+            self._space.model.sense(dict(zip(message.name, message.position, strict=False)))
+        if not self._needed <= set(message.name):
             return  # another device, say a gripper: it says nothing about this robot
         stamp_ns, received_ns = to_ns(message.header.stamp), self._steady_ns()
         if self.config.needs_positions:
@@ -194,6 +210,8 @@ class ControllerNode(ManagedNode):
             "plan_stamp_ns": "" if plan is None else plan.stamp_ns,
             **self._counts,
         }
+        if self._space is not None and self._space.free.cut:
+            values["cut_by"] = self._space.free.cut
         if self._disobeys:
             values["robot_state"] = self._disobeys
         ages_s = self._loop.ages_s(self._now_ns(), self._steady_ns())
@@ -202,14 +220,14 @@ class ControllerNode(ManagedNode):
         self._status.publish(diagnostics.array(self._now_ns(), status))
 
     def _positions(self, message: JointState) -> np.ndarray | None:
-        """(A,) positions of the action's joints; None, and a warning, where they are not known."""
+        """Positions of the joints that the gate needs; None, and a warning: they are not known."""
         place = dict(zip(message.name, message.position, strict=False))
-        values = np.array([place.get(name, np.nan) for name in self.config.action_names])
+        values = np.array([place.get(name, np.nan) for name in self._place_names])
         if np.isfinite(values).all():
             return values
         unknown = [
             f"{name} ({place.get(name, 'none')})"
-            for name, value in zip(self.config.action_names, values, strict=True)
+            for name, value in zip(self._place_names, values, strict=True)
             if not np.isfinite(value)
         ]
         self.get_logger().warning(
@@ -244,10 +262,13 @@ class ControllerNode(ManagedNode):
 
     def _described(self) -> str:
         if self._description is None:
-            topic = self.resolve_topic_name(DESCRIPTION)
+            topic, limits = self.resolve_topic_name(DESCRIPTION), self.config.position_limits
+            way_out = "write position_limits as lists low and high"
+            if self.config.has_space:
+                way_out = "leave workspace and self_collision out"
             raise NotYetError(
-                f"position_limits: nobody has published the robot's description on {topic} yet: "
-                "start robot_state_publisher, or write position_limits as lists low and high"
+                f"{'position_limits' if limits else 'workspace'}: nobody has published the robot's "
+                f"description on {topic} yet: start robot_state_publisher, or {way_out}"
             )
         return self._description
 

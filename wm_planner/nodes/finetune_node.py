@@ -135,7 +135,7 @@ class FinetuneNode(NodeBase):
         if log_ns is not None:
             topic, kind = self.resolve_topic_name(TOPIC), _type_name(DiagnosticStatus)
             data = serialize_message(message)
-            self._guarded(lambda: self._recorder.add(topic, kind, data, log_ns))
+            self._recorded(lambda: self._recorder.add(topic, kind, data, log_ns))
 
     def _received_ns(self, info: dict[str, int]) -> int:
         """When the middleware received a message: this node may have been held up since."""

@@ -59,10 +59,10 @@ class Command:
 
 @dataclass(frozen=True)
 class Measured:
-    """Where the joints of the action were.
+    """Where the joints of the action were; of a twist, those that move the tip.
 
     Attributes:
-        positions: (A,) finite, radians or metres.
+        positions: (A,) finite, radians or metres; of a twist one for each of those joints.
         stamp_ns: when they were there.
     """
 
@@ -302,7 +302,7 @@ class SafetyGate:
             return self._refuse(reason, fresh)
         assert action is not None
         allowed, limited = limit(action, self._last_sent, self.limits, self.control_dt_ns * 1e-9)
-        if fresh is not None:
+        if fresh is not None and np.isfinite(self._tracking_error):
             ahead = np.abs(allowed - fresh.positions)
             if np.any(ahead > self._tracking_error):
                 return self._refuse(Reason.TRACKING_ERROR, fresh)
