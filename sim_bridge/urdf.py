@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -55,10 +56,11 @@ def _add_link(robot: Any, model: Any, body: int) -> None:
         SubElement(inertial, "mass", value=f"{model.body_mass[body]:.6g}")
         xx, yy, zz = (f"{value:.6g}" for value in model.body_inertia[body])
         SubElement(inertial, "inertia", ixx=xx, iyy=yy, izz=zz, ixy="0", ixz="0", iyz="0")
-    for geom in np.flatnonzero(model.geom_bodyid == body):
-        visual = SubElement(link, "visual")
-        _add_origin(visual, model.geom_pos[geom], model.geom_quat[geom])
-        shape = SubElement(visual, "geometry")
+    shapes = np.flatnonzero(model.geom_bodyid == body)
+    for tag, geom in itertools.product(("visual", "collision"), shapes):
+        part = SubElement(link, tag)
+        _add_origin(part, model.geom_pos[geom], model.geom_quat[geom])
+        shape = SubElement(part, "geometry")
         kind, size = model.geom_type[geom], model.geom_size[geom]
         if kind == kinds.mjGEOM_BOX:
             SubElement(shape, "box", size=_text(2 * size))

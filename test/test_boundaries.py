@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"types", "errors", "config", "registry", "embodiment", ""}
+BASE = {"types", "errors", "config", "registry", "embodiment", "robot_state", ""}
 ROS = {"rclpy", "launch", "launch_ros", "ament_index_python", "rosidl_runtime_py"}
 
 # Room -> the other rooms that it may look into. '' is `import wm_planner` itself.
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "registry": {"errors", "config"},
     "embodiment": {"errors", "config"},
     "files": {"errors"},
+    "robot_state": {"errors", "config", "files"},
     "provenance": set(),
     "torch_file": {"errors"},
     "robot": BASE,
@@ -37,13 +38,15 @@ MAY_IMPORT = {
     "planning": BASE | {"tasks", "models"},
     "training": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
     "evaluation": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
+    "kinematics": BASE | {"robot", "runtime"},
     "runtime": BASE | {"tasks", "data", "models", "planning"},
     "ros": BASE | {"robot", "tasks", "data"},
-    "nodes": BASE | {"files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
+    "nodes": BASE
+    | {"kinematics", "files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
     "cli": BASE
     | {"files", "parameter_file", "provenance", "robot", "simulation", "tasks", "bringup"}
     | {"data", "models"}
-    | {"planning", "training", "evaluation", "runtime", "ros", "nodes"},
+    | {"kinematics", "planning", "training", "evaluation", "runtime", "ros", "nodes"},
     "sim_bridge": BASE | {"tasks"},
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
     "sim_bridge.arm_driver": BASE | {"tasks", "ros", "sim_bridge"},
@@ -53,9 +56,10 @@ STARTS_PROCESSES = {"bringup", "simulation", "cli"}
 MUST_NOT_KNOW = {
     **dict.fromkeys(("", "types", "errors", "config", "registry"), "torch ros mujoco"),
     **dict.fromkeys(("files", "parameter_file", "provenance"), "torch ros mujoco"),
-    **dict.fromkeys(("torch_file", "embodiment"), "torch ros mujoco"),
+    **dict.fromkeys(("torch_file", "embodiment", "robot_state"), "torch ros mujoco"),
     **dict.fromkeys(("tasks", "bringup", "simulation", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",
+    "kinematics": "torch ros",
     **dict.fromkeys(("models", "training", "evaluation", "runtime"), "ros mujoco"),
     "planning": "ros mujoco disk",
     "ros": "torch mujoco",
@@ -187,6 +191,7 @@ def test_tables_read_cards_only(name):
 
 def light_modules() -> list[str]:
     rooms = ("", "types", "errors", "config", "registry", "embodiment", "robot", "tasks")
+    rooms += ("robot_state", "kinematics")
     rooms += ("files", "provenance", "torch_file", "bringup", "simulation", "data", "runtime")
     rooms += ("sim_bridge",)
     return [name for name, _ in modules() if room_of(name) in rooms]

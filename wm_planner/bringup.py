@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from wm_planner.config import to_dict
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.models.catalog import CARD, embodiment_of_card, read_card, resolve_checkpoint
@@ -20,6 +21,7 @@ from wm_planner.robot import (
     RobotFile,
     observation_topic,
 )
+from wm_planner.robot_state import plain_states
 
 GUARD_PERIODS = 5  # of silence, after which the command guard takes the controller for dead
 CLOCK = {"/clock": "clock"}  # rclpy listens to the first; the second is within the namespace
@@ -229,6 +231,14 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
         parameters["position_high"] = list(limits.high)
     elif limits is not None:
         parameters["position_limits"] = limits
+    if robot.workspace is not None:
+        box = to_dict(robot.workspace)
+        parameters |= {f"workspace_{key}": value for key, value in box.items()}
+    if robot.collision_distance is not None:
+        parameters["self_collision"] = robot.collision_distance
+        parameters["home"] = list(robot.home) or [0.0]
+    if robot.state:
+        parameters["robot_state"] = json.dumps(plain_states(robot.state))
     if options.lockstep:
         parameters["rows_per_plan"] = robot.frame_skip
     body = robot.embodiment
@@ -280,6 +290,8 @@ def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
         parameters["planner_settings"] = json.dumps(
             {"solver": robot.planner, "settings": list(robot.settings), "seed": options.seed}
         )
+    if robot.state:
+        parameters["robot_state"] = json.dumps(plain_states(robot.state))
     if not options.control and robot.record.commands:
         parameters["commands"] = robot.record.commands
         parameters["commands_names"] = list(robot.record.names) or [""]

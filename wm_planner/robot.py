@@ -15,6 +15,7 @@ from typing import Any
 from wm_planner.config import from_dict, read_yaml, suggest
 from wm_planner.embodiment import KINDS, ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError
+from wm_planner.robot_state import state_topics
 
 # The message type that each command adapter sends.
 ADAPTERS = {
@@ -25,6 +26,7 @@ ADAPTERS = {
 }
 TWIST_ADAPTERS = ("twist", "twist_unstamped")
 DESCRIPTION = "robot_description"
+COLLISION_DISTANCE = 0.01  # metres, where a robot file says no more than that it is kept
 # The field of a trajectory point that carries the action, by the kind of action.
 INTERFACE = {
     "velocity": "velocity",
@@ -111,6 +113,31 @@ class PositionLimits:
         for low, high in zip(self.low, self.high, strict=True):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(f"low must be below high, and finite, got {low:g} and {high:g}")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A box that the robot's tip stays in.
+
+    Attributes:
+        link: of the URDF, whose origin stays inside; of a twist, the link that the twist moves.
+        low, high: x, y and z of the box, metres.
+        frame: link of the URDF along whose axes the box lies; empty: that at the root.
+    """
+
+    link: str
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    frame: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.link:
+            raise ValueError("link: name the link of the URDF that stays in the box")
+        for axis, low, high in zip("xyz", self.low, self.high, strict=True):
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(
+                    f"low must be below high, and finite; {axis} is from {low:g} to {high:g}"
+                )
 
 
 @dataclass(frozen=True)
@@ -232,6 +259,11 @@ class RobotFile:
         safe_action: sent when a plan must not be followed; null: rest, which is zero or the bound
             that is nearest. A robot that takes positions holds where it is.
         position_limits: lists, or 'robot_description' for those of the robot's URDF; null: none.
+        workspace: see `Workspace`; null: the tip may be anywhere.
+        self_collision: links are kept so far from each other, metres, by the collision geometry of
+            the URDF; true: 0.01; false: not checked.
+        state: what the robot says of itself, one `StateTopic` or a list of them; while one of them
+            is not good, the controller sends the safe command, and nothing counts as executed.
         home: joint positions that `explore` starts episodes from, in the order of `action.names`.
         arrived: see `Arrived`.
         record: see `Record`.
@@ -257,6 +289,9 @@ class RobotFile:
     joint_states: str = "joint_states"
     safe_action: tuple[float, ...] | None = None
     position_limits: PositionLimits | str | None = None
+    workspace: Workspace | None = None
+    self_collision: bool | float = False
+    state: Any = ()
     home: tuple[float, ...] = ()
     arrived: Arrived = field(default_factory=Arrived)
     record: Record = field(default_factory=Record)
@@ -282,6 +317,7 @@ class RobotFile:
                 values = from_dict(CameraSource, values, f"cameras: {name}")
             sources[str(name)] = values
         object.__setattr__(self, "cameras", sources)
+        object.__setattr__(self, "state", state_topics(self.state))
         _ = self.embodiment  # its own checks
         size = self.action.size
         for key, given in (("safe_action", self.safe_action), ("home", self.home or None)):
@@ -321,6 +357,7 @@ class RobotFile:
                 f"{self.control_dt_s:g} s: the robot would stop between commands"
             )
         self._check_positions()
+        self._check_space()
         if not 1e-3 <= self.stale_after_s <= 60:
             raise ValueError(f"stale_after_s must be from 0.001 to 60 s, got {self.stale_after_s}")
 
@@ -363,6 +400,35 @@ class RobotFile:
                 f"safe_action: positions hold where the robot is; leave it out, got "
                 f"{list(self.safe_action)}"
             )
+
+    def _check_space(self) -> None:
+        if not 0 <= self.self_collision <= 1 and self.self_collision is not True:
+            raise ValueError(
+                f"self_collision must be true, false or from 0 to 1 m, got {self.self_collision:g}"
+            )
+        if self.action.kind == "effort" and (self.workspace or self.collision_distance is not None):
+            raise ValueError(
+                "workspace and self_collision: nobody can tell where efforts lead; leave them out, "
+                "or command velocities or positions"
+            )
+        if self.action.is_twist and self.collision_distance is not None:
+            raise ValueError(
+                "self_collision: the receiver of a twist chooses the joints: leave it out, and use "
+                "the receiver's own check (MoveIt Servo: check_collisions)"
+            )
+
+    @property
+    def collision_distance(self) -> float | None:
+        """Smallest distance of links, metres; None: not checked."""
+        if isinstance(self.self_collision, bool):
+            return COLLISION_DISTANCE if self.self_collision else None
+        return self.self_collision
+
+    @property
+    def needs_description(self) -> bool:
+        """Whether the controller needs the robot's URDF."""
+        checked = self.workspace is not None or self.collision_distance is not None
+        return checked or self.position_limits == DESCRIPTION
 
     @cached_property
     def embodiment(self) -> Embodiment:

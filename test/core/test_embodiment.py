@@ -150,6 +150,15 @@ def test_a_broken_entry_point_is_named(monkeypatch):
         ("arrived: {for_s: .inf}", "for_s must be from 0 to 3600"),
         ("arrived: {proprio: .nan}", "proprio must be above 0"),
         ("home: [.nan, 0, 0, 0, 0, 0]", "home: must be finite"),
+        ("workspace: {low: [0, 0, 0], high: [1, 1, 1]}", "workspace: key 'link' is missing"),
+        ("workspace: {link: a, low: [0, 0], high: [1, 1, 1]}", "workspace: low: expected 3 values"),
+        ("workspace: {link: a, low: [0, 1, 0], high: [1, 1, 1]}", "y is from 1 to 1"),
+        ("workspace: {link: a, low: [0, .nan, 0], high: [1, 1, 1]}", "y is from nan to 1"),
+        ("self_collision: 2.0", "self_collision must be true, false or from 0 to 1 m"),
+        ("self_collision: .nan", "self_collision must be true, false or from 0 to 1 m"),
+        ("self_collision: near", "self_collision: expected"),
+        ("state: {topic: /m, type: a/msg/B, field: x}", "state: key 'good' is missing"),
+        ("state: [{topic: /m, type: Bool, field: x, good: [1]}]", "state: type: expected"),
         ("topics: {plan: 3}", "topics: plan: expected the name of a topic"),
         ("cameras: {front: {topic: /image, size: 8}}", "size must be at least 16"),
         (
@@ -181,6 +190,7 @@ def test_a_bad_robot_file_names_file_and_key(line, text, tmp_path):
         ({"kind": "position", "max_rate": (1.0, 0.0) * 3}, "action: max_rate: kind 'position'"),
         ({"kind": "position", "safe": (0.1,) * 6}, "safe_action: positions hold"),
         ({"kind": "position_delta", "safe": (0.1,) * 6}, "safe_action: positions hold"),
+        ({"kind": "effort"}, "workspace and self_collision: nobody can tell where efforts lead"),
         ({"kind": "position", "max_rate": (9.0,) * 6}, "tracking_error 0.2 is below the step"),
     ],
 )
@@ -197,3 +207,5 @@ def test_a_twist_has_no_position_limits_and_may_go_without_a_stamp():
     assert replace(robot, command=unstamped).command.frame_id == ""
     with pytest.raises(ValueError, match="position_limits: they are of joints"):
         replace(robot, position_limits="robot_description")
+    with pytest.raises(ValueError, match="self_collision: the receiver of a twist"):
+        replace(robot, self_collision=True)

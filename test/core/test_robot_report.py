@@ -17,6 +17,7 @@ from wm_planner.cli.robot_findings import (
     limit_lines,
 )
 from wm_planner.cli.robot_report import HEADINGS, Heard, Mark, clock_lines, rate_lines, row_of
+from wm_planner.cli.robot_space import space_lines, state_lines
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.table import aligned
 from wm_planner.robot import CameraSource, PositionLimits, read_robot
@@ -155,6 +156,50 @@ def test_limits_and_where_the_robot_is() -> None:
     assert "home of joint 'base'" in texts(limit_lines(away, None, {}), Mark.WRONG)
     assert "robot_state_publisher" in texts(limit_lines(ROBOT, None, {}), Mark.WRONG)
     assert "no joint 'shoulder'" in texts(limit_lines(ROBOT, URDF, {}), Mark.WRONG)
+
+
+def test_the_free_space_and_where_the_robot_is() -> None:
+    pytest.importorskip("mujoco", reason="needs the 'sim' extra")
+    from .test_free_space import BOX, NAMES
+    from .test_free_space import URDF as PLANAR
+
+    places = dict(zip(NAMES, (0.5, 0.5, 0.5), strict=True))
+    action = dataclasses.replace(
+        ROBOT.action, names=NAMES, low=(-1,) * 3, high=(1,) * 3, max_rate=()
+    )
+    robot = dataclasses.replace(
+        ROBOT,
+        action=action,
+        position_limits=None,
+        workspace=BOX,
+        self_collision=0.05,
+        home=(0.0, 1.0, 1.0),
+    )
+    lines = list(space_lines(robot, PLANAR, places))
+    assert not texts(lines, Mark.WRONG), texts(lines, Mark.WRONG)
+    assert "the robot is in its free space" in texts(lines, Mark.FINE)
+    assert "1 pairs of shapes are watched" in texts(lines, Mark.NOTE)
+    outside = list(space_lines(robot, PLANAR, dict.fromkeys(NAMES, 0.0)))
+    assert "the robot is outside of its free space: workspace: tip above x" in texts(
+        outside, Mark.WRONG
+    )
+    away = dataclasses.replace(robot, home=(0.0, 0.0, 0.0))
+    assert "home is outside" in texts(space_lines(away, PLANAR, places), Mark.WRONG)
+    assert "no position of elbow" in texts(
+        space_lines(robot, PLANAR, {"shoulder": 0.0, "wrist": 0.0}), Mark.WRONG
+    )
+    assert "start robot_state_publisher" in texts(space_lines(robot, None, places), Mark.WRONG)
+    assert "robot_description: " in texts(space_lines(robot, URDF, places), Mark.WRONG)
+    assert "write workspace:" in texts(space_lines(ROBOT, None, places), Mark.NOTE)
+    assert "write self_collision:" in texts(space_lines(ROBOT, None, places), Mark.NOTE)
+
+
+def test_what_the_robot_says_of_itself() -> None:
+    assert "write state:" in texts(state_lines(ROBOT, {}), Mark.NOTE)
+    mode = {"topic": "/mode", "type": "std_msgs/msg/Int8", "field": "data", "good": [7]}
+    robot = dataclasses.replace(ROBOT, state=mode)
+    assert "/mode: the robot executes" in texts(state_lines(robot, {"/mode": ""}), Mark.FINE)
+    assert texts(state_lines(robot, {"/mode": "nothing came"}), Mark.WRONG) == "nothing came"
 
 
 def test_limits_out_of_a_description() -> None:

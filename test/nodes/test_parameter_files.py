@@ -27,7 +27,7 @@ from wm_planner.nodes.explore_node import ExploreConfig
 from wm_planner.nodes.finetune_node import FinetuneConfig
 from wm_planner.nodes.planner_node import PlannerNodeConfig
 from wm_planner.parameter_file import write_parameters
-from wm_planner.robot import CommandSink, PositionLimits, read_robot
+from wm_planner.robot import COLLISION_DISTANCE, CommandSink, PositionLimits, Workspace, read_robot
 from wm_planner.ros.adapters import CommandAdapter
 from wm_planner.simulation import SimOptions, simulation
 from wm_planner.tasks import task_names
@@ -89,8 +89,9 @@ def test_what_the_robot_file_says_of_limits_reaches_the_controller():
     lists = PositionLimits((-1.0,) * size, (2.0,) * size)
     built = controller_of(position_limits=lists)
     assert (built.position_low, built.position_high) == (lists.low, lists.high)
-    built = controller_of(position_limits=None)
+    built = controller_of(position_limits=None, workspace=None)
     assert not built.needs_positions
+    assert not (built.has_space or built.needs_description or built.states)
     command = CommandSink("/commands", "forward", integrate=True, tracking_error=0.1)
     built = controller_of(command=command)
     assert built.integrates and built.tracking_error == 0.1
@@ -98,6 +99,21 @@ def test_what_the_robot_file_says_of_limits_reaches_the_controller():
     assert controller_of(action=positions).holds
     with pytest.raises(ValueError, match="zero, which stops it, must lie within its bounds"):
         controller_of(action=replace(robot.action, low=(0.1,) * size))
+
+
+def test_where_it_may_go_and_whether_it_obeys_reach_controller_and_recorder():
+    robot = read_robot(ROOT / "config" / "robots" / "example_forward.yaml")
+    box = Workspace("tool0", (0.0, -1.0, 0.0), (1.0, 1.0, 1.0), "base_link")
+    built = controller_of(workspace=box, self_collision=True, position_limits=None)
+    assert (built.workspace, built.self_collision) == (box, COLLISION_DISTANCE)
+    assert built.home == robot.home and built.needs_positions and built.needs_description
+    assert controller_of(self_collision=0.0).self_collision == 0.0
+    assert controller_of(self_collision=False).self_collision < 0
+    mode = {"topic": "/mode", "type": "std_msgs/msg/Int8", "field": "data", "good": [7, 8]}
+    told = replace(robot, state=[mode, {**mode, "topic": "/safety", "max_age_s": 0.5}])
+    for spec in bring_up(told, RunOptions()):
+        if spec.name in ("controller_node", "finetune_node"):
+            assert from_dict(CONFIGS[spec.name], spec.parameters, "").states == told.state
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config" / "robots").glob("*.yaml")), ids=str)

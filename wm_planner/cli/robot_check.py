@@ -37,12 +37,15 @@ from wm_planner.cli.robot_report import (
     wrong,
 )
 from wm_planner.cli.robot_session import NAME, Session
+from wm_planner.cli.robot_space import space_lines, state_lines
 from wm_planner.cli.robot_view import PICTURES
 from wm_planner.errors import ConfigError, ImageSourceError
 from wm_planner.evaluation.table import aligned
 from wm_planner.robot import DESCRIPTION, CameraSource, RobotFile, read_robot
+from wm_planner.robot_state import StateTopic
 from wm_planner.ros.command_topics import command_type, type_on_graph
 from wm_planner.ros.conversions import image_array
+from wm_planner.ros.robot_state import StateWatch
 from wm_planner.runtime.image_source import open_source
 
 DISCOVER_S, DRIVER_S = 3.0, 20.0  # until topics are there: of a robot that runs, of one we start
@@ -133,17 +136,22 @@ class Inspection:
             if source.source == "topic"
         }
         self._description: str | None = None
-        if robot.position_limits == DESCRIPTION:
+        if robot.needs_description:
             latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
             topic = robot.topics.get(DESCRIPTION, DESCRIPTION)
             node.create_subscription(String, topic, self._on_description, latched)
+        self._states = {state.topic: _watch(node, state) for state in robot.state}
 
     def hears_all(self) -> bool:
         """Subscribe to what has appeared; whether all has."""
         watched = [self._joints, *self._cameras.values()]
         for topic in watched:
             self._look(topic)
-        described = self._robot.position_limits != DESCRIPTION or self._description is not None
+        states = [watch for watch in self._states.values() if isinstance(watch, StateWatch)]
+        for watch in states:
+            watch.look()
+        described = not self._robot.needs_description or self._description is not None
+        described &= not any(watch.why_not() for watch in states)
         return described and all(topic.heard for topic in watched)
 
     def begin(self) -> None:
@@ -170,7 +178,16 @@ class Inspection:
             self._command_section(),
             self._record_section(),
             Section("limits", list(limit_lines(robot, self._description, positions))),
+            Section("free space", list(space_lines(robot, self._description, positions))),
+            Section("robot's state", list(state_lines(robot, self._disobeys()))),
         ]
+
+    def _disobeys(self) -> dict[str, str]:
+        """By topic of the robot's state, why it does not execute commands."""
+        return {
+            topic: watch if isinstance(watch, str) else watch.why_not()
+            for topic, watch in self._states.items()
+        }
 
     def _on_description(self, message: String) -> None:
         self._description = message.data
@@ -289,6 +306,14 @@ class Inspection:
         except ConfigError as error:
             return Section(title, [wrong(str(error))])
         return Section(title, [fine(f"commands of others are recorded as {kind}")])
+
+
+def _watch(node: Node, state: StateTopic) -> StateWatch | str:
+    """Of one topic; or why there is none."""
+    try:
+        return StateWatch(node, [state])
+    except ConfigError as error:
+        return str(error)
 
 
 def _device_lines(source: CameraSource) -> list[Line]:

@@ -21,7 +21,8 @@ class Account:
         holes: (count, longest in seconds) of the pauses that are longer than tolerated, by stream.
         possible: model steps while all streams were there.
         kept: model steps that are read.
-        lost: model steps that are not, by what is missing there; 'ends': shorter than a step.
+        lost: model steps that are not, by what is missing there; 'robot_state': the robot did not
+            execute its commands; 'ends': shorter than a step.
         notes: what was mended or passed over, in words.
         damage: what of the files could not be read, in words.
     """
@@ -87,8 +88,16 @@ def account_of(
         silent.update(_pauses(own, aligner.limits.joint_gap_ns))
     unknown["joints"] = pauses["joints"] = sorted(silent)
     between = zip(held.ends_ns[:-1].tolist(), held.stamps_ns[1:].tolist(), strict=True)
-    unknown["commands"] = pauses["commands"] = [(a, b) for a, b in between if b > a]
+    refused = aligner.disobeyed
+    unknown["commands"] = pauses["commands"] = [
+        (a, b)
+        for a, b in between
+        if b > a and not any(begin <= a and b <= end for begin, end in refused)
+    ]
     start, end = max(firsts), min(lasts)
+    unknown["robot_state"] = pauses["robot_state"] = [
+        (max(a, start), min(b, end)) for a, b in refused if a < end and b > start
+    ]
     kept = sum(len(chain) - 1 for chain in aligner.pieces)
     possible = max(kept, (end - start) // step)
     lost = _shared_out(possible - kept, _losses(aligner, start, end, unknown))

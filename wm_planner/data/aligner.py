@@ -21,6 +21,7 @@ class Aligner:
         cameras: (K,) stamps of each camera's pictures, in the order of the messages.
         joints: (K,) stamps and (K, 1) values of each entry of the proprioception.
         held: commands.
+        disobeyed: (begin, end) of the times in which the robot executed none of them.
     """
 
     def __init__(
@@ -30,7 +31,9 @@ class Aligner:
         cameras: dict[str, np.ndarray],
         joints: list[tuple[np.ndarray, np.ndarray]],
         held: HeldCommands,
+        disobeyed: Sequence[tuple[int, int]] = (),
     ) -> None:
+        self.disobeyed = disobeyed
         self.body, self.limits, self.held, self.joints = body, limits, held, joints
         self.cameras = {
             name: np.unique(stamps, return_index=True) for name, stamps in cameras.items()

@@ -6,7 +6,7 @@ Legend: K = samples of a stream, A = entries of one raw action.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,23 @@ class HeldCommands:
     quantity: str
     period_ns: int
     taken_ns: np.ndarray
+
+    def without(self, intervals: Sequence[tuple[int, int]]) -> HeldCommands:
+        """The same outside of intervals, (begin, end) in nanoseconds, in which none is in force."""
+        held = self
+        for begin, end in intervals:
+            first = held.stamps_ns < begin  # what is left of each command before the interval
+            later = held.ends_ns > end  # and behind it
+            stamps = [held.stamps_ns[first], np.maximum(held.stamps_ns[later], end)]
+            ends = [np.minimum(held.ends_ns[first], begin), held.ends_ns[later]]
+            held = replace(
+                held,
+                stamps_ns=np.concatenate(stamps),
+                ends_ns=np.concatenate(ends),
+                values=np.concatenate([held.values[first], held.values[later]]),
+                taken_ns=np.concatenate([held.taken_ns[first], held.taken_ns[later]]),
+            )
+        return held
 
     def at(self, at_ns: np.ndarray) -> np.ndarray:
         """(..., A) commands in force at moments (...); NaN where none is."""

@@ -129,7 +129,11 @@ def _read(streams: Streams) -> Recording:
     cameras = {name: stamps[f"camera {name}"] for name in views}
     joints = streams.joint_streams({t: stamps[f"joints on {t}"] for t in joint_topics})
     held = streams.held(command_topic, stamps["commands"])
-    aligner = Aligner(streams.body, streams.limits, cameras, joints, held)
+    disobeyed = streams.disobeyed(command_topic, stamps["commands"])
+    held = held.without(disobeyed)
+    if not len(held.stamps_ns):
+        raise DatasetError("the robot did not execute any command, by what it said of itself")
+    aligner = Aligner(streams.body, streams.limits, cameras, joints, held, disobeyed)
     pictures = _pictures(streams, aligner, views)
     first = min(int(s[0]) for s in stamps.values())
     last = max(int(s[-1]) for s in stamps.values())

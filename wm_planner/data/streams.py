@@ -14,6 +14,7 @@ from wm_planner.data.clocks import Samples
 from wm_planner.data.held_commands import HeldCommands, hold_commands, raw_actions
 from wm_planner.data.messages import Command, command_of, joint_values
 from wm_planner.data.messages import stamp_ns as header_stamp_ns
+from wm_planner.data.obedience import Interval, joined, refusals
 from wm_planner.data.recording_message import (
     RECORDING_TOPIC,
     Description,
@@ -23,6 +24,8 @@ from wm_planner.data.recording_message import (
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError, DatasetError, raised_as
 from wm_planner.robot import CameraSource, Record, RobotFile, observation_topic
+from wm_planner.robot_state import TOPIC as STATE_TOPIC
+from wm_planner.robot_state import StateTopic
 from wm_planner.tasks import get_task, resized
 
 JOINT_TOPIC = "joint_states"
@@ -90,6 +93,10 @@ class Streams:
         self.joint_names: dict[str, list[str]] = {}
         self.commands: dict[str, Samples] = {}
         self.command_errors: dict[str, list[str]] = {}
+        self._obeyed: dict[str, list[tuple[int, bool]]] = {}  # by topic: receipt, and whether
+        self._states: dict[str, StateTopic] = (
+            {} if robot is None else {state.topic: state for state in robot.state}
+        )
 
     # What the bag is of -------------------------------------------------------------------
 
@@ -119,6 +126,9 @@ class Streams:
             self.events.update(values)
             if event.message == "end":
                 self.outcome = outcome_of(values)
+        elif name == STATE_TOPIC and message.msgtype == EPISODE_TYPE:
+            obeyed = int(message.decode().level) == 0
+            self._obeyed.setdefault(message.topic, []).append((message.stamp_ns, obeyed))
 
     # All messages once --------------------------------------------------------------------
 
@@ -139,11 +149,14 @@ class Streams:
                     samples.add(_stamp_of_bytes(message.data), message.stamp_ns)
                 elif _fits(topic, self._command_names()):
                     self._add_command(message)
+                elif state := self._state_of(message):
+                    good = state.is_good(state.value(message.decode()))
+                    self._obeyed.setdefault(topic, []).append((message.stamp_ns, good))
                 elif message.msgtype == JOINT_TYPE:
                     self._add_joints(message)
                 else:
                     self._hear(message)
-            except DatasetError as error:
+            except (DatasetError, ConfigError) as error:
                 if message.topic.rpartition("/")[2] == RECORDING_TOPIC:
                     raise
                 undecoded += 1
@@ -159,6 +172,30 @@ class Streams:
                     f"was recorded with '{recorded.name}', which is not the robot of the file, "
                     f"'{self.robot.name}': {difference}"
                 )
+
+    def _state_of(self, message: BagMessage) -> StateTopic | None:
+        for topic, state in self._states.items():
+            if _fits(message.topic, [topic]) and message.msgtype == state.type:
+                return state
+        return None
+
+    def disobeyed(self, command_topic: str, stamps_ns: np.ndarray) -> list[Interval]:
+        """When the robot did not execute the commands of a topic, (K,) stamps, by what it said."""
+        found = []
+        for topic, samples in self._obeyed.items():
+            ages = [s.max_age_s for name, s in self._states.items() if _fits(topic, [name])]
+            age_ns = None if not ages or ages[0] is None else round(ages[0] * 1e9)
+            found += refusals(samples, self.body.dt_ns, age_ns)
+        for topic in self._states:
+            if STATE_TOPIC in {name.rpartition("/")[2] for name in self._obeyed}:
+                break  # the recorder knew
+            if not any(_fits(name, [topic]) for name in self._obeyed):
+                self.notes.append(
+                    f"topic {topic} was not recorded: nobody knows when the robot did not obey"
+                )
+        receipts_ns = np.array(self.commands[command_topic].receipts_ns, np.int64)
+        offset_ns = int(np.median(stamps_ns - receipts_ns))  # from the recorder's clock
+        return joined((begin + offset_ns, end + offset_ns) for begin, end in found)
 
     def _add_joints(self, message: BagMessage) -> None:
         decoded, topic = message.decode(), message.topic

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_planner.config import suggest
+from wm_planner.config import from_dict, suggest
 from wm_planner.embodiment import KINDS, TWIST_AXES
-from wm_planner.robot import DESCRIPTION, INTERFACE
+from wm_planner.kinematics.checks import Space, space_of
+from wm_planner.robot import DESCRIPTION, INTERFACE, Workspace
+from wm_planner.robot_state import StateTopic, state_parameter
 from wm_planner.ros.adapters import CommandAdapter
 from wm_planner.ros.parameters import param, required
 from wm_planner.runtime.control import ControlLoop
+from wm_planner.runtime.free_space import Guards, PositionSpaceGuard, VelocityGuard
 from wm_planner.runtime.integrator import Integrator
 from wm_planner.runtime.position_limits import PositionGuard, tightened, within_positions
 from wm_planner.runtime.robot_description import described_limits
@@ -50,6 +53,17 @@ class ControllerConfig:
     stale_after_s: float = param(
         1.5, "greatest age of plan and observation, seconds", low=1e-3, high=60
     )
+    workspace_link: str = param("", "link that stays in the box below; empty: none does")
+    workspace_frame: str = param("", "link along whose axes the box lies; empty: the root")
+    workspace_low: tuple[float, ...] = param(NONE, "x, y and z of the box, metres")
+    workspace_high: tuple[float, ...] = param(NONE, "x, y and z of the box, metres")
+    self_collision: float = param(
+        -1.0, "links keep this distance, metres; below 0: not checked", low=-1, high=1
+    )
+    home: tuple[float, ...] = param(
+        NONE, "links that touch with the joints there are not checked; a single 0: not known"
+    )
+    robot_state: str = param("", "topics on which the robot says whether it obeys, as JSON")
     adapter: str = param("joint_trajectory", "forward, joint_trajectory, twist or twist_unstamped")
     frame_id: str = param("", "frame in which a twist is expressed")
     lockstep: bool = param(False, "answer each joint state once its plan is there; no timer")
@@ -62,6 +76,8 @@ class ControllerConfig:
         sized = ["low", "high", "max_rate", "safe_action"]
         if self.has_lists:
             sized += ["position_low", "position_high"]
+        if self.home != NONE:
+            sized.append("home")
         for name in sized:
             if len(getattr(self, name)) != len(self.action_names):
                 raise ValueError(
@@ -73,6 +89,7 @@ class ControllerConfig:
             )
         if self.position_limits and self.has_lists:
             raise ValueError("position_limits: give robot_description or the lists, not both")
+        _ = self.states
         self._check_kind()
 
     def _check_kind(self) -> None:
@@ -88,7 +105,15 @@ class ControllerConfig:
             self._check_tracking()
         if self.kind in ("velocity", "position_delta"):
             self._check_rest()
-        if self.needs_positions and not self.joints:
+        _ = self.workspace
+        if self.kind == "effort" and self.has_space:
+            raise ValueError(
+                "workspace and self_collision: nobody can tell where efforts lead; leave them out"
+            )
+        if self.self_collision >= 0 and not self.joints:
+            raise ValueError("self_collision: the receiver of a twist chooses the joints")
+        limited = self.begins_somewhere or self.has_lists or self.position_limits
+        if limited and not self.joints:
             raise ValueError(
                 "position limits, and positions, are those of joints; action_names are the axes "
                 "of a twist"
@@ -118,6 +143,38 @@ class ControllerConfig:
                 )
 
     @property
+    def states(self) -> tuple[StateTopic, ...]:
+        """Topics on which the robot says whether it obeys.
+
+        Raises:
+            ConfigError: `robot_state` is none of that.
+        """
+        return state_parameter(self.robot_state)
+
+    @property
+    def workspace(self) -> Workspace | None:
+        """The box of the tip; None: it may be anywhere.
+
+        Raises:
+            ConfigError: it is no box.
+        """
+        if not self.workspace_link:
+            return None
+        values = {"link": self.workspace_link, "frame": self.workspace_frame}
+        box = {"low": self.workspace_low, "high": self.workspace_high}
+        return from_dict(Workspace, values | box, "workspace")
+
+    @property
+    def has_space(self) -> bool:
+        """Whether the tip has a box, or links are kept apart."""
+        return bool(self.workspace_link) or self.self_collision >= 0
+
+    @property
+    def needs_description(self) -> bool:
+        """Whether activation needs the robot's URDF."""
+        return bool(self.position_limits) or self.has_space
+
+    @property
     def has_lists(self) -> bool:
         """Whether position limits are given as lists."""
         return (self.position_low, self.position_high) != (NONE, NONE)
@@ -140,7 +197,7 @@ class ControllerConfig:
     @property
     def needs_positions(self) -> bool:
         """Whether the controller must know where the joints are."""
-        return self.begins_somewhere or self.has_lists or bool(self.position_limits)
+        return self.begins_somewhere or self.has_lists or self.needs_description
 
     @property
     def command_interface(self) -> str:
@@ -169,7 +226,7 @@ class ControllerConfig:
             ConfigError: limits or safe action cannot be used.
         """
         limits, guard = self._bounds(), None
-        if not self.position_limits:
+        if not self.needs_description:
             limits, guard = self.limits_and_guard()
         safe = np.array(self.safe_action)
         if self.holds:  # `begin` says where
@@ -187,11 +244,30 @@ class ControllerConfig:
             return ControlLoop(gate, ("joint_states",), self.rows_per_plan)
         return ControlLoop(gate, ("joint_states", "observation/image"))
 
-    def limits_and_guard(self, description: str = "") -> tuple[Limits, Guard | None]:
+    def space(self, description: str) -> Space | None:
+        """Where the robot may go beside position limits; None: that is not limited.
+
+        Args:
+            description: the robot's URDF.
+
+        Raises:
+            ConfigError: the description cannot be used.
+        """
+        if not self.has_space:
+            return None
+        distance = self.self_collision if self.self_collision >= 0 else None
+        home = None if self.home == NONE else np.array(self.home)
+        names, frame = self.action_names, self.frame_id
+        return space_of(description, names, self.workspace, distance, home, frame)
+
+    def limits_and_guard(
+        self, description: str = "", space: Space | None = None
+    ) -> tuple[Limits, Guard | None]:
         """Bounds and rates, and what depends on where the joints are.
 
         Args:
             description: the robot's URDF, where `position_limits` asks for it.
+            space: see `space`.
 
         Raises:
             ConfigError: limits, or the description, cannot be used.
@@ -205,14 +281,19 @@ class ControllerConfig:
             low = np.array([joint.low for joint in joints])
             high = np.array([joint.high for joint in joints])
             limits = tightened(limits, self.kind, self.control_dt_s, joints)
+        free = None if space is None else space.free
+        dt_s = self.control_dt_s
         if self.integrates:
-            args = self.kind, low, high, self.control_dt_s, self.tracking_error
-            return limits, Integrator(*args)
+            return limits, Integrator(self.kind, low, high, dt_s, self.tracking_error, free)
         if self.kind == "position":
-            return within_positions(limits, low, high), None
-        if self.needs_positions:
-            return limits, PositionGuard(self.kind, low, high, self.control_dt_s, limits.max_rate)
-        return limits, None
+            guard = None if free is None else PositionSpaceGuard(free)
+            return within_positions(limits, low, high), guard
+        guards: list[Guard] = []
+        if self.has_lists or self.position_limits:
+            guards.append(PositionGuard(self.kind, low, high, dt_s, limits.max_rate))
+        if space is not None:
+            guards.append(VelocityGuard(space.free, space.place, dt_s, limits.max_rate))
+        return limits, Guards(guards) if guards else None
 
     def _bounds(self) -> Limits:
         return limits_of(self.low, self.high, self.max_rate)

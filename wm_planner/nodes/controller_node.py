@@ -15,12 +15,14 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.errors import ConfigError, NonFiniteActionError
+from wm_planner.kinematics.checks import Space
 from wm_planner.nodes.controller_config import ControllerConfig
 from wm_planner.robot import DESCRIPTION
 from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import command_message, plan_from_message, to_ns
 from wm_planner.ros.lifecycle import ManagedNode
 from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, sensor
+from wm_planner.ros.robot_state import LOOK_S, StateWatch
 from wm_planner.ros.run import run_node
 from wm_planner.runtime.safety import Command, Measured, Reason
 
@@ -43,6 +45,10 @@ class ControllerNode(ManagedNode):
         self._reason: str | None = None
         self._measured: Measured | None = None
         self._description: str | None = None
+        self._space: Space | None = None
+        self._place_names = self.config.action_names  # joints whose positions the gate is given
+        self._needed = self.config.joints  # that a message of this robot names
+        self._disobeys = ""  # why the robot does not execute commands
         self._waiting: Any = None
         self.exit_code: int | None = None
         self._counts = {"commands": 0, "limited": 0, "refused": 0}  # since the activation
@@ -59,16 +65,19 @@ class ControllerNode(ManagedNode):
             image_profile = sensor(lockstep)
             self.create_subscription(Image, "observation/image", self._on_image, image_profile)
             self.create_timer(self.config.control_dt_s, self._on_timer)
-        if self.config.position_limits:
+        if self.config.needs_description:
             self.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
+        self._robot = StateWatch(self, self.config.states)
+        if self.config.states:
+            self.create_timer(LOOK_S, self._robot.look)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_timer(1.0, self._report)
 
     def activate(self) -> None:
         """Arm; clears a latched stop."""
         gate = self._loop.gate
-        if self.config.position_limits:
-            gate.set_limits(*self.config.limits_and_guard(self._described()))
+        if self.config.needs_description:
+            self._take_description(self._described())
         if self.config.begins_somewhere:
             gate.begin(self._measured_position())
         self._loop.clear()
@@ -76,6 +85,16 @@ class ControllerNode(ManagedNode):
         self._counts = dict.fromkeys(self._counts, 0)
         gate.enable()
         self._active = True
+
+    def _take_description(self, description: str) -> None:
+        """Limits, and where the robot may go, by its URDF."""
+        space = self._space = self.config.space(description)
+        self._loop.gate.set_limits(*self.config.limits_and_guard(description, space))
+        if space is not None:
+            self._place_names = space.joints
+            self._needed = frozenset((*space.joints, *space.others))
+            for line in space.notes:
+                self.get_logger().info(line)
 
     def deactivate(self) -> None:
         """Accept no more plans, send the safe command, then be silent."""
@@ -115,7 +134,9 @@ class ControllerNode(ManagedNode):
             self._answer(self._pending_ns)
 
     def _on_state(self, message: JointState) -> None:
-        if not self.config.joints <= set(message.name):
+        if self._space is not None:
+            self._space.model.sense(dict(zip(message.name, message.position, strict=False)))
+        if not self._needed <= set(message.name):
             return  # another device, say a gripper: it says nothing about this robot
         stamp_ns, received_ns = to_ns(message.header.stamp), self._steady_ns()
         if self.config.needs_positions:
@@ -132,10 +153,15 @@ class ControllerNode(ManagedNode):
         stamp_ns = to_ns(message.header.stamp)
         self._loop.sensed("observation/image", stamp_ns, self._steady_ns())
 
+    def _tick(self, now_ns: int) -> Command | None:
+        self._disobeys = self._robot.why_not()
+        self._loop.gate.obeys = not self._disobeys
+        return self._loop.tick(now_ns, self._steady_ns())
+
     def _answer(self, stamp_ns: int) -> None:
         """One tick; what fails in it ends in the safe command."""
         try:
-            command = self._loop.tick(stamp_ns, self._steady_ns())
+            command = self._tick(stamp_ns)
             self._pending_ns = stamp_ns if command is None else None  # only lock-step waits
             if command is not None:
                 self._publish(command, stamp_ns)
@@ -169,7 +195,8 @@ class ControllerNode(ManagedNode):
         if command.reason != self._reason:
             self._reason = command.reason
             if command.reason.refused:
-                self.get_logger().warning(f"command: {command.reason}")
+                why = f" ({self._disobeys})" if command.reason is Reason.ROBOT_STATE else ""
+                self.get_logger().warning(f"command: {command.reason}{why}")
             else:
                 self.get_logger().info(f"command: {command.reason}")
             self._report()
@@ -183,20 +210,24 @@ class ControllerNode(ManagedNode):
             "plan_stamp_ns": "" if plan is None else plan.stamp_ns,
             **self._counts,
         }
+        if self._space is not None and self._space.free.cut:
+            values["cut_by"] = self._space.free.cut
+        if self._disobeys:
+            values["robot_state"] = self._disobeys
         ages_s = self._loop.ages_s(self._now_ns(), self._steady_ns())
         values.update({f"age {source}": f"{age_s:.3f}" for source, age_s in ages_s.items()})
         status = diagnostics.status("controller_node: command", level, reason, values)
         self._status.publish(diagnostics.array(self._now_ns(), status))
 
     def _positions(self, message: JointState) -> np.ndarray | None:
-        """(A,) positions of the action's joints; None, and a warning, where they are not known."""
+        """Positions of the joints that the gate needs; None, and a warning: they are not known."""
         place = dict(zip(message.name, message.position, strict=False))
-        values = np.array([place.get(name, np.nan) for name in self.config.action_names])
+        values = np.array([place.get(name, np.nan) for name in self._place_names])
         if np.isfinite(values).all():
             return values
         unknown = [
             f"{name} ({place.get(name, 'none')})"
-            for name, value in zip(self.config.action_names, values, strict=True)
+            for name, value in zip(self._place_names, values, strict=True)
             if not np.isfinite(value)
         ]
         self.get_logger().warning(
@@ -231,10 +262,13 @@ class ControllerNode(ManagedNode):
 
     def _described(self) -> str:
         if self._description is None:
-            topic = self.resolve_topic_name(DESCRIPTION)
+            topic, limits = self.resolve_topic_name(DESCRIPTION), self.config.position_limits
+            way_out = "write position_limits as lists low and high"
+            if self.config.has_space:
+                way_out = "leave workspace and self_collision out"
             raise NotYetError(
-                f"position_limits: nobody has published the robot's description on {topic} yet: "
-                "start robot_state_publisher, or write position_limits as lists low and high"
+                f"{'position_limits' if limits else 'workspace'}: nobody has published the robot's "
+                f"description on {topic} yet: start robot_state_publisher, or {way_out}"
             )
         return self._description
 

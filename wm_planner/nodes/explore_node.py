@@ -54,6 +54,7 @@ MEANING = {
     "tracking_error": "a joint stays behind what it is sent; is it blocked?",
     "stopped": "somebody has stopped it",
     "disabled": "somebody has deactivated it",
+    "robot_state": "the robot says that it executes no commands",
 }
 
 
@@ -406,6 +407,8 @@ class ExploreNode(NodeBase):
 def _explained(reason: str, values: Mapping[str, str]) -> str:
     """A reason of the gate, for people."""
     text = f"{reason}: {MEANING[reason]}" if reason in MEANING else reason
+    if reason in values:  # what the robot said
+        text += f" ({values[reason]})"
     ages = [f"{float(age):.2f} s of {what}" for what, age in values_below(values, AGE).items()]
     return f"{text} (ages: {', '.join(ages)})" if ages and reason == "stale" else text
 

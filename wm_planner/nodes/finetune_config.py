@@ -12,6 +12,7 @@ from wm_planner.errors import ConfigError
 from wm_planner.files import parse_json
 from wm_planner.nodes.planner_config import embodiment_parameter
 from wm_planner.robot import observation_topic
+from wm_planner.robot_state import StateTopic, state_parameter
 from wm_planner.ros.command_topics import command_type
 from wm_planner.ros.parameters import param
 
@@ -28,6 +29,7 @@ class FinetuneConfig:
     checkpoint: str = param("", "name of the checkpoint that plans; written into every bag")
     checkpoint_sha256: str = param("", "checksum of the checkpoint's weights")
     planner_settings: str = param("", "of the planner, as JSON; written into every bag")
+    robot_state: str = param("", "topics on which the robot says whether it obeys, as JSON")
     commands: str = param("", "topic on which others command the robot; empty: not recorded")
     commands_type: str = param("", "message type of it; empty: as found on the graph")
     commands_carry: str = param(
@@ -38,7 +40,7 @@ class FinetuneConfig:
     )
 
     def __post_init__(self) -> None:
-        _ = self.body, self.planner
+        _ = self.body, self.planner, self.states
         if self.commands_type:
             command_type(self.commands_type)
 
@@ -50,6 +52,15 @@ class FinetuneConfig:
             ConfigError: the parameter is no embodiment.
         """
         return embodiment_parameter(self.embodiment)
+
+    @property
+    def states(self) -> tuple[StateTopic, ...]:
+        """Topics on which the robot says whether it obeys.
+
+        Raises:
+            ConfigError: the parameter is none of that.
+        """
+        return state_parameter(self.robot_state)
 
     @property
     def planner(self) -> dict[str, Any] | None:

@@ -27,11 +27,13 @@ from trajectory_msgs.msg import JointTrajectory
 from wm_planner.data.recording_message import RECORDING_TOPIC
 from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.nodes.finetune_config import FinetuneConfig
+from wm_planner.robot_state import TOPIC
 from wm_planner.ros.base import NodeBase
 from wm_planner.ros.command_topics import CommandTopic
 from wm_planner.ros.diagnostics import OK, array, status, values_of
 from wm_planner.ros.qos import EVENTS, LATCHED, RECORD, recorded
 from wm_planner.ros.ready import ReadyReport
+from wm_planner.ros.robot_state import StateRecord
 from wm_planner.ros.run import run_node
 from wm_planner.runtime.episode_end import EpisodeEnd
 from wm_planner.runtime.episode_events import EpisodeClock, EpisodeEvent, parse_event
@@ -77,6 +79,7 @@ class FinetuneNode(NodeBase):
         self._commands = CommandTopic(
             self, config.commands, config.commands_type, partial(self._subscribe, name=COMMANDS)
         )
+        self._robot = StateRecord(self, config.states, self._on_robot_state)
         self.create_subscription(DiagnosticStatus, "episode", self._on_event, EVENTS)
         self.create_subscription(String, "~/episode_name", self._on_name, LATCHED)
         services: dict[str, Callable[..., Trigger.Response]] = {
@@ -125,6 +128,14 @@ class FinetuneNode(NodeBase):
 
         callback: Any = on_message  # rclpy's annotation knows only those without `info`
         return self.create_subscription(kind, topic, callback, profile, raw=True)
+
+    def _on_robot_state(self, message: DiagnosticStatus) -> None:
+        """Whether the robot executes its commands, as the bag keeps it."""
+        log_ns = self._episode_clock.log_ns(None, self._now_ns(), False)
+        if log_ns is not None:
+            topic, kind = self.resolve_topic_name(TOPIC), _type_name(DiagnosticStatus)
+            data = serialize_message(message)
+            self._recorded(lambda: self._recorder.add(topic, kind, data, log_ns))
 
     def _received_ns(self, info: dict[str, int]) -> int:
         """When the middleware received a message: this node may have been held up since."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from wm_planner.errors import ConfigError
+from wm_planner.runtime.free_space import FreeSpace
 from wm_planner.runtime.position_limits import checked_limits
 
 
@@ -25,6 +26,7 @@ class Integrator:
         kind: of the action: 'velocity' or 'position_delta'.
         low, high: (A,) position limits, radians or metres; infinite where there are none.
         dt_s: control period, seconds.
+        space: where the positions may lead beside these limits; None: anywhere.
         tracking_error: greatest distance of the target from the measured position, in the unit of
             positions.
 
@@ -33,7 +35,13 @@ class Integrator:
     """
 
     def __init__(
-        self, kind: str, low: np.ndarray, high: np.ndarray, dt_s: float, tracking_error: float
+        self,
+        kind: str,
+        low: np.ndarray,
+        high: np.ndarray,
+        dt_s: float,
+        tracking_error: float,
+        space: FreeSpace | None = None,
     ) -> None:
         if kind not in ("velocity", "position_delta"):
             raise ConfigError(f"actions of kind '{kind}' cannot be integrated to positions")
@@ -41,7 +49,7 @@ class Integrator:
             raise ConfigError(f"tracking_error must be positive, got {tracking_error:g}")
         self.low, self.high = checked_limits(low, high)
         self._scale = dt_s if kind == "velocity" else 1.0
-        self._tracking_error = tracking_error
+        self._tracking_error, self._space = tracking_error, space
         self._target: np.ndarray | None = None
 
     @property
@@ -61,7 +69,8 @@ class Integrator:
         wanted = before + action * self._scale
         inside = np.clip(wanted, np.minimum(self.low, before), np.maximum(self.high, before))
         near = self._tracking_error
-        self._target = np.clip(inside, positions - near, positions + near)
+        near_by = np.clip(inside, positions - near, positions + near)
+        self._target = near_by if self._space is None else self._space.end(before, near_by)
         # Where nothing was cut, the action is what it was, to the last bit.
         return np.where(self._target == wanted, action, (self._target - before) / self._scale)
 

@@ -52,7 +52,9 @@ def described_limits(description: str, names: Sequence[str]) -> list[JointLimit]
             that is no number or leaves nothing.
     """
     joints: dict[str, ElementTree.Element] = {}
-    for joint in _parsed(description).findall("joint"):  # those of transmissions lie deeper
+    for joint in parsed_description(description).findall(
+        "joint"
+    ):  # those of transmissions lie deeper
         name = joint.get("name", "")
         if name in joints:
             raise ConfigError(f"robot_description: two joints are called '{name}'")
@@ -99,7 +101,7 @@ def _with_follower(
     return JointLimit(low, high, min(limit.speed, own.speed / abs(factor)), limit.effort)
 
 
-def _parsed(description: str) -> ElementTree.Element:
+def parsed_description(description: str) -> ElementTree.Element:
     """The tree of a text from others: of bounded size, and without entities, which could make a
     short text fill the memory."""
     if len(description) > MAX_BYTES:

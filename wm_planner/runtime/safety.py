@@ -26,6 +26,7 @@ class Reason(str, Enum):
     LIMITED = "limited"
     STOPPED = "stopped"
     DISABLED = "disabled"
+    ROBOT_STATE = "robot_state"
     NO_PLAN = "no_plan"
     STALE = "stale"
     BAD_SHAPE = "bad_shape"
@@ -58,10 +59,10 @@ class Command:
 
 @dataclass(frozen=True)
 class Measured:
-    """Where the joints of the action were.
+    """Where the joints of the action were; of a twist, those that move the tip.
 
     Attributes:
-        positions: (A,) finite, radians or metres.
+        positions: (A,) finite, radians or metres; of a twist one for each of those joints.
         stamp_ns: when they were there.
     """
 
@@ -155,11 +156,11 @@ def differs(wanted: np.ndarray, allowed: np.ndarray) -> bool:
 class SafetyGate:
     """Decides what is sent at each tick. It starts disabled; use it from one thread.
 
-    The checks, in this order: stopped, disabled, no_plan, stale, bad_shape, non_finite, then the
-    limits: bounds, rates, and where the joints may be. Every refusal sends the safe action, and
-    sends it at once, not rate-limited: for a robot that takes velocities or efforts the safe action
-    is zero, and ramping towards zero would keep driving on a command that has just been found
-    wrong. The next accepted action is rate-limited from the safe action.
+    The checks, in this order: stopped, disabled, robot_state, no_plan, stale, bad_shape,
+    non_finite, then the limits: bounds, rates, and where the joints may be. Every refusal sends the
+    safe action, and sends it at once, not rate-limited: for a robot that takes velocities or
+    efforts the safe action is zero, and ramping towards zero would keep driving on a command that
+    has just been found wrong. The next accepted action is rate-limited from the safe action.
 
     A robot that takes positions has no fixed safe action: build the gate with `hold=True`, and call
     `begin` with the measured position before `enable`. A refusal then holds the position that was
@@ -202,6 +203,7 @@ class SafetyGate:
         self.stale_after_ns = stale_after_ns
         self.control_dt_ns = control_dt_ns
         self.guard = guard
+        self.obeys = True  # False: the robot says that it executes no commands
         self._hold = hold
         self._tracking_error = tracking_error
         self._holding = True  # the safe action is that of the refusals that go on
@@ -300,7 +302,7 @@ class SafetyGate:
             return self._refuse(reason, fresh)
         assert action is not None
         allowed, limited = limit(action, self._last_sent, self.limits, self.control_dt_ns * 1e-9)
-        if fresh is not None:
+        if fresh is not None and np.isfinite(self._tracking_error):
             ahead = np.abs(allowed - fresh.positions)
             if np.any(ahead > self._tracking_error):
                 return self._refuse(Reason.TRACKING_ERROR, fresh)
@@ -326,6 +328,8 @@ class SafetyGate:
             return Reason.STOPPED
         if not self._enabled:
             return Reason.DISABLED
+        if not self.obeys:
+            return Reason.ROBOT_STATE
         if action is None or plan_stamp_ns is None:
             return Reason.NO_PLAN
         if any(self._is_stale(stamp, now_ns) for stamp in (observation_stamp_ns, plan_stamp_ns)):
@@ -339,7 +343,8 @@ class SafetyGate:
         return stamp_ns is None or abs(now_ns - stamp_ns) > self.stale_after_ns
 
     def _refuse(self, reason: Reason, measured: Measured | None) -> Command:
-        if not self._holding:
+        # A robot that does not obey may be moved by others: where it is then is where it holds.
+        if not self._holding or reason is Reason.ROBOT_STATE:
             self._holding = True
             if self._hold:
                 self._safe_action = self._place(measured)
