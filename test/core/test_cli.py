@@ -49,7 +49,12 @@ def test_exit_code_is_the_commands(command):
         (ConfigError("a.yaml: bad"), 2, "wm-planner: error: a.yaml: bad\n"),
         (KeyboardInterrupt(), 130, ""),
         (OSError(13, "Permission denied", "/a"), 2, "wm-planner: error: /a: Permission denied\n"),
-        (OSError(28, "No space left"), 2, "wm-planner: error: a file: No space left\n"),
+        (
+            OSError(28, "No space left"),
+            2,
+            "wm-planner: error: standard output or a temporary file: No space left; make room "
+            "there\n",
+        ),
     ],
 )
 def test_errors_become_exit_codes(command, capsys, error, code, message):

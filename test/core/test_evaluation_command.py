@@ -125,7 +125,7 @@ def test_command_names_what_is_wrong(world, capsys, arguments: str, message: str
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_is_named(world, capsys) -> None:
     assert cli.main(["eval", "--task", "wall", "--episodes", "1", "--json", "/dev/full"]) == 2
-    assert "error: /dev/full: No space left on device" in capsys.readouterr().err
+    assert "error: /dev/full: cannot be written: No space left on device" in capsys.readouterr().err
 
 
 def test_a_goal_state_must_be_numbers() -> None:

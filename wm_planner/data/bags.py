@@ -6,37 +6,28 @@ whole is read; what is not is said in `Bag.damage`.
 
 from __future__ import annotations
 
-import os
+import errno
 import re
 import shutil
-import sqlite3
-import struct
 from collections.abc import Collection, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePath
-from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
-from urllib.parse import quote
+from tempfile import TemporaryDirectory, gettempdir
+from typing import Any
 
 import yaml
 import zstandard
-from mcap.data_stream import ReadDataStream
-from mcap.exceptions import McapError
-from mcap.reader import SeekingReader
-from mcap.records import Channel, Chunk, McapRecord, Message, Schema
-from mcap.stream_reader import StreamReader, breakup_chunk
-from mcap.summary import Summary
-from mcap.writer import MCAP0_MAGIC
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from wm_planner.data.layouts import BAG_ENDINGS, BAG_METADATA, DROPPED
+from wm_planner.data.mcap_file import McapFile
+from wm_planner.data.sqlite_file import sqlite_messages
 from wm_planner.errors import DatasetError
 
+_LARGEST = 2**30  # bytes of a message that was compressed alone
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_RECORD_HEAD = 9  # bytes of opcode and length before the content of an MCAP record
 
 
 @lru_cache(maxsize=1)
@@ -109,6 +100,7 @@ class Bag:
         self.path = Path(self.path)
         self._unpacked: TemporaryDirectory[str] | None = None  # removed with this object
         self._plain: dict[Path, Path] = {}
+        self._checked: frozenset[str] = frozenset()  # files looked through for damage
 
     def files(self) -> list[Path]:
         """Its files in the order of recording.
@@ -137,14 +129,19 @@ class Bag:
         in that of recording.
 
         Raises:
-            DatasetError: there is no bag.
+            DatasetError: there is no bag, or no room to unpack it.
         """
         for file in self.files():
-            plain = self._decompressed(file)
-            read = self._mcap if plain.suffix == ".mcap" else self._sqlite
             try:
+                plain = self._decompressed(file)
+                read = self._mcap if plain.suffix == ".mcap" else self._sqlite
                 yield from read(plain, file.name, topics)
             except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise DatasetError(
+                        f"{file}: cannot be unpacked into {gettempdir()}: {error.strerror}; set "
+                        "TMPDIR to a folder with more room"
+                    ) from error
                 self._note(f"{file.name}: cannot be read ({error})")
 
     def _named_files(self) -> list[str]:
@@ -156,10 +153,10 @@ class Bag:
             )
             return []
         try:
-            content = yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            content = yaml.load(file.read_text(), getattr(yaml, "CBaseLoader", yaml.BaseLoader))
             paths = content["rosbag2_bagfile_information"]["relative_file_paths"]
             return [PurePath(path).name for path in paths]
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
             self._note(f"{BAG_METADATA} cannot be used ({type(error).__name__})")
             return []
 
@@ -185,127 +182,25 @@ class Bag:
         return self._plain[file]
 
     def _mcap(self, file: Path, name: str, topics: Collection[str] | None) -> Iterator[BagMessage]:
-        schemas: dict[int, Schema] = {}
-        channels: dict[int, Channel] = {}
         with file.open("rb") as stream:
-            for record in self._mcap_records(stream, name):
-                if isinstance(record, Schema):
-                    schemas[record.id] = record
-                elif isinstance(record, Channel):
-                    channels[record.id] = record
-                elif isinstance(record, Message):
-                    channel = channels.get(record.channel_id)
-                    schema = None if channel is None else schemas.get(channel.schema_id)
-                    if channel is None or schema is None or record.log_time >= 2**63:
-                        self._note(f"{name}: a message of an unknown channel or time was left out")
-                    elif channel.message_encoding != "cdr":
-                        self._note(
-                            f"{name}: topic {channel.topic} has the encoding "
-                            f"'{channel.message_encoding}', not cdr"
-                        )
-                    elif topics is None or channel.topic in topics:
-                        yield BagMessage(
-                            channel.topic,
-                            schema.name,
-                            record.log_time,
-                            _unzipped(record.data),
-                            schema.data.decode(errors="replace"),
-                        )
-
-    def _mcap_records(self, stream: BinaryIO, name: str) -> Iterator[McapRecord]:
-        """By the index where the file has one, so that damage costs no more than its chunk."""
-        size = stream.seek(0, os.SEEK_END)
-        summary = self._summary(stream, name, size)
-        count = 0
-        for record in self._mcap_chunks(stream, name, size, summary):
-            if not isinstance(record, Chunk):
-                yield record
-                continue
-            count += 1
-            try:
-                records = breakup_chunk(record, validate_crc=True)
-            except Exception as error:  # each decompressor has errors of its own
-                self._note(f"{name}: chunk {count} is damaged ({error or type(error).__name__})")
-                continue
-            if summary is not None:  # a message of a damaged file has no better time than its place
-                records.sort(key=lambda r: r.log_time if isinstance(r, Message) else -1)
-            yield from records
-
-    def _summary(self, stream: BinaryIO, name: str, size: int) -> Summary | None:
-        """The index of a file; None where it has none, or is damaged."""
-        if not _ends_well(stream, size):
-            self._note(f"{name}: cut off at {size} bytes")
-            return None
-        stream.seek(0)
-        try:
-            summary = SeekingReader(stream, record_size_limit=size).get_summary()
-        except _DAMAGE:  # the file is read from its beginning
-            self._note(f"{name}: its index is damaged")
-            return None
-        return summary if summary is not None and summary.chunk_indexes else None
-
-    def _mcap_chunks(
-        self, stream: BinaryIO, name: str, size: int, summary: Summary | None
-    ) -> Iterator[McapRecord]:
-        if summary is not None:
-            yield from summary.schemas.values()
-            yield from summary.channels.values()
-            for index in sorted(summary.chunk_indexes, key=lambda index: index.message_start_time):
-                try:
-                    stream.seek(index.chunk_start_offset + _RECORD_HEAD)
-                    yield Chunk.read(ReadDataStream(stream))
-                except _DAMAGE:
-                    self._note(f"{name}: the chunk at byte {index.chunk_start_offset} is damaged")
-            return
-        stream.seek(0)
-        try:
-            yield from StreamReader(stream, emit_chunks=True, record_size_limit=size).records
-        except _DAMAGE as error:
-            if _ends_well(stream, size):  # a file that was cut off is named already
-                self._note(f"{name}: damaged from byte {stream.tell()} on ({error})")
+            for schema, channel, message in McapFile(stream, name, self._note).messages():
+                if channel.message_encoding != "cdr":
+                    self._note(
+                        f"{name}: topic {channel.topic} has the encoding "
+                        f"'{channel.message_encoding}', not cdr"
+                    )
+                elif topics is None or channel.topic in topics:
+                    text = schema.data.decode(errors="replace")
+                    data = _unzipped(message.data)
+                    yield BagMessage(channel.topic, schema.name, message.log_time, data, text)
 
     def _sqlite(
         self, file: Path, name: str, topics: Collection[str] | None
     ) -> Iterator[BagMessage]:
-        log = file.with_name(file.name + "-wal")
-        with TemporaryDirectory(prefix="wm_planner_bag_") as folder:
-            if log.is_file() and log.stat().st_size:
-                # The recorder was killed: its last messages lie in the log. SQLite joins them,
-                # but writes when it does.
-                self._note(f"{name}: the recorder was killed")
-                file = Path(shutil.copy(file, folder))
-                shutil.copy(log, folder)
-                address = f"file:{quote(str(file))}"
-            else:
-                address = f"file:{quote(str(file.absolute()))}?mode=ro&immutable=1"
-            try:
-                connection = sqlite3.connect(address, uri=True)
-            except sqlite3.Error as error:
-                self._note(f"{name}: cannot be opened ({error})")
-                return
-            with closing(connection):
-                try:
-                    yield from _rows(connection, topics)
-                except (sqlite3.Error, TypeError, ValueError) as error:
-                    self._note(f"{name}: damaged, read up to there ({error})")
-
-
-_DAMAGE = (McapError, struct.error, EOFError, ValueError, KeyError, MemoryError, OverflowError)
-_TOPICS = "SELECT id, name, type FROM topics"
-_DEFINITIONS = "SELECT topic_type, encoded_message_definition FROM message_definitions"
-
-
-def _rows(connection: sqlite3.Connection, topics: Collection[str] | None) -> Iterator[BagMessage]:
-    known = {number: (name, kind) for number, name, kind in connection.execute(_TOPICS)}
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    held = "message_definitions" in tables
-    definitions = dict(connection.execute(_DEFINITIONS)) if held else {}
-    wanted = [number for number, (name, _) in known.items() if topics is None or name in topics]
-    marks = ",".join("?" * len(wanted))
-    query = f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks})"
-    for number, stamp, data in connection.execute(f"{query} ORDER BY timestamp, id", wanted):
-        name, kind = known[number]
-        yield BagMessage(name, kind, int(stamp), _unzipped(data), definitions.get(kind, ""))
+        first, self._checked = name not in self._checked, self._checked | {name}
+        for row in sqlite_messages(file, name, topics, self._note, first):
+            data = _unzipped(row.data)
+            yield BagMessage(row.topic, row.msgtype, row.stamp_ns, data, row.definition)
 
 
 def bags_in(path: Path) -> list[Path]:
@@ -341,12 +236,8 @@ def _unzipped(data: bytes) -> bytes:
     if not data.startswith(_ZSTD_MAGIC):
         return data
     try:
+        if zstandard.frame_content_size(data) > _LARGEST:
+            return b""
         return zstandard.ZstdDecompressor().decompressobj().decompress(data)
     except zstandard.ZstdError:
         return b""  # its decoding fails, and is named
-
-
-def _ends_well(stream: BinaryIO, size: int) -> bool:
-    """True when an MCAP file has its closing magic, hence its index."""
-    stream.seek(max(0, size - len(MCAP0_MAGIC)))
-    return stream.read() == MCAP0_MAGIC

@@ -19,6 +19,7 @@ from rosbags.typesys import TypesysError
 from wm_planner.data.bags import typestore
 from wm_planner.data.layouts import DROPPED
 from wm_planner.errors import DatasetError
+from wm_planner.runtime.checked_mcap import CheckedWriter
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class BagWriter:
         self._connections: dict[tuple[str, str], Connection] = {}
         self._unflushed_since_ns: int | None = None
         try:
-            writer = Writer(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
+            writer = CheckedWriter(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
             writer.open()
         except (OSError, WriterError) as error:
             raise DatasetError(f"{self.path}: cannot create the bag: {error}") from error
