@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from faults.fault import STOP, Fault, Outcome, held_s, judge, outside, stopped_after_s
-from faults.stage import RECOVER_S, START_S, Stage
+from faults.stage import CONTROLLER, RECOVER_S, START_S, Stage
 
 LATE_S = 1.5  # beyond the deadline, to learn how late a safe command comes
 CALM_S = 0.15  # after the safe command, in which it must stay the last word
@@ -25,14 +25,16 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
         began_s: when the stage began.
     """
     rng = np.random.default_rng([seed, number])
-    allowed_s = stage.limit_s if fault.within_s is None else fault.within_s
+    allowed_s = stage.limit_s if fault.within_s is None else fault.within_s + stage.slack_s
     outcome = Outcome(
         fault.name, fault.subject, stage.kind, number, seed, 0.0, allowed_s, fault.expect
     )
+    for name, words in stage.processes.take_deaths():
+        outcome.problems.append(f"before the injection {name} ended with {words}")
     if not stage.until(stage.driving, RECOVER_S) and not stage.help():
         outcome.problems.append("the graph could not be brought to drive before the injection")
         return outcome
-    stage.until(lambda: False, float(rng.uniform(0.02, 0.2)))
+    stage.wait(float(rng.uniform(0.02, 0.2)))
     begin_s = stage.t0 = time.monotonic()
     outcome.at_s = begin_s - began_s
     heal = None
@@ -44,17 +46,21 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
             stage.until(
                 lambda: stopped(stage.observer.since(injected_s)) is not None, allowed_s + LATE_S
             )
-            stage.until(lambda: False, CALM_S)
+            stage.wait(CALM_S)
         else:
-            stage.until(lambda: False, allowed_s + CALM_S)
+            stage.wait(allowed_s - stage.slack_s + CALM_S)
     finally:
         end_s = time.monotonic()
         if heal is not None:
             heal()
     seen = stage.observer.since(injected_s)
-    judged = judge(seen, injected_s, end_s, fault.expect, stage.bounds, fault.within_s)
+    judged = judge(seen, injected_s, end_s, fault.expect, stage.bounds, allowed_s)
     outcome.stopped_s, outcome.held_s, problems = judged
     outcome.problems += problems
+    if outcome.stopped_s is not None and fault.expect == STOP:
+        said = stage.observer.said(CONTROLLER, injected_s + outcome.stopped_s)
+        if said is not None:
+            outcome.problems.append(f"the controller says '{said}' of a robot that is stopped")
     healed_s = time.monotonic()
     patience_s = RECOVER_S if fault.recovers else 0.5
     came_back = stage.until(lambda: stage.driving(healed_s), patience_s)
@@ -72,6 +78,9 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
     for name, words in stage.processes.take_deaths():
         if name not in fault.ends:
             outcome.problems.append(f"{name} ended with {words}")
+    for name in stage.processes.commands:
+        if not stage.processes.alive(name):
+            stage.processes.start(name)
     if not came_back and not stage.help():
         outcome.problems.append(f"could not be brought back within {START_S:.0f} s, with help")
     return outcome

@@ -53,8 +53,8 @@ class NetworkStage(Stage):
 
     kind = NETWORK
 
-    def __init__(self, directory: Path, domain: int, seed: int) -> None:
-        super().__init__(directory, domain, seed)
+    def __init__(self, directory: Path, domain: int, seed: int, slack_s: float = 0.0) -> None:
+        super().__init__(directory, domain, seed, slack_s)
         self.hosts = hosts_of(domain)
 
     def __enter__(self) -> NetworkStage:
@@ -95,9 +95,10 @@ class NetworkStage(Stage):
         return [self.arm]
 
     def inside(self, name: str) -> list[str]:
-        """The host of a node."""
-        host = self.hosts[1] if name in AWAY else self.hosts[0]
-        return ["ip", "netns", "exec", host]
+        """The host of a node; the clock that is stepped is that of the planner's."""
+        if name in AWAY:
+            return ["ip", "netns", "exec", self.hosts[1]]
+        return ["ip", "netns", "exec", self.hosts[0], "env", "-u", "LD_PRELOAD"]
 
     def cable(self, **directions: Mapping[str, float]) -> None:
         """Set the quality of 'to_planner' and of 'to_robot'; what is not named is good."""

@@ -20,6 +20,7 @@ from wm_planner.ros.qos import RECORD
 
 INTRUDER = 4242  # data_offset of the commands that the campaign itself publishes
 KEPT = 20_000
+SAID_S = 0.1  # what came so soon after a stop was said before it
 
 
 class Observer(Node):
@@ -48,6 +49,14 @@ class Observer(Node):
         sent = self.sent
         first = next((i for i, one in enumerate(sent) if one.at_s >= begin_s), len(sent))
         return list(sent[max(first - 1, 0) :])
+
+    def said(self, node: str, since_s: float) -> str | None:
+        """What a node says of its command, where it says since then that all is well; else None."""
+        told = [level for name, level in self.levels.items() if name.endswith(f"{node}: command")]
+        for at_s, level, text in told:
+            if at_s > since_s + SAID_S and level == 0 and text in ("ok", "limited"):
+                return text
+        return None
 
     def _on_command(self, message: Float64MultiArray, info: Any) -> None:
         if message.layout.data_offset == INTRUDER:

@@ -103,7 +103,7 @@ class PlannerStage(Stage):
         """Ask for the driver's goal."""
         assert self.relay.goal is not None
         state = self.goal_state()
-        self.publisher(JointState, "goal/joint_states", LATCHED).publish(state)
+        self.peer.publisher(JointState, "goal/joint_states", LATCHED).publish(state)
         picture = image_message(self.relay.goal, 0)
         picture.header.stamp = state.header.stamp
-        self.publisher(Image, "goal/image", LATCHED).publish(picture)
+        self.peer.publisher(Image, "goal/image", LATCHED).publish(picture)

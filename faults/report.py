@@ -11,7 +11,7 @@ from typing import Any
 
 from faults.fault import STOP
 
-BEGIN, END = "<!-- campaign: begin -->", "<!-- campaign: end -->"
+MARKS = "<!-- {name}: begin -->", "<!-- {name}: end -->"
 
 
 class Report:
@@ -78,7 +78,7 @@ class Report:
         """The campaign as Markdown."""
         failed = sum(bool(outcome["problems"]) for outcome in self.outcomes)
         lines = [
-            f"Seed {self.seed}, {date.today().isoformat()}, {_machine()}: "
+            f"{heading(self.seed)}: "
             f"{len(self.outcomes)} injections of {len({o['fault'] for o in self.outcomes})} kinds, "
             f"{failed} not as they must be, {self.complete} complete episodes, "
             f"{len(self.lost)} lost.",
@@ -104,24 +104,31 @@ class Report:
         return "\n".join(lines).rstrip() + "\n"
 
 
-def save(report: Report, page: Path) -> None:
-    """Put the table between the page's two marks.
+def heading(seed: int) -> str:
+    """When, where and with which seed something was measured."""
+    return f"Seed {seed}, {date.today().isoformat()}, {_machine()}"
+
+
+def save(text: str, page: Path, name: str) -> None:
+    """Put `text` between the two marks of a page that are called `name`.
 
     Raises:
-        ValueError: the page has no marks.
+        ValueError: the page has no such marks.
     """
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page}: '{BEGIN}' and '{END}' are missing")
-    page.write_text(f"{before}{BEGIN}\n{report.table()}{END}{after}")
+    begin, end = (mark.format(name=name) for mark in MARKS)
+    before, found, rest = page.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{page}: '{begin}' and '{end}' are missing")
+    page.write_text(f"{before}{begin}\n{text.rstrip()}\n{end}{after}")
 
 
 def _line(outcome: dict[str, Any]) -> str:
     stop, back = outcome["stopped_s"], outcome["recovered_s"]
     words = [
         "FAILED" if outcome["problems"] else "ok    ",
-        f"{outcome['stage']:8} {outcome['number']:4} {outcome['at_s']:7.1f} s  {outcome['fault']:46}",
+        f"{outcome['stage']:8} {outcome['number']:4} {outcome['at_s']:7.1f} s",
+        f"{outcome['fault']:46}",
         "no stop" if stop is None else f"stop {stop:.3f} s",
         "stays stopped" if back is None else f"back {back:.2f} s",
         f"held {outcome['held_s']:.2f} s",

@@ -6,25 +6,21 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
-from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.parameter import Parameter
-from std_msgs.msg import Float64MultiArray
-from std_srvs.srv import Trigger
 
 from faults.arm import Arm
 from faults.clocks import SteppedClock
 from faults.fault import STAND_IN, Bounds
-from faults.observer import INTRUDER, Observer
+from faults.observer import Observer
+from faults.peer import ACTIVE, Peer, until
 from faults.processes import Processes
 from faults.stand_in import ROBOT, StandInPlanner
 from faults.wire import unaltered
@@ -32,7 +28,7 @@ from wm_planner.bringup import NodeSpec, RunOptions, bring_up
 from wm_planner.cli.sim import child_of
 from wm_planner.robot import RobotFile, read_robot
 from wm_planner.ros.diagnostics import OK, status
-from wm_planner.ros.qos import COMMAND, EVENTS
+from wm_planner.ros.qos import EVENTS
 
 CONTROLLER, CAMERA, RECORDER, PLANNER = (
     "controller_node",
@@ -40,8 +36,7 @@ CONTROLLER, CAMERA, RECORDER, PLANNER = (
     "finetune_node",
     "planner_node",
 )
-START_S, RECOVER_S, ANSWER_S = 90.0, 30.0, 10.0
-UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED = 1, 2, 3, 4
+START_S, RECOVER_S = 90.0, 30.0
 DISK_MIB = 48
 
 
@@ -52,16 +47,17 @@ class Stage:
         directory: that receives logs, parameters and bags.
         domain: ROS domain of the graph.
         seed: of the arm's noise.
+        slack_s: how much later than it must everything may happen, on a machine that is busy.
     """
 
     kind = STAND_IN
 
-    def __init__(self, directory: Path, domain: int, seed: int) -> None:
+    def __init__(self, directory: Path, domain: int, seed: int, slack_s: float = 0.0) -> None:
         self.directory, self.domain, self.seed = directory, domain, seed
         self.robot = self.read_robot()
         body = self.robot.embodiment
         rate = np.array(self.robot.action.max_rate)
-        self.limit_s = self.robot.stale_after_s + body.control_dt_s
+        self.limit_s = self.robot.stale_after_s + body.control_dt_s + slack_s
         self.bounds = Bounds(
             np.array(self.robot.action.low),
             np.array(self.robot.action.high),
@@ -73,9 +69,8 @@ class Stage:
         self.skipped: dict[str, str] = {}  # subject -> why none of it can be injected
         self.bags = directory / "bags"
         self.t0 = 0.0  # when the fault began
+        self.slack_s = slack_s
         self.managed: set[str] = set()  # lifecycle nodes
-        self._publishers: dict[tuple[type, str], Any] = {}
-        self._clients: dict[str, Any] = {}
         self._episode = 0
 
     # What differs between graphs ----------------------------------------------------------
@@ -139,8 +134,9 @@ class Stage:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=self.domain)
         self.observer = Observer(self.robot, context=self.context)
-        self.peer = rclpy.create_node("campaign_peer", context=self.context)
-        nodes = [self.observer, self.peer, *self.make_nodes()]
+        peer = rclpy.create_node("campaign_peer", context=self.context)
+        self.peer = Peer(peer, self.processes, self.robot.command.topic)
+        nodes = [self.observer, peer, *self.make_nodes()]
         self._executor = SingleThreadedExecutor(context=self.context)
         for node in nodes:
             self._executor.add_node(node)
@@ -196,98 +192,15 @@ class Stage:
 
     def until(self, condition: Callable[[], Any], timeout_s: float) -> bool:
         """Wait for a condition; whether it came to hold."""
-        deadline_s = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > deadline_s:
-                return False
-            time.sleep(0.005)
-        return True
+        return until(condition, timeout_s)
 
-    # What injections use -------------------------------------------------------------------
-
-    def publisher(self, kind: type, topic: str, profile: Any = COMMAND) -> Any:
-        """A publisher of the campaign's own, which stays."""
-        key = kind, topic
-        if key not in self._publishers:
-            self._publishers[key] = self.peer.create_publisher(kind, topic, profile)
-            publisher = self._publishers[key]
-            self.until(publisher.get_subscription_count, 5.0)
-        return self._publishers[key]
-
-    def call(self, kind: type, service: str, request: Any, timeout_s: float = ANSWER_S) -> Any:
-        """Answer of a service; None where none came."""
-        if service not in self._clients:
-            self._clients[service] = self.peer.create_client(kind, service)
-        client = self._clients[service]
-        node = service.strip("/").partition("/")[0]
-
-        def over() -> bool:
-            return client.service_is_ready() or not self.processes.alive(node)
-
-        if not self.until(over, timeout_s) or not self.processes.alive(node):
-            return None
-        future = client.call_async(request)
-        self.until(lambda: future.done() or not self.processes.alive(node), timeout_s)
-        return future.result() if future.done() else None
-
-    def trigger(self, service: str) -> Any:
-        """Call a service that takes nothing."""
-        return self.call(Trigger, service, Trigger.Request())
-
-    def transition(self, node: str, number: int, timeout_s: float = ANSWER_S) -> bool:
-        """Ask for a transition of a lifecycle node; whether it was made."""
-        request = ChangeState.Request()
-        request.transition.id = number
-        answer = self.call(ChangeState, f"/{node}/change_state", request, timeout_s)
-        return answer is not None and answer.success
-
-    def state(self, node: str) -> int:
-        """State of a lifecycle node; 0: it does not say."""
-        answer = self.call(GetState, f"/{node}/get_state", GetState.Request(), 5.0)
-        return 0 if answer is None else answer.current_state.id
-
-    def make_active(self, node: str) -> None:
-        """Bring a lifecycle node to 'active', whatever state it is in; start it where it ended."""
-        for _ in range(8):
-            if not self.processes.alive(node):
-                self.processes.start(node)
-                return
-            state = self.state(node)
-            if state == ACTIVE:
-                return
-            if state in (0, FINALIZED):
-                self.processes.kill(node)
-            else:
-                self.transition(node, 3 if state == INACTIVE else 1)
-
-    def set_parameter(self, node: str, name: str, value: Any) -> bool:
-        """Set a parameter at run time; whether it was taken."""
-        request = SetParameters.Request(
-            parameters=[Parameter(name, value=value).to_parameter_msg()]
-        )
-        answer = self.call(SetParameters, f"/{node}/set_parameters", request, 5.0)
-        return answer is not None and all(result.successful for result in answer.results)
+    def wait(self, seconds: float) -> None:
+        """Let the graph run on."""
+        time.sleep(seconds)
 
     def start_now(self) -> None:
         """What went before was only the preparation: the fault begins now."""
         self.t0 = time.monotonic()
-
-    def intruder(self) -> Callable[[Sequence[float]], None]:
-        """A second publisher of commands; what it gives publishes one."""
-        self._intruder = self.peer.create_publisher(
-            Float64MultiArray, self.robot.command.topic, COMMAND
-        )
-
-        def command(values: Sequence[float]) -> None:
-            message = Float64MultiArray(data=list(values))
-            message.layout.data_offset = INTRUDER
-            self._intruder.publish(message)
-
-        return command
-
-    def end_intruder(self) -> None:
-        """Destroy it."""
-        self.peer.destroy_publisher(self._intruder)
 
     # Episodes -------------------------------------------------------------------------------
 
@@ -303,7 +216,7 @@ class Stage:
     def _tell(self, what: str) -> None:
         publisher_kind = type(status("", OK, "", {}))
         values = {"episode": self._episode, "stamp_ns": self.stamp_ns()}
-        publisher = self.publisher(publisher_kind, "episode", EVENTS)
+        publisher = self.peer.publisher(publisher_kind, "episode", EVENTS)
         publisher.publish(status("episode", OK, what, values))
 
     # Help -----------------------------------------------------------------------------------
@@ -322,9 +235,9 @@ class Stage:
                 self.processes.start(name)
         for node in (CONTROLLER, PLANNER):
             if node in self.managed:
-                if self.state(node) == ACTIVE:
-                    self.transition(node, 4)
-                self.make_active(node)
+                if self.peer.state(node) == ACTIVE:
+                    self.peer.transition(node, 4)
+                self.peer.make_active(node)
         if self.until(self.driving, 15.0):
             return True
         for name in self.processes.commands:

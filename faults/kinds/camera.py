@@ -80,7 +80,7 @@ def _raw(change: Any) -> Any:
     """Pictures on ``observation/image`` that no camera node has looked at."""
 
     def inject(stage: Any, rng: np.random.Generator) -> None:
-        publisher = stage.publisher(Image, "observation/image", RELIABLE)
+        publisher = stage.peer.publisher(Image, "observation/image", RELIABLE)
         for _ in range(3):
             size = stage.robot.embodiment.image_size
             message = image_message(np.zeros((size, size, 3), np.uint8), stage.stamp_ns())

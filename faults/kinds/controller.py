@@ -22,7 +22,7 @@ def _second_publisher(stage: Any, rng: np.random.Generator) -> Heal:
     """Somebody else commands the same joints, ten times a second."""
     over = threading.Event()
     size = stage.robot.action.size
-    publisher = stage.intruder()
+    publisher = stage.peer.intruder()
 
     def drive() -> None:
         while not over.wait(0.1):
@@ -34,14 +34,14 @@ def _second_publisher(stage: Any, rng: np.random.Generator) -> Heal:
     def heal() -> None:
         over.set()
         thread.join()
-        stage.end_intruder()
+        stage.peer.end_intruder()
 
     return heal
 
 
 def _stop(stage: Any, rng: np.random.Generator) -> None:
     """The controller's own stop, which is latched."""
-    stage.trigger(f"/{CONTROLLER}/stop")
+    stage.peer.trigger(f"/{CONTROLLER}/stop")
     stage.start_now()
 
 
@@ -50,9 +50,9 @@ def _transitions(node: str, numbers: Sequence[int]) -> Any:
 
     def inject(stage: Any, rng: np.random.Generator) -> Heal:
         for number in numbers:
-            stage.transition(node, number, 5.0)
+            stage.peer.transition(node, number, 5.0)
         stage.start_now()
-        return lambda: stage.make_active(node)
+        return lambda: stage.peer.make_active(node)
 
     return inject
 
@@ -69,7 +69,7 @@ def _parameter(node: str, name: str, value: Any) -> Any:
     """A parameter set at run time."""
 
     def inject(stage: Any, rng: np.random.Generator) -> None:
-        stage.set_parameter(node, name, value)
+        stage.peer.set_parameter(node, name, value)
 
     return inject
 

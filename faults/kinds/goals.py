@@ -28,7 +28,7 @@ def _goal(change: Any) -> Any:
         picture = rng.integers(0, 255, (size, size, 3), dtype=np.uint8)
         message = image_message(picture, stage.stamp_ns())
         change(message)
-        stage.publisher(Image, "goal/image", LATCHED).publish(message)
+        stage.peer.publisher(Image, "goal/image", LATCHED).publish(message)
         return stage.set_goal
 
     return inject
@@ -38,7 +38,7 @@ def _goal_state(change: Any) -> Any:
     def inject(stage: Any, rng: np.random.Generator) -> Heal:
         message = stage.goal_state()
         change(message)
-        stage.publisher(JointState, "goal/joint_states", LATCHED).publish(message)
+        stage.peer.publisher(JointState, "goal/joint_states", LATCHED).publish(message)
         return stage.set_goal
 
     return inject
@@ -61,7 +61,7 @@ def _cut(message: Any) -> None:
 
 
 def _no_goal(stage: Any, rng: np.random.Generator) -> Heal:
-    stage.publisher(Image, "goal/image", LATCHED).publish(
+    stage.peer.publisher(Image, "goal/image", LATCHED).publish(
         image_message(np.zeros((0, 0, 3), np.uint8), stage.stamp_ns())
     )
     return stage.set_goal

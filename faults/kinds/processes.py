@@ -29,13 +29,9 @@ def ended(node: str) -> Any:
     def inject(stage: Any, rng: np.random.Generator) -> Heal:
         stage.processes.expected_dead.add(node)
         stage.processes.send(node, signal.SIGTERM)
-
-        def heal() -> None:
-            stage.until(lambda: not stage.processes.alive(node), 10.0)
-            stage.processes.kill(node)
-            stage.processes.start(node)
-
-        return heal
+        stage.until(lambda: not stage.processes.alive(node), 10.0)
+        stage.start_now()  # it may act until it has ended
+        return lambda: stage.processes.start(node)
 
     return inject
 

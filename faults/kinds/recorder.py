@@ -15,11 +15,14 @@ from wm_planner.ros.qos import EVENTS, LATCHED
 
 
 def _event(title: str, message: str, **values: str) -> Fault:
-    def inject(stage: Any, rng: np.random.Generator) -> None:
+    def inject(stage: Any, rng: np.random.Generator) -> Heal:
         told = {"stamp_ns": str(stage.stamp_ns()), "episode": "7000"} | values
         pairs = [KeyValue(key=key, value=value) for key, value in told.items() if value != "-"]
         status = DiagnosticStatus(name="episode", message=message, values=pairs)
-        stage.publisher(DiagnosticStatus, "episode", EVENTS).publish(status)
+        publisher = stage.peer.passing_publisher(DiagnosticStatus, "episode", EVENTS)
+        publisher.publish(status)
+        # It is latched: a recorder that starts anew hears it again, until it is gone.
+        return lambda: stage.peer.node.destroy_publisher(publisher)
 
     return Fault(
         f"episode: {title}", "recorder", f"'{message}' {values}"[:90], inject, FRESH, share=0.5
@@ -27,7 +30,7 @@ def _event(title: str, message: str, **values: str) -> Fault:
 
 
 def _many_events(stage: Any, rng: np.random.Generator) -> None:
-    publisher = stage.publisher(DiagnosticStatus, "episode", EVENTS)
+    publisher = stage.peer.publisher(DiagnosticStatus, "episode", EVENTS)
     for number in range(300):
         pairs = [KeyValue(key="episode", value=str(number)), KeyValue(key="stamp_ns", value="1")]
         publisher.publish(DiagnosticStatus(name="episode", message="end", values=pairs))
@@ -37,13 +40,13 @@ def _name(name: str) -> Any:
     """A name for the next episode, and one begun and ended by the recorder's services."""
 
     def inject(stage: Any, rng: np.random.Generator) -> Heal:
-        publisher = stage.publisher(String, "/finetune_node/episode_name", LATCHED)
+        publisher = stage.peer.publisher(String, "/finetune_node/episode_name", LATCHED)
         publisher.publish(String(data=name))
         stage.end_episode()
-        stage.trigger("/finetune_node/start_episode")
+        stage.peer.trigger("/finetune_node/start_episode")
 
         def heal() -> None:
-            stage.trigger("/finetune_node/end_episode")
+            stage.peer.trigger("/finetune_node/end_episode")
             stage.begin_episode()
 
         return heal
