@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test results bench bench-quick lint clean gl .venv
+.PHONY: demo test results bench bench-quick faults lint clean gl .venv
 
 demo: gl $(STAMP)
 	@mkdir -p runs/demo
@@ -35,6 +35,9 @@ bench: $(STAMP)
 
 bench-quick: $(STAMP)
 	$(BIN)/python -m benchmarks --quick
+
+faults: gl $(STAMP)
+	$(BIN)/python -m faults --save
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

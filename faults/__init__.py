@@ -1,0 +1,1 @@
+"""Faults injected into live graphs of nodes, and what came of them."""

@@ -1,0 +1,5 @@
+"""`python -m faults`."""
+
+from faults.command import main
+
+raise SystemExit(main())

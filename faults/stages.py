@@ -1,0 +1,10 @@
+"""The kinds of graphs."""
+
+from __future__ import annotations
+
+from faults.fault import NETWORK, PLANNER, STAND_IN
+from faults.network import NetworkStage
+from faults.planner import PlannerStage
+from faults.stage import Stage
+
+STAGES = {STAND_IN: Stage, PLANNER: PlannerStage, NETWORK: NetworkStage}
