@@ -156,11 +156,12 @@ def test_parameters_that_reach_nobody_are_told(graph, tmp_path, key, node, reach
     )
     assert graph.serve(plain).has_parameter("size") == reaches
     if reaches:
-        check_parameter_files(node, arguments)
+        assert check_parameter_files(node, "controller_node", arguments) == []
     else:
         text = f"{file}: holds nothing for node {node}, only for /{key.lstrip('/')}; write"
         with pytest.raises(ConfigError, match=re.escape(text)):
-            check_parameter_files(node, arguments)
+            check_parameter_files(node, "controller_node", arguments)
+        assert key.endswith("**") or check_parameter_files("/camera_node", "camera_node", arguments)
 
 
 def test_overrides_of_qos_are_refused_not_ignored(graph):

@@ -16,6 +16,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 
+from wm_planner.errors import ConfigError
 from wm_planner.ros.diagnostics import WARN, array, status
 from wm_planner.ros.parameters import check_parameter_files, read_parameters
 from wm_planner.ros.qos import RECORD
@@ -64,10 +65,14 @@ class NodeBase(Node):
     def __init__(self, name: str, config_class: type | None = None, **options: Any) -> None:
         if config_class is not None:
             options.setdefault("automatically_declare_parameters_from_overrides", True)
-        super().__init__(name, **options)
+        try:
+            super().__init__(name, **options)
+        except ValueError as error:  # rclpy cannot declare a key without a value
+            raise ConfigError(f"parameters of {name}: {error}; is a value null?") from error
         self._raised: Counter[str] = Counter()  # exceptions by where they were raised
         if config_class is not None:
-            check_parameter_files(self.get_fully_qualified_name())
+            for text in check_parameter_files(self.get_fully_qualified_name(), name):
+                self.get_logger().warning(text)
             self.config = read_parameters(self, config_class)
         self._status = self.create_publisher(DiagnosticArray, DIAGNOSTICS, RECORD)
         self.create_timer(REPORT_S, self._report_raised)

@@ -13,14 +13,12 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
-from wm_planner.config import from_dict, suggest
+from wm_planner.config import from_dict, read_yaml, suggest
 from wm_planner.errors import ConfigError
 
 T = TypeVar("T")
@@ -55,6 +53,8 @@ def read_parameters(node: Node, cls: type[T]) -> T:
                 f"{source}: '{name}': these nodes take no QoS overrides: sensors are heard best "
                 "effort and reliable alike, and commands and goals need what they have"
             )
+        if name == "use_sim_time" and not isinstance(node.get_parameter(name).value, bool):
+            raise ConfigError(f"{source}: use_sim_time: expected true or false")
         if name not in fields and name not in _ROS_OWN:
             raise ConfigError(f"{source}: unknown key '{name}'.{suggest(name, fields)}")
     values = {}
@@ -77,27 +77,39 @@ def read_parameters(node: Node, cls: type[T]) -> T:
     return from_dict(cls, values, source)
 
 
-def check_parameter_files(node: str, arguments: Sequence[str] = sys.argv) -> None:
+def check_parameter_files(
+    node: str, usual_name: str, arguments: Sequence[str] = sys.argv
+) -> list[str]:
     """Look whether what the command line's parameter files hold reaches a node.
 
     ROS drops without a word what is written for another name or namespace.
 
     Args:
         node: name with its namespace.
+        usual_name: name of the node where nobody gives it another.
         arguments: of the process.
 
+    Returns:
+        What to tell of files that are for other nodes alone.
+
     Raises:
-        ConfigError: nothing of a file reaches the node.
+        ConfigError: a file is meant for this node, and nothing of it reaches the node.
     """
+    told, own = [], node.rpartition("/")[2]
     for option, file in itertools.pairwise(arguments):
         if option != "--params-file":
             continue
-        names = list(_nodes_of(yaml.safe_load(Path(file).read_text())))
-        if not any(_matches(name, node) for name in names):
-            raise ConfigError(
-                f"{file}: holds nothing for node {node}, only for {', '.join(names) or 'nobody'}; "
-                f"write '/**/{node.rpartition('/')[2]}:', which holds in every namespace"
-            )
+        names = list(_nodes_of(read_yaml(file)))
+        if any(_matches(name, node) for name in names):
+            continue
+        text = (
+            f"{file}: holds nothing for node {node}, only for {', '.join(names) or 'nobody'}; "
+            f"write '/**/{own}:', which holds in every namespace"
+        )
+        if {name.rpartition("/")[2] for name in names} & {own, usual_name, "*", "**"}:
+            raise ConfigError(text)
+        told.append(text)
+    return told
 
 
 def _nodes_of(content: Any, name: str = "") -> Iterator[str]:

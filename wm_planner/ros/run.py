@@ -46,7 +46,10 @@ def run_node(
         args: command line with ROS arguments; None takes sys.argv.
         body: (node, spin) -> exit code; ``spin(timeout_s)`` serves callbacks.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # a parameter file or an argument that ROS cannot read
+        return _refused(None, " ".join(str(error).split()))
     stopping, started = threading.Event(), threading.Event()
 
     def on_signal(*_: object) -> None:
@@ -75,9 +78,7 @@ def run_node(
     except Stopped:
         return 0
     except (WmPlannerError, ParameterException) as error:
-        name = node.get_name() if node is not None else Path(sys.argv[0]).stem
-        print(f"{name}: error: {error}", file=sys.stderr)
-        return 2
+        return _refused(node, error)
     finally:
         started.set()
         if node is not None:
@@ -87,3 +88,9 @@ def run_node(
             node.destroy_node()
         executor.shutdown()
         rclpy.try_shutdown()
+
+
+def _refused(node: Any, error: object) -> int:
+    name = node.get_name() if node is not None else Path(sys.argv[0]).stem
+    print(f"{name}: error: {error}", file=sys.stderr)
+    return 2
