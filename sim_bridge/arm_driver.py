@@ -116,9 +116,9 @@ class ArmDriver(NodeBase):
     # Out -----------------------------------------------------------------------------------
 
     def _publish_outputs(self) -> None:
-        self._joints = self.create_publisher(JointState, "/joint_states", RELIABLE)
-        self._image = self.create_publisher(Image, "/camera/color/image_raw", RELIABLE)
-        self._urdf = self.create_publisher(String, "/robot_description", LATCHED)
+        self._joints = self.create_publisher(JointState, "joint_states", RELIABLE)
+        self._image = self.create_publisher(Image, "camera/color/image_raw", RELIABLE)
+        self._urdf = self.create_publisher(String, "robot_description", LATCHED)
         gripper = GRIPPER_JOINT if self.config.gripper else ""
         self._urdf.publish(String(data=urdf_of(self.arm, MAX_JOINT_SPEED, gripper)))
         self._goal_image = self.create_publisher(Image, "~/goal_image", LATCHED)
@@ -155,14 +155,14 @@ class ArmDriver(NodeBase):
 
     def _take_inputs(self) -> None:
         for kind, topic, take in (
-            (Float64MultiArray, "/forward_velocity_controller/commands", self._on_velocities),
-            (Float64MultiArray, "/forward_position_controller/commands", self._on_positions),
+            (Float64MultiArray, "forward_velocity_controller/commands", self._on_velocities),
+            (Float64MultiArray, "forward_position_controller/commands", self._on_positions),
             (
                 JointTrajectory,
-                "/joint_trajectory_controller/joint_trajectory",
+                "joint_trajectory_controller/joint_trajectory",
                 self._on_trajectory,
             ),
-            (TwistStamped, "/servo_node/delta_twist_cmds", self._on_twist),
+            (TwistStamped, "servo_node/delta_twist_cmds", self._on_twist),
         ):
             self.create_subscription(kind, topic, take, COMMAND)
         self.create_service(Trigger, "~/reset", self._on_reset)

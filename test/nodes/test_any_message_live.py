@@ -14,6 +14,7 @@ pytest.importorskip("rclpy")
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.srv import GetParameters
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, String
@@ -237,6 +238,9 @@ def test_no_message_ends_a_node(graph, monkeypatch, tmp_path, kind):
     graph.until(client.service_is_ready, "its services")
     future = client.call_async(GetParameters.Request(names=["use_sim_time"]))
     graph.until(future.done, "an answer")
+    if node.acts:  # not a lifecycle node, which here is as it was before its activation
+        (answer,) = node.set_parameters([Parameter("use_sim_time", value=True)])
+        assert not answer.successful and "cannot be changed" in answer.reason
 
 
 def test_a_recorder_records_on_after_events_that_mean_nothing(graph, tmp_path):
