@@ -23,11 +23,17 @@ from wm_planner.ros.diagnostics import ERROR, OK, WARN, values_of
 from wm_planner.ros.qos import LATCHED, RECORD
 
 from . import jtc
-from .test_controller_live import DT_S, NEVER_S, Arm
+from .test_controller_live import DT_S, LIMITS, NEVER_S, Arm
 
 MINUTE = 60.0
 CLOCK_NS = 150_000_000  # by which the clock of a robot's controller may be off
-TWIST = {"adapter": "twist", "action_names": ["linear.x", "angular.z"], "frame_id": "base_link"}
+FORWARD = {**LIMITS, "adapter": "forward", "action_names": ["slide_x", "slide_y"]}
+TWIST = {
+    **LIMITS,
+    "adapter": "twist",
+    "action_names": ["linear.x", "angular.z"],
+    "frame_id": "base_link",
+}
 
 
 class WatchedArm(Arm):
@@ -98,11 +104,11 @@ def silent(arm: WatchedArm) -> None:
 @pytest.mark.parametrize(
     ("parameters", "kind", "profile", "words"),
     [
-        ({"adapter": "forward"}, None, None, "nobody listens on /command"),
+        (FORWARD, None, None, "nobody listens on /command"),
         (TWIST, Twist, 10, "write command.adapter: twist_unstamped"),
         ({**TWIST, "adapter": "twist_unstamped"}, TwistStamped, 10, "write command.adapter: twist"),
-        ({"adapter": "forward"}, JointTrajectory, 10, "write command.adapter: joint_trajectory"),
-        ({"adapter": "forward"}, Float64MultiArray, LATCHED, "durability 'transient_local'"),
+        (FORWARD, JointTrajectory, 10, "write command.adapter: joint_trajectory"),
+        (FORWARD, Float64MultiArray, LATCHED, "durability 'transient_local'"),
     ],
 )
 def test_it_says_that_nobody_gets_the_commands(graph, robot, parameters, kind, profile, words):
@@ -263,7 +269,7 @@ def test_no_command_of_effort_goes_to_a_joint_trajectory_controller(graph):
     from wm_planner.errors import ConfigError
 
     with pytest.raises(ConfigError, match="take an effort controller and the adapter forward"):
-        graph.add(ControllerNode, kind="effort")
+        graph.add(ControllerNode, **{**FORWARD, "adapter": "joint_trajectory", "kind": "effort"})
 
 
 def test_depth_of_the_double():

@@ -79,7 +79,7 @@ class CommandAdapter:
         values: Any
         if self.message_type is Float64MultiArray:
             values = message.data
-        elif self.message_type is JointTrajectory:
+        elif self._kind in ("joint_trajectory", "simulator"):
             rows = point_rows(message, self._interface)
             values = rows[-1] if rows else ()
         else:
