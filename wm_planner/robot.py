@@ -20,9 +20,10 @@ from wm_planner.robot_state import state_topics
 # The message type that each command adapter sends.
 ADAPTERS = {
     "forward": "std_msgs/msg/Float64MultiArray",  # ros2_control's forward command controllers
-    "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",  # and the simulator
+    "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",  # joint_trajectory_controller
     "twist": "geometry_msgs/msg/TwistStamped",  # MoveIt Servo, mobile bases
     "twist_unstamped": "geometry_msgs/msg/Twist",  # older mobile bases
+    "simulator": "trajectory_msgs/msg/JointTrajectory",  # this package's: raw actions, stamped
 }
 TWIST_ADAPTERS = ("twist", "twist_unstamped")
 DESCRIPTION = "robot_description"
@@ -68,12 +69,12 @@ class CommandSink:
     """How commands reach the robot.
 
     Attributes:
-        adapter: 'forward' (Float64MultiArray), 'joint_trajectory', 'twist' (TwistStamped) or
-            'twist_unstamped' (Twist).
+        adapter: 'forward' (Float64MultiArray), 'joint_trajectory' (positions), 'twist'
+            (TwistStamped), 'twist_unstamped' (Twist) or 'simulator' (raw actions as they stand).
         topic: of the robot's controller.
         frame_id: frame in which a twist is expressed.
         integrate: of an action of kind 'velocity': send the positions that the velocities lead to,
-            to a robot that takes positions.
+            to a robot that takes positions. 'joint_trajectory' does so by itself.
         tracking_error: positions that are sent are no further than this from the measured ones,
             radians or metres: a robot that is blocked is not pushed harder and harder.
         timeout_s: after so long without a command the robot's own controller stops it, seconds;
@@ -348,6 +349,11 @@ class RobotFile:
                 f"command.integrate turns velocities into positions; action.kind is "
                 f"'{self.action.kind}'"
             )
+        if self.command.adapter == "joint_trajectory" and self.action.kind == "effort":
+            raise ValueError(
+                "command.adapter 'joint_trajectory' sends positions, action.kind is 'effort': take "
+                "an effort controller and the adapter forward"
+            )
         if limits is not None and self.action.is_twist:
             raise ValueError("position_limits: they are of joints, the action is a twist")
         timeout_s = self.command.timeout_s
@@ -450,7 +456,16 @@ class RobotFile:
     @property
     def sends_positions(self) -> bool:
         """Whether what goes to the robot are positions, whatever the planner's action is."""
-        return self.action.kind in ("position", "position_delta") or self.command.integrate
+        adds_up = self.command.integrate or self.command.adapter == "joint_trajectory"
+        return self.action.kind in ("position", "position_delta") or adds_up
+
+
+def adapter_hint(message_type: str) -> str:
+    """What to write for a robot that takes messages of a type."""
+    for adapter, sent in ADAPTERS.items():
+        if sent == message_type:
+            return f"write command.adapter: {adapter}"
+    return f"choose a controller that takes one of {', '.join(dict.fromkeys(ADAPTERS.values()))}"
 
 
 def observation_topic(embodiment: Embodiment, camera: str) -> str:

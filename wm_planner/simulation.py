@@ -45,7 +45,7 @@ def simulated_robot(task: Task, options: SimOptions) -> RobotFile:
             camera.name: CameraSource(topic="camera/image_raw", size=camera.size)
             for camera in body.cameras
         },
-        command=CommandSink("command", "joint_trajectory"),
+        command=CommandSink("command", "simulator"),
         stale_after_s=3 * body.model_dt_s,
         driver=Driver("sim_bridge.bridge_node", "bridge_node"),
         checkpoint=options.checkpoint,

@@ -244,11 +244,11 @@ def test_stamps_of_another_clock_give_a_plan_of_bounded_length(age_ns):
 def test_a_robot_that_follows_late_is_told_from_one_that_does_not(kind, lag):
     robot = ten_minutes(kind)
     path = [robot.path[0]] * lag + robot.path
-    follows = FollowWatch(robot.action, DT_S, robot.box)
+    follows = FollowWatch(robot.action, DT_S, 0.5 * robot.box.half)
     assert not any(follows.add(*pair) for pair in zip(robot.rows, path, strict=False))
     blocked = np.array(robot.path)
     blocked[:, 1] = blocked[0, 1]
-    follows = FollowWatch(robot.action, DT_S, robot.box)
+    follows = FollowWatch(robot.action, DT_S, 0.5 * robot.box.half)
     said = [follows.add(*pair) for pair in zip(robot.rows, blocked, strict=True)]
     assert "'elbow' was led" in next(filter(None, said))
 

@@ -95,7 +95,7 @@ class Wire:
         return [values for _, values in self.heard if not any(values)]
 
 
-@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS.keys() - {"joint_trajectory"}))
 def test_silence_after_a_motion_is_answered_for_a_bounded_time(graph, adapter):
     wire = Wire(graph, adapter)
     wire.send(0.5, -0.5)

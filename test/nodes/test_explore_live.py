@@ -161,7 +161,7 @@ def test_a_robot_that_does_not_move_ends_it(graph, tmp_path):
     stage.arm._move = lambda: None  # in a protective stop
     assert stage.explore() == 1
     graph.until(lambda: stage.reports[-1][0] == "stopped", "the reason")
-    assert "does not do what it is sent" in stage.reports[-1][1]["why"]
+    assert "commanded but not moving" in stage.reports[-1][1]["why"]
     stage.last_is_safe()
 
 

@@ -13,7 +13,7 @@ from wm_planner.cli.robot_report import Line, fine, note, wrong
 from wm_planner.config import suggest
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, ImageSourceError
-from wm_planner.robot import ADAPTERS, CameraSource, RobotFile
+from wm_planner.robot import ADAPTERS, CameraSource, RobotFile, adapter_hint
 from wm_planner.runtime.robot_description import joint_limits
 
 _TWIST_TIMEOUT = (
@@ -25,6 +25,7 @@ _TIMEOUT = {
     "cease: ask its driver for a timeout",
     "joint_trajectory": "a joint_trajectory_controller goes to the end of what it was sent last "
     "when commands cease",
+    "simulator": "the simulator keeps its last command when commands cease",
     "twist": _TWIST_TIMEOUT,
     "twist_unstamped": _TWIST_TIMEOUT,
 }
@@ -130,7 +131,7 @@ def command_lines(
         else:
             yield wrong(
                 f"{party.name} listens for {party.kind}, adapter '{robot.command.adapter}' sends "
-                f"{kind}: {_adapter_for(party.kind)}"
+                f"{kind}: {adapter_hint(party.kind)}"
             )
     if not subscribers:
         topics = ", ".join(sorted(t for t, kinds in elsewhere.items() if kind in kinds))
@@ -153,13 +154,6 @@ def timeout_line(robot: RobotFile) -> Line:
             f"by its file the robot stops {robot.command.timeout_s:g} s after the last command"
         )
     return note(f"{_TIMEOUT[robot.command.adapter]}; {_ASK}")
-
-
-def _adapter_for(kind: str) -> str:
-    for adapter, sent in ADAPTERS.items():
-        if sent == kind:
-            return f"write command.adapter: {adapter}"
-    return f"choose a controller that takes one of {', '.join(ADAPTERS.values())}"
 
 
 def limit_lines(

@@ -103,7 +103,7 @@ class Watch:
         self._last_plan: Plan | None = None
         self.newest = Newest()
         self.accepted = self.telling = self.judged = False
-        self.controller = ""
+        self.controller = self._wrong = ""
         self.controller_active = False
         self._goal_ns: int | None = None
         self._sharper = False
@@ -247,11 +247,15 @@ class Watch:
         )
 
     def _on_controller(self, status: DiagnosticStatus) -> None:
-        self.controller_active = values_of(status)["active"] == "true"
-        before, self.controller = self.controller, status.message
-        changed = before != status.message and self.telling and self.planned
-        if changed and status.message in REFUSALS:
+        values = values_of(status)
+        self.controller_active = values["active"] == "true"
+        before, self.controller = self.controller, values["reason"]
+        changed = before != self.controller and self.telling and self.planned
+        if changed and self.controller in REFUSALS:
             self._report(f"the controller refuses, and sends its safe command: {status.message}")
+        elif status.level == ERROR and self.telling and self._wrong != status.message:
+            self._report(f"the controller says: {status.message}")
+        self._wrong = status.message if status.level == ERROR else ""
 
     def _on_plan(self, message: JointTrajectory) -> None:
         if not message.points or to_ns(message.header.stamp) < (self._goal_ns or 0):

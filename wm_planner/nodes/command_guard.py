@@ -37,7 +37,7 @@ class GuardConfig:
 
     action_names: tuple[str, ...] = required("joints, or axes as linear.x")
     safe_action: tuple[float, ...] = required("the command that stops the robot, physical units")
-    adapter: str = param("forward", "forward, joint_trajectory, twist or twist_unstamped")
+    adapter: str = param("forward", "forward, twist, twist_unstamped or simulator")
     interface: str = param("velocity", "what commands carry: velocity or effort")
     frame_id: str = param("", "frame in which a twist is expressed")
     control_dt_s: float = param(0.1, "control period, seconds", low=1e-3, high=10)
@@ -52,6 +52,11 @@ class GuardConfig:
         if len(self.safe_action) != len(self.action_names):
             raise ValueError(
                 f"safe_action needs {len(self.action_names)} entries, one per action name"
+            )
+        if self.adapter == "joint_trajectory":
+            raise ValueError(
+                "adapter 'joint_trajectory' needs no guard: it sends positions, which hold by "
+                "themselves"
             )
         if self.interface not in ("velocity", "effort"):
             raise ValueError(

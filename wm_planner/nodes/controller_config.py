@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_planner.config import from_dict, suggest
-from wm_planner.embodiment import KINDS, TWIST_AXES
+from wm_planner.embodiment import KINDS, TWIST_AXES, ActionSpace
 from wm_planner.kinematics.checks import Space, space_of
 from wm_planner.robot import DESCRIPTION, INTERFACE, Workspace
 from wm_planner.robot_state import StateTopic, state_parameter
@@ -64,7 +64,9 @@ class ControllerConfig:
         NONE, "links that touch with the joints there are not checked; a single 0: not known"
     )
     robot_state: str = param("", "topics on which the robot says whether it obeys, as JSON")
-    adapter: str = param("joint_trajectory", "forward, joint_trajectory, twist or twist_unstamped")
+    adapter: str = param(
+        "joint_trajectory", "forward, joint_trajectory, twist, twist_unstamped or simulator"
+    )
     frame_id: str = param("", "frame in which a twist is expressed")
     lockstep: bool = param(False, "answer each joint state once its plan is there; no timer")
     rows_per_plan: int = param(5, "control periods per plan in lock-step", low=1)
@@ -96,6 +98,11 @@ class ControllerConfig:
         """What would make a wrong command itself the danger."""
         if self.integrate and self.kind != "velocity":
             raise ValueError(f"integrate turns velocities into positions; kind is '{self.kind}'")
+        if self.adapter == "joint_trajectory" and self.kind == "effort":
+            raise ValueError(
+                "adapter 'joint_trajectory' sends positions, kind is 'effort': take an effort "
+                "controller and the adapter forward"
+            )
         if self.kind == "position" and not all(rate > 0 for rate in self.max_rate):
             raise ValueError(
                 f"kind 'position' needs max_rate above 0, got {list(self.max_rate)}: without it "
@@ -182,7 +189,8 @@ class ControllerConfig:
     @property
     def integrates(self) -> bool:
         """Whether actions are added up to positions."""
-        return self.integrate or self.kind == "position_delta"
+        adds_up = self.integrate or self.adapter == "joint_trajectory"
+        return self.kind == "position_delta" or (adds_up and self.kind == "velocity")
 
     @property
     def holds(self) -> bool:
@@ -218,6 +226,16 @@ class ControllerConfig:
     def joints(self) -> frozenset[str]:
         """Joints that joint_states must name; none for the axes of a twist."""
         return frozenset(self.action_names) - set(TWIST_AXES)
+
+    @property
+    def is_twist(self) -> bool:
+        """Whether the action is a twist, not one of joints."""
+        return not self.joints
+
+    @property
+    def action(self) -> ActionSpace:
+        """The action as a robot file has it."""
+        return ActionSpace(self.action_names, self.low, self.high, self.kind, self.max_rate)
 
     def control_loop(self) -> ControlLoop:
         """Plan buffer, ages and safety gate, with the limits that are known before activation.
@@ -304,14 +322,5 @@ class ControllerConfig:
         Raises:
             ConfigError: unknown adapter or axis.
         """
-        sends_positions = self.begins_somewhere
-        return CommandAdapter(
-            self.adapter,
-            self.action_names,
-            "position" if sends_positions else self.command_interface,
-            self.dt_ns,
-            self.frame_id,
-            # A joint_trajectory_controller refuses what ends in the past by its own clock; a stamp
-            # of zero means now. A simulator that waits knows by the stamp what it is answered.
-            stamped=self.lockstep or not sends_positions,
-        )
+        interface = "position" if self.begins_somewhere else self.command_interface
+        return CommandAdapter(self.adapter, self.action_names, interface, self.dt_ns, self.frame_id)

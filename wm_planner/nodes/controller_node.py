@@ -8,33 +8,32 @@ from typing import Any
 
 import numpy as np
 from rclpy.duration import Duration
-from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from wm_planner.errors import ConfigError, NonFiniteActionError
+from wm_planner.data.messages import joint_values
+from wm_planner.errors import NonFiniteActionError
 from wm_planner.kinematics.checks import Space
 from wm_planner.nodes.controller_config import ControllerConfig
+from wm_planner.nodes.controller_watch import ControllerWatch
 from wm_planner.robot import DESCRIPTION
 from wm_planner.ros import diagnostics
+from wm_planner.ros.bounded import IMAGE_BYTES, PLAN_BYTES, STATE_BYTES, subscribe
 from wm_planner.ros.conversions import command_message, plan_from_message, to_ns
-from wm_planner.ros.lifecycle import ManagedNode
 from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, sensor
-from wm_planner.ros.robot_state import LOOK_S, StateWatch
+from wm_planner.ros.robot_state import StateWatch
 from wm_planner.ros.run import run_node
+from wm_planner.ros.waiting import NotYetError, WaitingNode
+from wm_planner.runtime.robot_description import MAX_BYTES
 from wm_planner.runtime.safety import Command, Measured, Reason
 
 LAST_WORD_S = 0.2  # how long the last safe command may take to reach the robot
-RETRY_S = 0.2  # autostart: until what is missing is asked for again
+LOOK_S = 0.25  # between two looks at who else is on the topics
 
 
-class NotYetError(ConfigError):
-    """Something that activation needs has not come yet."""
-
-
-class ControllerNode(ManagedNode):
+class ControllerNode(WaitingNode):
     """Silent until activated; a stop is latched until it is deactivated and activated again."""
 
     def __init__(self, **options: Any) -> None:
@@ -42,40 +41,46 @@ class ControllerNode(ManagedNode):
         self._loop = self.config.control_loop()
         self._adapter = self.config.command_adapter()
         self._active = False
-        self._reason: str | None = None
+        self._reason: Reason | None = None
+        self._stop_cause = ""  # why the robot was stopped without being asked
         self._measured: Measured | None = None
         self._description: str | None = None
         self._space: Space | None = None
         self._place_names = self.config.action_names  # joints whose positions the gate is given
         self._needed = self.config.joints  # that a message of this robot names
         self._disobeys = ""  # why the robot does not execute commands
-        self._waiting: Any = None
-        self.exit_code: int | None = None
         self._counts = {"commands": 0, "limited": 0, "refused": 0}  # since the activation
         self._pending_ns: int | None = None  # lock-step tick that still waits for its plan
 
     def configure(self) -> None:
         """Connect."""
         lockstep = self.config.lockstep
-        self._command = self.create_publisher(self._adapter.message_type, "command", COMMAND)
+        self._watch = ControllerWatch(
+            self,
+            self.config,
+            lambda: self.create_publisher(self._adapter.message_type, "command", COMMAND),
+        )
+        self._command = self._watch.publisher
         self._sent = self.create_publisher(JointTrajectory, "command_sent", RECORD)
-        self.create_subscription(JointTrajectory, "plan", self._on_plan, COMMAND)
-        self.create_subscription(JointState, "joint_states", self._on_state, sensor(lockstep))
+        sensed = sensor(lockstep)
+        subscribe(self, JointTrajectory, "plan", self._on_plan, COMMAND, PLAN_BYTES)
+        subscribe(self, JointState, "joint_states", self._on_state, sensed, STATE_BYTES)
         if not lockstep:
-            image_profile = sensor(lockstep)
-            self.create_subscription(Image, "observation/image", self._on_image, image_profile)
+            subscribe(self, Image, "observation/image", self._on_image, sensed, IMAGE_BYTES)
             self.create_timer(self.config.control_dt_s, self._on_timer)
         if self.config.needs_description:
-            self.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
+            subscribe(self, String, DESCRIPTION, self._on_description, LATCHED, MAX_BYTES)
         self._robot = StateWatch(self, self.config.states)
-        if self.config.states:
-            self.create_timer(LOOK_S, self._robot.look)
         self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_timer(LOOK_S, self._look)
         self.create_timer(1.0, self._report)
 
     def activate(self) -> None:
         """Arm; clears a latched stop."""
         gate = self._loop.gate
+        refusal = self._watch.refusal()
+        if refusal:
+            raise NotYetError(f"activation refused: {refusal}")
         if self.config.needs_description:
             self._take_description(self._described())
         if self.config.begins_somewhere:
@@ -83,6 +88,8 @@ class ControllerNode(ManagedNode):
         self._loop.clear()
         self._pending_ns = None
         self._counts = dict.fromkeys(self._counts, 0)
+        self._stop_cause = ""
+        self._watch.begin()
         gate.enable()
         self._active = True
 
@@ -117,7 +124,7 @@ class ControllerNode(ManagedNode):
         self._command.wait_for_all_acked(Duration(seconds=LAST_WORD_S))
 
     def _on_plan(self, message: JointTrajectory) -> None:
-        if not self._active:
+        if not self._active or self._watch.rivals:
             return
         if not message.points:  # the planner has no goal any more
             self._loop.drop_plan()
@@ -146,6 +153,7 @@ class ControllerNode(ManagedNode):
             self._measured = Measured(positions, stamp_ns)
             self._loop.measured(positions, stamp_ns, received_ns)
         self._loop.sensed("joint_states", stamp_ns, received_ns)
+        self._watch.sensed(message, stamp_ns, self._now_ns())
         if self.config.lockstep and self._active:
             self._answer(stamp_ns)
 
@@ -174,6 +182,19 @@ class ControllerNode(ManagedNode):
         if self._active:
             self._answer(self._now_ns())
 
+    def _look(self) -> None:
+        """Who is on the topics: somebody else there ends the motion, until a person begins it."""
+        self._robot.look()
+        cause = self._watch.look()
+        if self._watch.rivals:
+            self._loop.drop_plan()
+        if not cause or not self._active:
+            return
+        self._stop_cause = cause
+        self.get_logger().error(f"stopped: {cause}")
+        self._loop.gate.stop()
+        self._fall_silent()
+
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._loop.gate.stop()
         self._fall_silent()
@@ -189,6 +210,8 @@ class ControllerNode(ManagedNode):
             command.action, config.action_names, config.command_interface, stamp_ns, config.dt_ns
         )
         self._sent.publish(sent)
+        if not config.lockstep:
+            self._watch.sent(command)
         self._counts["commands"] += 1
         self._counts["limited"] += command.reason is Reason.LIMITED
         self._counts["refused"] += command.reason.refused
@@ -203,12 +226,15 @@ class ControllerNode(ManagedNode):
 
     def _report(self) -> None:
         reason = "inactive" if self._reason is None else str(self._reason)
-        level = diagnostics.OK if reason in ("ok", "limited", "inactive") else diagnostics.WARN
+        follows = self._active and self._reason is not None and not self._reason.refused
+        level, text = self._watch.worst(reason, self._active, follows, self._stop_cause)
         plan = self._loop.plan
         values: dict[str, Any] = {
+            "reason": reason,
             "active": self._active,
             "plan_stamp_ns": "" if plan is None else plan.stamp_ns,
             **self._counts,
+            **self._watch.values(),
         }
         if self._space is not None and self._space.free.cut:
             values["cut_by"] = self._space.free.cut
@@ -216,17 +242,16 @@ class ControllerNode(ManagedNode):
             values["robot_state"] = self._disobeys
         ages_s = self._loop.ages_s(self._now_ns(), self._steady_ns())
         values.update({f"age {source}": f"{age_s:.3f}" for source, age_s in ages_s.items()})
-        status = diagnostics.status("controller_node: command", level, reason, values)
+        status = diagnostics.status("controller_node: command", level, text, values)
         self._status.publish(diagnostics.array(self._now_ns(), status))
 
     def _positions(self, message: JointState) -> np.ndarray | None:
         """Positions of the joints that the gate needs; None, and a warning: they are not known."""
-        place = dict(zip(message.name, message.position, strict=False))
-        values = np.array([place.get(name, np.nan) for name in self._place_names])
+        values = joint_values(message, [f"{name}/position" for name in self._place_names])
         if np.isfinite(values).all():
             return values
         unknown = [
-            f"{name} ({place.get(name, 'none')})"
+            name
             for name, value in zip(self._place_names, values, strict=True)
             if not np.isfinite(value)
         ]
@@ -271,29 +296,6 @@ class ControllerNode(ManagedNode):
                 f"description on {topic} yet: start robot_state_publisher, or {way_out}"
             )
         return self._description
-
-    def start(self) -> None:
-        """At autostart: configure at once, and activate as soon as what that needs has come.
-
-        Raises:
-            Exception: what made a transition fail, other than waiting.
-        """
-        try:
-            super().start()
-        except NotYetError as error:
-            self._starting = False
-            self.get_logger().info(f"waiting: {error}")
-            self._waiting = self.create_timer(RETRY_S, self._try_again)
-
-    def _try_again(self) -> None:
-        self._starting = True  # the reason has been told
-        done = self._active or self.trigger_activate() == TransitionCallbackReturn.SUCCESS
-        self._starting = False
-        if done or not isinstance(self._failure, NotYetError):
-            self.destroy_timer(self._waiting)
-        if not done and not isinstance(self._failure, NotYetError):
-            self.get_logger().error(str(self._failure))
-            self.exit_code = 2
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -40,6 +40,7 @@ REFRESH_S = 0.25  # between plans; or the model step, if that is shorter
 ACCEPT_S = 15.0  # from the controller's first command to the first that follows a plan
 SILENCE_S = 2.0  # without a command: the controller has gone
 PAUSE_S = 0.1  # of a longer one, in which this process could not listen, so much counts as silence
+ENOUGH_OF_BOX = 0.25  # a joint that is led through so much of its box is judged
 ANSWER_S, CLOSE_S = 10.0, 15.0  # of the recorder
 HOME_S = 10.0  # beside twice the time that the way home should take
 LAST_WORD_S = 0.3
@@ -154,7 +155,8 @@ class ExploreNode(NodeBase):
         self._recorder_ready |= self.config.recorder in ready_names(message)
         for told in message.status:
             if told.name == CONTROLLER:
-                self._on_gate(told.message, values_of(told))
+                values = values_of(told)
+                self._on_gate(values["reason"], values)
             elif told.name == self.config.recorder + RECORDED:
                 self._closed += 1
 
@@ -233,7 +235,8 @@ class ExploreNode(NodeBase):
         track = motion_track(self._body.action, self._body.control_dt_s, box)
         self._stream = PlanStream(track, self._body.dt_ns, self._refresh_s)
         if self._joints and self._body.action.kind != "effort":
-            self._follows = FollowWatch(self._body.action, self._body.control_dt_s, box)
+            enough = ENOUGH_OF_BOX * 2 * box.half
+            self._follows = FollowWatch(self._body.action, self._body.control_dt_s, enough)
         self._waits_for, self._has_ticked = "activation", False
         self._report()
         while not self._has_ticked:

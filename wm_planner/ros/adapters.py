@@ -1,4 +1,4 @@
-"""How an action reaches a robot: three message types, one interface."""
+"""How an action reaches a robot: four message types, one interface."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import Twist, TwistStamped
 from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.config import suggest
 from wm_planner.data.messages import point_rows
@@ -23,12 +22,13 @@ class CommandAdapter:
     """Turns (A,) actions into messages of one type.
 
     Args:
-        kind: 'forward', 'joint_trajectory', 'twist' or 'twist_unstamped'.
+        kind: one of `robot.ADAPTERS`. What 'joint_trajectory' sends is a position, to be reached
+            in a control period and held: without a stamp, so that it begins when it arrives
+            whatever the other clock says, and without a velocity, so that it ends in a stop.
         names: action names; for a twist they are axes such as 'linear.x'.
-        interface: field of the trajectory point ('joint_trajectory').
+        interface: field of the point that carries the action ('simulator').
         dt_ns: control period, nanoseconds.
         frame_id: frame in which a twist is expressed.
-        stamped: trajectories say when they begin; otherwise they begin when they arrive.
 
     Raises:
         ConfigError: unknown kind, interface or axis, or a twist without frame.
@@ -41,7 +41,6 @@ class CommandAdapter:
         interface: str,
         dt_ns: int,
         frame_id: str,
-        stamped: bool = True,
     ) -> None:
         if kind not in ADAPTERS:
             raise ConfigError(f"unknown adapter '{kind}'.{suggest(kind, ADAPTERS)}")
@@ -52,16 +51,18 @@ class CommandAdapter:
             if kind == "twist" and not frame_id:
                 raise ConfigError("adapter 'twist' needs frame_id: the frame of its axes")
         self.message_type = command_type(ADAPTERS[kind])
-        self._names, self._interface = tuple(names), check_interface(interface)
-        self._dt_ns, self._frame_id, self._stamped = dt_ns, frame_id, stamped
+        self._kind, self._names = kind, tuple(names)
+        self._interface = check_interface(interface)
+        self._dt_ns, self._frame_id = dt_ns, frame_id
 
     def message(self, action: np.ndarray, stamp_ns: int) -> Any:
         """One command."""
         if self.message_type is Float64MultiArray:
             return Float64MultiArray(data=[float(value) for value in action])
-        if self.message_type is JointTrajectory:
-            begin_ns = stamp_ns if self._stamped else 0
-            return command_message(action, self._names, self._interface, begin_ns, self._dt_ns)
+        if self._kind == "joint_trajectory":
+            return command_message(action, self._names, "position", 0, self._dt_ns)
+        if self._kind == "simulator":  # it knows by the stamp what it is answered
+            return command_message(action, self._names, self._interface, stamp_ns, self._dt_ns)
         if self.message_type is Twist:
             return self._twist(action)
         message = TwistStamped(twist=self._twist(action))
@@ -78,7 +79,7 @@ class CommandAdapter:
         values: Any
         if self.message_type is Float64MultiArray:
             values = message.data
-        elif self.message_type is JointTrajectory:
+        elif self._kind in ("joint_trajectory", "simulator"):
             rows = point_rows(message, self._interface)
             values = rows[-1] if rows else ()
         else:

@@ -16,6 +16,9 @@ from wm_planner.data.messages import proprio_array as proprio_array
 from wm_planner.errors import ConfigError
 from wm_planner.types import Plan
 
+MAX_POINTS = 2000  # of a plan: 200 s at 10 Hz
+MAX_NAMES = 1000  # of a trajectory
+
 
 def to_time(stamp_ns: int) -> Time:
     """Nanoseconds to a message stamp."""
@@ -84,9 +87,15 @@ def plan_from_message(
     """Trajectory to plan; values are not judged here, non-finite ones included.
 
     Raises:
-        ValueError: other joints than `names`, no points, points without a value per joint, or
-            another spacing than 0, `dt_ns`, 2 `dt_ns` ...
+        ValueError: other joints than `names`, no points or more than `MAX_POINTS`, points without
+            a value per joint, or another spacing than 0, `dt_ns`, 2 `dt_ns` ...
     """
+    if len(message.joint_names) > MAX_NAMES:
+        raise ValueError(
+            f"it names {len(message.joint_names)} joints, at most {MAX_NAMES} are read"
+        )
+    if len(message.points) > MAX_POINTS:
+        raise ValueError(f"it has {len(message.points)} points, at most {MAX_POINTS} are read")
     if list(message.joint_names) != list(names):
         raise ValueError(f"it is for {message.joint_names}, this robot takes {list(names)}")
     rows = point_rows(message, interface)
@@ -100,10 +109,10 @@ def plan_from_message(
 
 def action_array(message: JointTrajectory, interface: str, size: int) -> np.ndarray | None:
     """(size,) float64 action of a one-point trajectory; None when it carries something else."""
-    values = point_rows(message, interface)
-    if len(values) != 1 or len(values[0]) != size:
+    if len(message.points) != 1:
         return None
-    return np.array(values[0])
+    (values,) = point_rows(message, interface)
+    return np.array(values) if len(values) == size else None
 
 
 def command_message(
