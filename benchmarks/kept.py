@@ -20,7 +20,7 @@ from wm_planner.data.recorded import BagDataset
 from wm_planner.embodiment import ActionSpace
 from wm_planner.files import write_json
 from wm_planner.robot import CameraSource, CommandSink, Record, RobotFile
-from wm_planner.runtime.recorder import BagWriter
+from wm_planner.runtime.bag_writer import BagWriter
 
 SECONDS, BAGS = 20.0, 5
 JITTER_S = 0.005

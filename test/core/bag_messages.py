@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from wm_planner.data.bags import Bag, typestore
-from wm_planner.runtime.recorder import BagWriter
+from wm_planner.runtime.bag_writer import BagWriter
 
 MS = 1_000_000
 TYPES = typestore().types

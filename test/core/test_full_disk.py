@@ -5,11 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-import resource
-import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,31 +24,17 @@ from wm_planner.files import (
 )
 from wm_planner.tasks import get_task
 
+from .small_disk import file_system, files_of_at_most
+
 ROOT = Path(__file__).parents[2]
 KIB = 1024
-
-
-@contextmanager
-def files_of_at_most(size: int):
-    """No file of this process grows beyond `size` bytes: EFBIG, for every user, everywhere."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 1 MiB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with file_system(tmp_path / "disk", "1m") as place:
+        yield place
 
 
 def trajectories(count: int, size: int = 32):

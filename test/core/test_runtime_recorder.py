@@ -11,10 +11,12 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 
 from wm_planner.data.bags import Bag, typestore
-from wm_planner.errors import DatasetError
-from wm_planner.runtime.recorder import BagWriter, EpisodeRecorder, Note
+from wm_planner.errors import DatasetError, WriteError
+from wm_planner.runtime.bag_writer import BagWriter
+from wm_planner.runtime.recorder import EpisodeRecorder, Note
 
 from .bag_messages import damage_of
+from .small_disk import files_of_at_most
 
 TEXT = "std_msgs/msg/String"
 SECOND = 1_000_000_000
@@ -75,7 +77,7 @@ def joint_state(value):
 
 VICTIM = """
 import sys
-from wm_planner.runtime.recorder import BagWriter
+from wm_planner.runtime.bag_writer import BagWriter
 from wm_planner.data.bags import typestore
 path, size = sys.argv[1], int(sys.argv[2])
 writer = BagWriter(path)
@@ -145,9 +147,9 @@ def test_an_existing_directory_is_never_overwritten(tmp_path):
 
 def test_an_unwritable_directory_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatasetError, match="file/bag: cannot create"):
+    with pytest.raises(WriteError, match="file/bag: cannot be written: Not a directory"):
         BagWriter(tmp_path / "file" / "bag")
-    with pytest.raises(DatasetError, match="file/runs: cannot make"):
+    with pytest.raises(WriteError, match="file/runs: cannot be written: Not a directory"):
         EpisodeRecorder(tmp_path / "file" / "runs")
 
 
@@ -170,7 +172,7 @@ def test_writing_after_close_is_an_error(tmp_path):
 FULL_DISK = """
 import resource, sys
 from wm_planner.data.bags import Bag, typestore
-from wm_planner.errors import DatasetError
+from wm_planner.errors import WriteError
 from wm_planner.runtime.recorder import EpisodeRecorder
 recorder = EpisodeRecorder(sys.argv[1])
 recorder.start("full", 0)
@@ -180,7 +182,7 @@ data = bytes(typestore().serialize_cdr(message, "std_msgs/msg/String"))
 for i in range(1000):
     try:
         recorder.add("/a", "std_msgs/msg/String", data, i * 10_000_000)
-    except DatasetError as error:
+    except WriteError as error:
         print("refused:", error)
         break
 print("recording:", recorder.recording)
@@ -201,8 +203,59 @@ def test_a_full_disk_is_one_clear_error_and_the_recorder_lives_on(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith(f"refused: {tmp_path}/full: writing failed:")
+    assert lines[0].startswith(f"refused: {tmp_path}/full: cannot be written: File too large")
+    assert lines[0].endswith(". The bag ends here, what was recorded before is kept")
     assert lines[1:] == ["recording: False", "readable: True", "next: next"]
+
+
+def fill(recorder: EpisodeRecorder, first_ns: int) -> int:
+    """Add messages of 10 kB until one is refused; returns its stamp."""
+    for stamp_ns in range(first_ns, first_ns + 100 * SECOND, SECOND // 10):
+        try:
+            recorder.add("/a", TEXT, text("x" * 10_000), stamp_ns)
+        except WriteError:
+            return stamp_ns
+    raise AssertionError("nothing was refused")
+
+
+def test_an_episode_goes_on_in_a_bag_of_its_own_when_there_is_room(tmp_path):
+    recorder = EpisodeRecorder(tmp_path, max_pending_bytes=500_000)
+    recorder.start("long", 0)
+    with files_of_at_most(200_000):
+        last_ns = fill(recorder, 0)
+        assert (
+            not recorder.recording and "long: cannot be written: File too large" in recorder.fault
+        )
+        assert recorder.go_on(last_ns) is None, "no room yet"
+    note = Note("/recording", TEXT, text("of which robot"))
+    assert recorder.go_on(last_ns, [note]) == tmp_path / "long_2"
+    assert recorder.fault == ""
+    recorder.add("/a", TEXT, text("later"), last_ns + 1)
+    assert recorder.end(last_ns + 2) == tmp_path / "long_2"
+    assert len(read_texts(tmp_path / "long")) > 10
+    assert read_texts(tmp_path / "long_2", "/recording") == ["of which robot"]
+    assert read_texts(tmp_path / "long_2")[-1] == "later"
+    assert {path.name for path in tmp_path.iterdir()} == {"long", "long_2"}
+
+
+def test_a_disk_that_is_full_from_the_beginning_leaves_no_empty_bags(tmp_path):
+    recorder = EpisodeRecorder(tmp_path)
+    with files_of_at_most(4_000):
+        for number in range(3):
+            recorder.start(f"episode_{number}", number * 1000 * SECOND)
+            fill(recorder, number * 1000 * SECOND)
+            assert recorder.fault.endswith(". Nothing was recorded")
+            recorder.end(number * 1000 * SECOND + 1)
+    assert not list(tmp_path.iterdir())
+    assert recorder.go_on(0) is None and recorder.fault == "", "there is room again"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "ä" * 150, "a\0b"])
+def test_names_that_no_file_system_takes_are_refused(tmp_path, name):
+    recorder = EpisodeRecorder(tmp_path)
+    with pytest.raises(DatasetError, match="episode name"):
+        recorder.start(name, 0)
+    assert not recorder.fault and not recorder.recording
 
 
 def test_one_bag_per_episode_with_the_messages_from_its_start_on(tmp_path):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import os
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +25,9 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 import wm_planner
-from wm_planner.data.bags import typestore
+from wm_planner.data.bags import Bag, typestore
 from wm_planner.embodiment import ActionSpace, Camera, Embodiment
-from wm_planner.errors import ConfigError
+from wm_planner.errors import ConfigError, WriteError
 from wm_planner.nodes.finetune_node import FinetuneNode
 from wm_planner.ros import diagnostics
 from wm_planner.ros.conversions import (
@@ -33,6 +38,8 @@ from wm_planner.ros.conversions import (
 )
 from wm_planner.ros.qos import EVENTS, LATCHED, RECORD, RELIABLE
 from wm_planner.types import Plan
+
+from ..core.small_disk import file_system
 
 DT_NS = 10**8
 NAMES = ("slide_x/position", "slide_y/position")
@@ -187,11 +194,9 @@ def test_services_delimit_an_episode_and_keep_the_goal_set_before(graph, tmp_pat
 
 
 def test_unwritable_directory_is_named(graph, tmp_path):
-    from wm_planner.errors import DatasetError
-
     blocker = tmp_path / "file"
     blocker.write_text("")
-    with pytest.raises(DatasetError, match="file"):
+    with pytest.raises(WriteError, match="file/bags: cannot be written: Not a directory"):
         graph.add(FinetuneNode, output=str(blocker / "bags"))
 
 
@@ -357,6 +362,79 @@ def test_a_dropped_bag_is_moved_and_its_number_is_not_used_again(graph, tmp_path
     assert not (tmp_path / "episode_0000").exists()
     answer = graph.call(robot.node, Trigger, "finetune_node/start_episode")
     assert answer.success and answer.message.endswith("episode_0001")
+
+
+# Full disks -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def full(place: Path, monkeypatch, really: bool):
+    """No bag can be written below `place`."""
+    if really:
+        filler = place / "filler"
+        with filler.open("wb", buffering=0) as stream, suppress(OSError):
+            while True:
+                stream.write(bytes(4096))
+        yield
+        filler.unlink()
+        return
+
+    def refuse(*_) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wm_planner.runtime.bag_writer._CheckedMcap.close_chunk", refuse)
+        patch.setattr("wm_planner.runtime.recorder.EpisodeRecorder._has_room", lambda _: False)
+        yield
+
+
+@pytest.mark.parametrize("really", [True, False])
+def test_a_disk_that_fills_up_is_said_and_the_recording_goes_on(
+    graph, tmp_path, monkeypatch, really
+):
+    with ExitStack() as stack:
+        place = tmp_path / "disk"
+        stack.enter_context(file_system(place, "3m")) if really else place.mkdir()
+        recorder = graph.add(FinetuneNode, output=str(place))
+        stack.callback(recorder.close)
+        recorder._recorder.max_pending_bytes = 2**20
+        robot, heard = Robot(graph), {}
+
+        def listen(message: DiagnosticArray) -> None:
+            heard.update({status.name: status for status in message.status})
+
+        robot.node.create_subscription(DiagnosticArray, "/diagnostics", listen, RECORD)
+        clock = robot.node.get_clock()
+
+        calls = itertools.count()
+
+        def said(level: bytes) -> bool:
+            if next(calls) % 40 == 0:  # a call serves one callback: a tick is more than ten
+                robot.tick(clock.now().nanoseconds)
+            return any(disk.level == level for disk in told())
+
+        def told() -> list[DiagnosticStatus]:
+            return [disk for name, disk in heard.items() if name.endswith("finetune_node: disk")]
+
+        assert graph.call(robot.node, Trigger, "finetune_node/start_episode").success
+        robot.tick(clock.now().nanoseconds)
+        path = place / "episode_0000"
+        graph.until(lambda: recorder._recorder.counts.get("/plan"), "the first messages")
+        recorder._recorder.flush()
+        with full(place, monkeypatch, really):
+            graph.until(lambda: said(diagnostics.ERROR), "the error", 60.0)
+            (disk,) = told()
+            assert f"{path}: cannot be written: No space left on device" in disk.message
+            assert not graph.call(robot.node, Trigger, "finetune_node/start_episode").success
+            assert [message.topic for message in Bag(path).messages()].count("/plan") >= 1
+        graph.until(lambda: said(diagnostics.OK), "the recovery", 60.0)
+        robot.tick(clock.now().nanoseconds)
+        graph.until(lambda: recorder._recorder.counts.get("/plan"), "messages after it", 60.0)
+        assert graph.call(robot.node, Trigger, "finetune_node/success").success
+        graph.until(lambda: recorder._last_bag, "the closed bag")
+        assert recorder._last_bag == place / "episode_0000_2"
+        assert outcome_in(recorder._last_bag) == "success"
+        assert first_message(recorder._last_bag)["topics"]
 
 
 # What others command the robot with -----------------------------------------------------------

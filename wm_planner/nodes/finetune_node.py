@@ -25,12 +25,12 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.data.recording_message import RECORDING_TOPIC
-from wm_planner.errors import ConfigError, DatasetError
+from wm_planner.errors import ConfigError, DatasetError, WriteError
 from wm_planner.nodes.finetune_config import FinetuneConfig
 from wm_planner.robot_state import TOPIC
 from wm_planner.ros.base import NodeBase
 from wm_planner.ros.command_topics import CommandTopic
-from wm_planner.ros.diagnostics import OK, array, status, values_of
+from wm_planner.ros.diagnostics import ERROR, OK, array, status, values_of
 from wm_planner.ros.qos import EVENTS, LATCHED, RECORD, recorded
 from wm_planner.ros.ready import ReadyReport
 from wm_planner.ros.robot_state import StateRecord
@@ -71,6 +71,7 @@ class FinetuneNode(NodeBase):
         self._manual: EpisodeEvent | None = None
         self._dropping = False
         self._last_bag: Path | None = None
+        self._disk_failed = False
         for topic, kind in {**dict.fromkeys(images, Image), **_TYPES}.items():
             profile = recorded(config.lockstep) if kind in (Image, JointState) else RECORD
             if topic.startswith("goal/"):
@@ -246,7 +247,10 @@ class FinetuneNode(NodeBase):
 
     def _on_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._manual is not None or (self._recorder.recording and not self._events):
+            fault = self._recorder.fault
             response.message = f"{self._recorder.path} is being recorded; end it first"
+            if fault:
+                response.message = f"an episode runs that is not recorded ({fault}); end it first"
             return response
         stamp_ns = self._episode_clock.now_ns(self._now_ns())
         self._count = max(self._count, self._recorder.free_number())
@@ -266,7 +270,7 @@ class FinetuneNode(NodeBase):
         response.message = str(self._manual.name if waits else self._recorder.path)
         if not response.success:
             self._manual = None
-            response.message = "no bag could be opened; see the recorder's log"
+            response.message = self._recorder.fault or "no bag was opened; see the recorder's log"
         return response
 
     def _on_end(
@@ -275,8 +279,10 @@ class FinetuneNode(NodeBase):
         if self._manual is None:
             response.message = "no episode is being recorded; call start_episode first"
             return response
-        response.success = True
+        response.success = self._recorder.recording or bool(self._events)
         response.message = str(self._recorder.path)
+        if not response.success:
+            response.message = f"the end is not recorded: {self._recorder.fault}"
         self._end_manual(outcome)
         return response
 
@@ -315,11 +321,25 @@ class FinetuneNode(NodeBase):
 
     def _on_half_second(self) -> None:
         self._recorded(self._recorder.flush)
+        self._watch_disk()
         self._look_for_commands()
         if self._recorder.recording:
             told = {"path": self._recorder.path, **self._counted()}
             running = status(f"{self.get_name()}: recording", OK, "recording", told)
             self._progress.publish(array(self._now_ns(), running))
+
+    def _watch_disk(self) -> None:
+        """Say that bags cannot be written; go on with the episode when they can be again."""
+        stamp_ns = self._episode_clock.now_ns(self._now_ns())
+        path = self._recorded(lambda: self._recorder.go_on(stamp_ns, [self._heading()]))
+        if path is not None:
+            self.get_logger().info(f"the recording goes on in {path}")
+        fault = self._recorder.fault
+        if fault or self._disk_failed:
+            level, said = (ERROR, f"not recorded: {fault}") if fault else (OK, "bags are written")
+            told = status(f"{self.get_name()}: disk", level, said, {"output": self.config.output})
+            self._status.publish(array(self._now_ns(), told))
+        self._disk_failed = bool(fault)
 
     def _look_for_commands(self) -> None:
         try:
@@ -331,7 +351,7 @@ class FinetuneNode(NodeBase):
         """A full disk ends the bag, not the robot's run."""
         try:
             return action()
-        except DatasetError as error:
+        except (DatasetError, WriteError) as error:
             self.get_logger().error(f"not recorded: {error}", throttle_duration_sec=5.0)
             return None
 

@@ -1,9 +1,8 @@
-"""Write rosbag2 directories (MCAP) that survive a crash: one bag per episode, no ROS needed."""
+"""One bag per episode out of a stream of messages; no ROS needed."""
 
 from __future__ import annotations
 
 import logging
-import shutil
 import zlib
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -11,112 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.rosbag2.errors import WriterError
-from rosbags.typesys import TypesysError
-
-from wm_planner.data.bags import typestore
 from wm_planner.data.layouts import DROPPED
-from wm_planner.errors import DatasetError
-from wm_planner.runtime.checked_mcap import CheckedWriter
+from wm_planner.errors import DatasetError, WriteError
+from wm_planner.files import allocate, writing
+from wm_planner.runtime.bag_writer import BagWriter
 
+MAX_NAME = 200  # bytes; file systems take 255, endings and numbers follow
 logger = logging.getLogger(__name__)
-
-# Half of the second that may be lost: the message that triggers a flush may itself come late.
-FLUSH_NS = 500_000_000
-
-
-class BagWriter:
-    """One rosbag2 directory, written from messages that are serialised (CDR) already.
-
-    rosbags closes an MCAP chunk only after 1 MiB, which can be minutes of joint states, and
-    leaves it in Python's file buffer. This writer closes the chunk and hands it to the operating
-    system whenever the stamps have advanced by half a second. When stamps may stand still (a
-    paused simulator), call `flush` once a second of wall time.
-
-    Raises:
-        DatasetError: the directory exists or cannot be written, here and in every method.
-    """
-
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        self._connections: dict[tuple[str, str], Connection] = {}
-        self._unflushed_since_ns: int | None = None
-        try:
-            writer = CheckedWriter(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
-            writer.open()
-        except (OSError, WriterError) as error:
-            raise DatasetError(f"{self.path}: cannot create the bag: {error}") from error
-        self._writer: Writer | None = writer
-
-    def write(self, topic: str, msgtype: str, data: bytes, stamp_ns: int) -> None:
-        """Append one message.
-
-        Args:
-            topic: topic name.
-            msgtype: 'package/msg/Name'.
-            data: CDR bytes, as rclpy.serialization.serialize_message gives them.
-            stamp_ns: time of the message.
-        """
-        writer = self._open_writer()
-        connection = self._connections.get((topic, msgtype))
-        if connection is None:
-            connection = self._connect(writer, topic, msgtype)
-        try:
-            writer.write(connection, stamp_ns, data)
-        except OSError as error:
-            raise self._failed(error) from error
-        if self._unflushed_since_ns is None:
-            self._unflushed_since_ns = stamp_ns
-        # abs: a clock that moved backwards must not postpone the flush.
-        if abs(stamp_ns - self._unflushed_since_ns) >= FLUSH_NS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Make everything written so far readable after a kill."""
-        storage = self._open_writer().storage
-        assert storage is not None
-        try:
-            if self._unflushed_since_ns is not None:
-                storage.close_chunk()  # type: ignore[attr-defined]
-            storage.bio.flush()  # type: ignore[attr-defined]
-        except OSError as error:
-            raise self._failed(error) from error
-        self._unflushed_since_ns = None
-
-    def close(self) -> None:
-        """Write the index and metadata.yaml. A second call does nothing."""
-        if self._writer is None:
-            return
-        try:
-            self._writer.close()
-        except OSError as error:
-            raise self._failed(error) from error
-        self._writer = None
-
-    def _connect(self, writer: Writer, topic: str, msgtype: str) -> Connection:
-        try:
-            connection = writer.add_connection(topic, msgtype, typestore=typestore())
-        except (TypesysError, WriterError) as error:
-            raise DatasetError(
-                f"{self.path}: topic {topic}: message type {msgtype} cannot be recorded: {error}"
-            ) from error
-        self._connections[topic, msgtype] = connection
-        return connection
-
-    def _open_writer(self) -> Writer:
-        if self._writer is None:
-            raise DatasetError(f"{self.path}: the bag is closed")
-        return self._writer
-
-    def _failed(self, error: OSError) -> DatasetError:
-        """Give up without an index: what was flushed stays readable as a stream."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            with suppress(OSError):
-                writer.abort()
-        return DatasetError(f"{self.path}: writing failed: {error}; the bag ends here")
 
 
 @dataclass(frozen=True)
@@ -148,17 +48,17 @@ class EpisodeRecorder:
         max_pending_bytes: bound of what is kept aside; the oldest go first.
 
     Raises:
-        DatasetError: `root_dir` cannot be made, or a bag cannot be written. After a failed write
-            the recorder is idle and can start the next episode.
+        DatasetError: a message or a name cannot be recorded.
+        WriteError: `root_dir` cannot be made, or a bag cannot be written. After a failed write the
+            recorder is idle: it can start the next episode, and `go_on` with this one.
     """
 
     def __init__(self, root_dir: Path | str, max_pending_bytes: int = 32 * 2**20) -> None:
         self.root_dir = Path(root_dir)
         self.max_pending_bytes = max_pending_bytes
-        try:
+        with writing(self.root_dir):
             self.root_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DatasetError(f"{self.root_dir}: cannot make the directory: {error}") from error
+        self.fault = ""  # why the last bag could not be written; '': it could, or there is room now
         self._pending: deque[tuple[int, Note]] = deque()  # by stamp
         self._pending_bytes = 0
         self._writer: BagWriter | None = None
@@ -199,12 +99,12 @@ class EpisodeRecorder:
                 return self._writer.path
             logger.warning("%s: no end of the episode was seen", self._writer.path)
             self.end(stamp_ns - 1)
-        self._writer = BagWriter(self._free_path(name))
+        path = self._free_path(name)
         self._started = (name, stamp_ns)
+        self._writer = self._open(path)
         self._seen.clear()
         self._counts.clear()
         self._span_ns = None
-        path = self._writer.path
         for note in notes:
             self._write(stamp_ns, note)
         for message_ns, message in sorted(self._pending, key=lambda pending: pending[0]):
@@ -231,8 +131,8 @@ class EpisodeRecorder:
         if self._writer is not None:
             try:
                 self._writer.flush()
-            except DatasetError:
-                self._writer = None
+            except WriteError as error:
+                self._writer, self.fault = None, str(error)
                 raise
 
     def end(self, stamp_ns: int) -> Path | None:
@@ -246,8 +146,22 @@ class EpisodeRecorder:
         self._pending_bytes = sum(len(message.data) for _, message in self._pending)
         if writer is None:
             return None
-        writer.close()
+        try:
+            writer.close()
+        except WriteError as error:
+            self.fault = str(error)
+            raise
         return writer.path
+
+    def go_on(self, stamp_ns: int, notes: Sequence[Note] = ()) -> Path | None:
+        """After a fault: go on with the running episode in a bag of its own.
+
+        Call it now and then. It returns None where there is no room yet, or no episode runs.
+        """
+        if not self.fault or self._writer is not None or not self._has_room():
+            return None
+        self.fault = ""
+        return None if self._started is None else self.start(self._started[0], stamp_ns, notes)
 
     def drop(self, path: Path) -> Path:
         """Move a closed bag to the directory 'dropped', and return its place there.
@@ -258,9 +172,9 @@ class EpisodeRecorder:
         target = _free(self.root_dir / DROPPED / path.name)
         try:
             target.parent.mkdir(exist_ok=True)
-            shutil.move(path, target)
+            path.rename(target)
         except OSError as error:
-            raise DatasetError(f"{path}: cannot be moved to {target}: {error}") from error
+            raise DatasetError(f"{path}: cannot be moved to {target}: {error.strerror}") from error
         return target
 
     def free_number(self) -> int:
@@ -286,18 +200,39 @@ class EpisodeRecorder:
         self._counts[message.topic] += 1
         try:
             self._writer.write(message.topic, message.msgtype, message.data, stamp_ns)
-        except DatasetError:
-            with suppress(DatasetError):
-                self._writer.close()
-            self._writer = None
+        except WriteError as error:
+            self._writer, self.fault = None, str(error)
             raise
 
+    def _open(self, path: Path) -> BagWriter:
+        try:
+            writer = BagWriter(path)
+        except WriteError as error:
+            self.fault = str(error)
+            raise
+        self.fault = ""
+        return writer
+
+    def _has_room(self) -> bool:
+        """Whether as much as is kept aside can be written."""
+        probe = self.root_dir / ".room"
+        try:
+            with writing(probe):
+                probe.touch()
+            allocate(probe, self.max_pending_bytes)
+        except WriteError:
+            return False
+        finally:
+            with suppress(OSError):
+                probe.unlink()
+        return True
+
     def _free_path(self, name: str) -> Path:
-        plain = Path(name).name == name and name.isprintable() and len(name) <= 200
-        if name in ("", ".", "..") or not plain:
+        plain = Path(name).name == name and name.isprintable()
+        if name in ("", ".", "..") or not plain or len(name.encode(errors="replace")) > MAX_NAME:
             raise DatasetError(
                 f"episode name {name[:40]!r}: needs a plain name without '/', "
-                "of at most 200 letters"
+                f"of at most {MAX_NAME} bytes"
             )
         return _free(self.root_dir / name)
 
