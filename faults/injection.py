@@ -31,7 +31,9 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
     )
     for name, words in stage.processes.take_deaths():
         outcome.problems.append(f"before the injection {name} ended with {words}")
-    if not stage.until(stage.driving, RECOVER_S) and not stage.help():
+    stage.prepare()
+    prepared_s = time.monotonic()
+    if not stage.until(lambda: stage.driving(prepared_s), RECOVER_S) and not stage.help():
         outcome.problems.append("the graph could not be brought to drive before the injection")
         return outcome
     stage.wait(float(rng.uniform(0.02, 0.2)))

@@ -55,6 +55,10 @@ class PlannerStage(Stage):
 
     kind = PLANNER
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._goals: list[tuple[np.ndarray, JointState]] = []
+
     def read_robot(self) -> RobotFile:
         """The shipped one."""
         return read_robot(ROBOT)
@@ -82,28 +86,43 @@ class PlannerStage(Stage):
 
     def __enter__(self) -> PlannerStage:
         super().__enter__()
-        self.until(lambda: self.relay.goal is not None and self.relay.goal_joints is not None, 60)
+        for _ in range(2):  # a robot that has arrived does not move
+            self._goals.append(self._next_goal())
         self.set_goal()
         return self
+
+    def _next_goal(self) -> tuple[np.ndarray, JointState]:
+        """Picture and joints of the next goal that the driver draws."""
+        assert self.robot.driver is not None
+        relay = self.relay
+        relay.goal = relay.goal_joints = None
+        if self._goals or not self.until(lambda: relay.goal is not None, 20.0):
+            self.peer.trigger(f"/{self.robot.driver.name}/reset")
+        self.until(lambda: relay.goal is not None and relay.goal_joints is not None, 60.0)
+        assert relay.goal is not None and relay.goal_joints is not None, "the driver shows no goal"
+        return relay.goal, relay.goal_joints
+
+    def prepare(self) -> None:
+        """The other goal."""
+        self.set_goal()
 
     def stamp_ns(self) -> int:
         """Now, by the robot's clock."""
         return self.wall_ns()
 
     def goal_state(self) -> JointState:
-        """The goal's joints, stamped now."""
-        shown = self.relay.goal_joints
-        assert shown is not None
+        """The joints of the goal, stamped now."""
+        shown = self._goals[0][1]
         place = dict(zip(shown.name, shown.position, strict=True))
         names = self.robot.proprio
         values = np.array([place[name.rpartition("/")[0]] for name in names])
         return joint_state_message(values, names, self.stamp_ns())
 
     def set_goal(self) -> None:
-        """Ask for the driver's goal."""
-        assert self.relay.goal is not None
+        """Ask for the goal that is not asked for."""
+        self._goals.reverse()
         state = self.goal_state()
         self.peer.publisher(JointState, "goal/joint_states", LATCHED).publish(state)
-        picture = image_message(self.relay.goal, 0)
+        picture = image_message(self._goals[0][0], 0)
         picture.header.stamp = state.header.stamp
         self.peer.publisher(Image, "goal/image", LATCHED).publish(picture)

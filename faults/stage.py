@@ -96,6 +96,9 @@ class Stage:
         """What a node is started by."""
         return []
 
+    def prepare(self) -> None:
+        """Before an injection: what keeps the robot moving."""
+
     def stamp_ns(self) -> int:
         """Now, by the robot's clock."""
         return self.arm.stamp_ns()

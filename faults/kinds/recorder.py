@@ -92,6 +92,8 @@ FAULTS = (
     Fault(
         "episode: name with a slash", "recorder", "next name a/b", _name("a/b"), FRESH, share=0.5
     ),
-    Fault("episode: long name", "recorder", "next name of 300", _name("x" * 300), FRESH, share=0.5),
+    Fault(
+        "episode: name of 300", "recorder", "next name of 300", _name("x" * 300), FRESH, share=0.5
+    ),
     Fault("disk: full", "disk", "the disk of the bags is full", _full_disk, FRESH, share=4),
 )
