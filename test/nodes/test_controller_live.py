@@ -20,8 +20,10 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.errors import ConfigError
+from wm_planner.nodes import controller_node
 from wm_planner.nodes.controller_config import ControllerConfig
 from wm_planner.nodes.controller_node import ControllerNode
+from wm_planner.nodes.controller_watch import positions_of
 from wm_planner.robot import ADAPTERS
 from wm_planner.ros.command_topics import TYPES
 from wm_planner.ros.conversions import (
@@ -439,13 +441,14 @@ def test_a_blocked_position_robot_is_not_led_away_from_where_it_is(graph):
         ({"values": (0.3, 7.0)}, "outside the limits"),
     ],
 )
-def test_hold_without_a_usable_place_does_not_activate(graph, state, text):
+def test_hold_without_a_usable_place_does_not_activate(graph, monkeypatch, state, text):
     from rclpy.lifecycle import TransitionCallbackReturn
 
     arm = Arm(graph, **HOLD)
     heard = []
-    on_state = arm.controller._positions
-    arm.controller._positions = lambda message: heard.append(1) or on_state(message)
+    monkeypatch.setattr(
+        controller_node, "positions_of", lambda *given: heard.append(1) or positions_of(*given)
+    )
     if state is not None:
         arm.state(**state)
         graph.until(lambda: heard, "joint states")

@@ -13,11 +13,10 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from wm_planner.data.messages import joint_values
 from wm_planner.errors import NonFiniteActionError
 from wm_planner.kinematics.checks import Space
 from wm_planner.nodes.controller_config import ControllerConfig
-from wm_planner.nodes.controller_watch import ControllerWatch
+from wm_planner.nodes.controller_watch import ControllerWatch, positions_of
 from wm_planner.robot import DESCRIPTION
 from wm_planner.ros import diagnostics
 from wm_planner.ros.bounded import IMAGE_BYTES, PLAN_BYTES, STATE_BYTES, subscribe
@@ -147,7 +146,7 @@ class ControllerNode(WaitingNode):
             return  # another device, say a gripper: it says nothing about this robot
         stamp_ns, received_ns = to_ns(message.header.stamp), self._steady_ns()
         if self.config.needs_positions:
-            positions = self._positions(message)
+            positions = positions_of(self, message, self._place_names)
             if positions is None:
                 return  # as if nobody had measured anything
             self._measured = Measured(positions, stamp_ns)
@@ -244,22 +243,6 @@ class ControllerNode(WaitingNode):
         values.update({f"age {source}": f"{age_s:.3f}" for source, age_s in ages_s.items()})
         status = diagnostics.status("controller_node: command", level, text, values)
         self._status.publish(diagnostics.array(self._now_ns(), status))
-
-    def _positions(self, message: JointState) -> np.ndarray | None:
-        """Positions of the joints that the gate needs; None, and a warning: they are not known."""
-        values = joint_values(message, [f"{name}/position" for name in self._place_names])
-        if np.isfinite(values).all():
-            return values
-        unknown = [
-            name
-            for name, value in zip(self._place_names, values, strict=True)
-            if not np.isfinite(value)
-        ]
-        self.get_logger().warning(
-            f"joint_states has no finite position of {', '.join(unknown)}",
-            throttle_duration_sec=5.0,
-        )
-        return None
 
     def _measured_position(self) -> np.ndarray:
         """(A,) where the robot is now: an old answer may be far from it.

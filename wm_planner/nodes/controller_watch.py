@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -152,3 +152,16 @@ class ControllerWatch:
             if self._follow is not None
             else ("any joint" if self._stir is not None else "nothing: an effort may hold"),
         }
+
+
+def positions_of(node: Node, message: JointState, names: Sequence[str]) -> np.ndarray | None:
+    """(J,) finite positions of joints; None, and a warning of the node: they are not known."""
+    values = joint_values(message, [f"{name}/position" for name in names])
+    known = np.isfinite(values)
+    if known.all():
+        return values
+    unknown = ", ".join(np.array(names)[~known])
+    node.get_logger().warning(
+        f"joint_states has no finite position of {unknown}", throttle_duration_sec=5.0
+    )
+    return None
