@@ -10,6 +10,7 @@ import pytest
 from wm_planner.data.bags import typestore
 from wm_planner.data.messages import (
     ENCODINGS,
+    MAX_PIXELS,
     command_of,
     image_array,
     joint_values,
@@ -196,6 +197,24 @@ def test_compressed_images(make, kind, exact):
 def test_what_cannot_be_read_is_named(message, words):
     with pytest.raises(ImageSourceError, match=words):
         image_array(message)
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_a_short_message_cannot_be_a_picture_that_fills_the_memory(make, kind):
+    """It is refused by what it says of its size, before anything is decoded."""
+    small = cv2.imencode(f".{kind}", np.zeros((7, 5, 3), np.uint8))[1].tobytes()
+    assert image_array(compressed(make, small, kind)).shape == (7, 5, 3)
+    sizes = (7, 5) if kind == "jpeg" else (5, 7)
+    width = {"jpeg": 2, "png": 4}[kind]
+    told = b"".join(size.to_bytes(width, "big") for size in sizes)
+    assert small.count(told) == 1
+    bomb = small.replace(told, b"".join((60_000).to_bytes(width, "big") for _ in sizes))
+    with pytest.raises(ImageSourceError, match=f"60000 x 60000 .*at most {MAX_PIXELS} are read"):
+        image_array(compressed(make, bomb, kind))
+    plain = picture(make, "mono8", b"", 0, height=2**31, width=2**31)
+    with pytest.raises(ImageSourceError, match="pixels, at most"):
+        image_array(plain)
 
 
 def test_an_odd_width_of_shared_colours_is_named():

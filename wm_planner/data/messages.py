@@ -53,6 +53,7 @@ _PLANAR = {
     "nv21": "COLOR_YUV2RGB_NV21",
     "nv24": "COLOR_YUV2RGB_NV12",
 }
+MAX_PIXELS = 64 * 2**20  # of a picture: 8192 x 8192
 ENCODINGS = (*_INTERLEAVED, *_PLANAR)
 _BY_LOWER = {name.lower(): name for name in ENCODINGS}
 
@@ -69,7 +70,8 @@ def image_array(message: Any) -> np.ndarray:
     'rgb8' and 'rgba8' are views of the message's bytes. Of 16 bits the upper 8 are taken.
 
     Raises:
-        ImageSourceError: the encoding is not known, or the bytes are not such a picture.
+        ImageSourceError: the encoding is not known, the bytes are not such a picture, or it has
+            more than `MAX_PIXELS`.
     """
     if not hasattr(message, "encoding"):
         return _decompressed(message)
@@ -80,6 +82,7 @@ def image_array(message: Any) -> np.ndarray:
         raise ImageSourceError(
             f"image of {message.width} x {message.height} '{encoding}' has no pixels"
         )
+    _check_pixels(int(message.width), int(message.height))
     return _planar(message, encoding) if encoding in _PLANAR else _plain(message, encoding)
 
 
@@ -246,6 +249,7 @@ def _decompressed(message: Any) -> np.ndarray:
     import cv2
 
     _check_compressed(message)
+    _check_pixels(*_compressed_size(message.data))
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         picture = cv2.imdecode(np.frombuffer(message.data, np.uint8), flags)
@@ -260,6 +264,7 @@ def _decompressed(message: Any) -> np.ndarray:
 
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that hold the size
 _TAIL = 64  # bytes that a driver may add behind the end of a picture, beside zeros
 
 
@@ -276,6 +281,32 @@ def _check_compressed(message: Any) -> None:
         raise ImageSourceError(
             f"compressed image of format '{message.format}' is cut off ({len(data)} bytes)"
         )
+
+
+def _check_pixels(width: int, height: int) -> None:
+    pixels = width * height
+    if pixels > MAX_PIXELS:
+        raise ImageSourceError(
+            f"image of {width} x {height} has {pixels} pixels, at most {MAX_PIXELS} are read"
+        )
+
+
+def _compressed_size(data: Any) -> tuple[int, int]:
+    """Width and height that a JPEG or PNG says it has: a short one may fill the memory."""
+    data = memoryview(data).cast("B")
+    if bytes(data[:2]) != _JPEG:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    at = 2
+    while at + 9 <= min(len(data), 2**20) and data[at] == 0xFF:  # the size comes before the pixels
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1  # padding
+        elif marker in _JPEG_FRAMES:
+            height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
+            return width, height
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return 0, 0
 
 
 def _bridged(message: Any) -> np.ndarray:
