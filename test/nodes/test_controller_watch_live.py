@@ -158,6 +158,18 @@ def test_clocks_that_differ_are_said(graph):
     arm.until_told(OK, "ok")
 
 
+def test_joints_that_come_in_two_messages_are_named(graph):
+    arm = WatchedArm(graph)
+    arm.controller.trigger_activate()
+
+    def told() -> bool:
+        Arm.state(arm, names=("slide_x/position",), values=(0.1,))
+        return bool(arm.told) and "joint_states comes without slide_y" in arm.told[-1].message
+
+    graph.until(told, "what is missing", MINUTE)
+    assert arm.told[-1].level == WARN
+
+
 @pytest.mark.parametrize("name", ["teleop", "controller_node"])
 def test_another_publisher_of_commands_stops_the_robot_for_good(graph, name):
     arm = WatchedArm(graph)

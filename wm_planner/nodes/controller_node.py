@@ -143,6 +143,7 @@ class ControllerNode(WaitingNode):
         if self._space is not None:
             self._space.model.sense(dict(zip(message.name, message.position, strict=False)))
         if not self._needed <= set(message.name):
+            self._watch.partial(self._needed, message)
             return  # another device, say a gripper: it says nothing about this robot
         stamp_ns, received_ns = to_ns(message.header.stamp), self._steady_ns()
         if self.config.needs_positions:

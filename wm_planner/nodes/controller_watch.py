@@ -43,6 +43,7 @@ class ControllerWatch:
         self._planners = Rivals()
         self._clock = ClockWatch("joint_states")
         self._positions: np.ndarray | None = None
+        self._split = ""  # joints come in several messages
         self.begin()
 
     def begin(self) -> None:
@@ -84,12 +85,22 @@ class ControllerWatch:
         names = ", ".join(self._found.strangers) if self._found else ""
         return (
             f"somebody else publishes on the robot's command topic: {names}; end it first, for "
-            "the robot would do what both say"
+            "the robot would do what both say (one that was killed is listed for 20 s)"
         )
+
+    def partial(self, needed: frozenset[str], message: JointState) -> None:
+        """Take note of joint states that do not name all of this robot."""
+        missing = sorted(needed - set(message.name))
+        if len(missing) < len(needed):
+            self._split = (
+                f"joint_states comes without {', '.join(missing)}: the controller needs all joints "
+                "in one message, as joint_state_broadcaster sends them"
+            )
 
     def sensed(self, message: JointState, stamp_ns: int, now_ns: int) -> None:
         """Take note of joint states of this robot."""
         self._clock.add(stamp_ns, now_ns)
+        self._split = ""
         if self._stir is not None:
             known = zip(message.name, message.position, strict=False)
             self._stir.sense({name: place for name, place in known if np.isfinite(place)})
@@ -135,6 +146,8 @@ class ControllerWatch:
             found.append((warn, self._clock.text))
         if active and self._unseen:
             found.append((warn, self._unseen))
+        if self._split:
+            found.append((warn, self._split))
         found.append((diagnostics.OK if follows else warn, reason))
         if self._found is None:
             found.append((warn, "who listens is not known yet"))
