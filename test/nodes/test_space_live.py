@@ -24,7 +24,8 @@ def slide(name: str, parent: str, child: str, axis: str) -> str:
       <child link="{child}"/><axis xyz="{axis}"/><limit lower="-1" upper="1"/></joint>"""
 
 
-URDF = f"""<robot name="slides"><link name="base"/>{slide("rail", "base", "cart", "0 0 1")}
+URDF = f"""<robot name="slides"><link name="base_link"/>
+  {slide("rail", "base_link", "cart", "0 0 1")}
   {slide("slide_x", "cart", "bridge", "1 0 0")}{slide("slide_y", "bridge", "tip", "0 1 0")}
 </robot>"""
 ABOVE = {"workspace_link": "tip", "workspace_low": [-1.0, -1.0, -1.0], "stale_after_s": NEVER_S}

@@ -46,7 +46,8 @@ class ControllerNode(WaitingNode):
         self._measured: Measured | None = None
         self._description: str | None = None
         self._space: Space | None = None
-        self._place_names = self.config.action_names  # joints whose positions the gate is given
+        # Joints whose positions the gate is given; of a twist, the URDF says which.
+        self._place_names = self.config.action_names if self.config.joints else ()
         self._needed = self.config.joints  # that a message of this robot names
         self._disobeys = ""  # why the robot does not execute commands
         self._counts = {"commands": 0, "limited": 0, "refused": 0}  # since the activation
