@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from wm_planner.data.bags import Bag
 from wm_planner.errors import ConfigError
 from wm_planner.nodes.controller_node import ControllerNode
 from wm_planner.nodes.finetune_node import FinetuneNode
+from wm_planner.robot_state import state_parameter
 from wm_planner.ros.diagnostics import values_of
 from wm_planner.ros.qos import LATCHED, SENSOR
+from wm_planner.ros.robot_state import StateWatch
 from wm_planner.runtime.safety import Measured, SafetyGate, limits_of
 
-from .test_controller_live import Arm
+from .test_controller_live import LIMITS, Arm
 
 MODE = {"topic": "/arm/mode", "type": "std_msgs/msg/Int8", "field": "data", "good": [7]}
 
@@ -78,6 +81,19 @@ def test_a_value_that_is_too_old_is_none(graph):
     assert "max_age_s is 0.3" in arm.controller._disobeys
 
 
+def test_a_topic_of_another_type_is_named():
+    other = SimpleNamespace(topic_type="std_msgs/msg/Header", qos_profile=SENSOR)
+    node = SimpleNamespace(
+        resolve_topic_name=str,
+        get_publishers_info_by_topic=lambda topic: [other],
+        create_subscription=lambda *args: SimpleNamespace(qos_profile=args[-1]),
+    )
+    watch = StateWatch(node, state_parameter(parameter()))
+    assert watch.why_not() == (
+        "/arm/mode: is of type std_msgs/msg/Header, expected std_msgs/msg/Int8"
+    )
+
+
 def test_a_robot_that_others_move_holds_where_it_is_then():
     gate = SafetyGate(limits_of([-9], [9], [1]), np.zeros(1), 10**9, 10**8, hold=True)
     gate.begin(np.zeros(1))
@@ -101,7 +117,9 @@ def test_a_robot_that_others_move_holds_where_it_is_then():
 )
 @pytest.mark.parametrize("kind", [ControllerNode, FinetuneNode])
 def test_a_topic_that_cannot_be_read_is_named(graph, tmp_path, kind, changed, words):
-    more = {"output": str(tmp_path)} if kind is FinetuneNode else {}
+    more: dict[str, Any] = {"output": str(tmp_path)}
+    if kind is ControllerNode:
+        more = {"action_names": ["slide_x", "slide_y"], **LIMITS}
     with pytest.raises(ConfigError, match=words):
         node = graph.add(kind, robot_state=parameter(**changed), **more)
         node.configure()

@@ -237,8 +237,9 @@ class ControllerNode(WaitingNode):
             **self._counts,
             **self._watch.values(),
         }
-        if self._space is not None and self._space.free.cut:
+        if self._space is not None and self._reason == Reason.LIMITED and self._space.free.cut:
             values["cut_by"] = self._space.free.cut
+        self._disobeys = self._robot.why_not()
         if self._disobeys:
             values["robot_state"] = self._disobeys
         ages_s = self._loop.ages_s(self._now_ns(), self._steady_ns())

@@ -113,7 +113,10 @@ class _Listener:
     def look(self) -> None:
         """A driver that publishes changes only has latched the newest one; others have not."""
         infos = self._node.get_publishers_info_by_topic(self._topic)
-        profiles = [info.qos_profile for info in infos]
+        types = {info.topic_type for info in infos} - {self.state.type}
+        if types:  # such messages never come
+            self._problem = f"is of type {', '.join(sorted(types))}, expected {self.state.type}"
+        profiles = [info.qos_profile for info in infos if info.topic_type == self.state.type]
         if self._subscription is not None and not profiles:
             return
         latched = {p.durability for p in profiles} == {DurabilityPolicy.TRANSIENT_LOCAL}
