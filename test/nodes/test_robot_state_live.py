@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header, Int8
 from std_srvs.srv import Trigger
@@ -86,12 +88,38 @@ def test_a_topic_of_another_type_is_named():
     node = SimpleNamespace(
         resolve_topic_name=str,
         get_publishers_info_by_topic=lambda topic: [other],
-        create_subscription=lambda *args: SimpleNamespace(qos_profile=args[-1]),
+        create_subscription=lambda *args, **_: SimpleNamespace(qos_profile=args[-1]),
+        count_publishers=lambda topic: 1,
     )
     watch = StateWatch(node, state_parameter(parameter()))
     assert watch.why_not() == (
         "/arm/mode: is of type std_msgs/msg/Header, expected std_msgs/msg/Int8"
     )
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (serialize_message(Int8(data=7)), ""),
+        (serialize_message(Int8(data=3)), "data is 3, the robot obeys with 7"),
+        (b"", "a message cannot be read"),
+        (b"\x00\x01", "a message cannot be read"),
+        (bytes(2**20 + 1), "a message cannot be read: .*1048577"),
+    ],
+)
+def test_a_message_that_cannot_be_read_is_no_good_value(data, words):
+    heard = []
+    node = SimpleNamespace(
+        resolve_topic_name=str,
+        get_publishers_info_by_topic=lambda topic: [],
+        create_subscription=lambda *args, **_: heard.append(args[2]),
+        count_publishers=lambda topic: 1,
+    )
+    watch = StateWatch(node, state_parameter(parameter()))
+    heard[0](serialize_message(Int8(data=7)))
+    assert watch.why_not() == ""
+    heard[0](data)
+    assert re.search(words, watch.why_not()) and bool(words) == bool(watch.why_not())
 
 
 def test_a_robot_that_others_move_holds_where_it_is_then():
