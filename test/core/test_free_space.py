@@ -179,6 +179,13 @@ def test_what_touches_at_home_is_not_watched():
         space_of(URDF, NAMES, distance=0.01, home=folded(2.5))
 
 
+def test_more_pairs_than_can_be_checked_in_time_are_refused():
+    sphere = '<collision><geometry><sphere radius="0.1"/></geometry></collision>'
+    many = URDF.replace('<link name="tip"/>', f'<link name="tip">{sphere * 10000}</link>')
+    with pytest.raises(ConfigError, match="self_collision: .* pairs of shapes, at most 10000"):
+        space_of(many, NAMES, distance=0.01)
+
+
 def stl(path):
     corners = np.eye(4, 3, dtype="<f4") * 0.1
     faces = [(0, 1, 2), (0, 3, 1), (0, 2, 3), (1, 3, 2)]
@@ -226,6 +233,9 @@ def test_meshes_are_found_or_named(tmp_path, monkeypatch):
         (URDF.replace('joint="wrist"', 'joint="thumb"'), NAMES, {}, "'grip' mimics 'thumb'"),
         (URDF.replace('multiplier="0.5"', 'multiplier="x"'), NAMES, {}, "'grip': mimic"),
         ("<robot", NAMES, {}, "is not XML"),
+        (URDF.replace('name="wrist"', 'name="elbow"'), NAMES, {}, "two joints are called 'elbow'"),
+        (URDF.replace('xyz="1.0 0 0"', 'xyz="inf 0 0"'), NAMES, {}, "no finite number"),
+        (f"<robot>{'<link/>' * 1001}</robot>", NAMES, {}, "has 1001 links; at most 1000"),
     ],
 )
 def test_what_cannot_be_used_is_named(urdf, names, changed, words):

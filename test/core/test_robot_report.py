@@ -155,6 +155,13 @@ def test_limits_and_where_the_robot_is() -> None:
     away = dataclasses.replace(robot, home=(2.0,) + (0.0,) * 5)
     assert "home of joint 'base'" in texts(limit_lines(away, None, {}), Mark.WRONG)
     assert "robot_state_publisher" in texts(limit_lines(ROBOT, None, {}), Mark.WRONG)
+    described = "".join(
+        f'<joint name="{name}" type="revolute"><limit lower="-1" upper="0.9"/></joint>'
+        for name in ROBOT.action.names
+    )
+    wider = texts(limit_lines(robot, f"<robot>{described}</robot>", {}), Mark.WRONG)
+    assert "of joint 'base' are -1 .. 1, the URDF says -1 .. 0.9" in wider
+    assert "cannot be held against the URDF" in texts(limit_lines(robot, URDF, {}), Mark.NOTE)
     assert "no joint 'shoulder'" in texts(limit_lines(ROBOT, URDF, {}), Mark.WRONG)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header, Int8
 from std_srvs.srv import Trigger
@@ -19,11 +22,13 @@ from wm_planner.data.bags import Bag
 from wm_planner.errors import ConfigError
 from wm_planner.nodes.controller_node import ControllerNode
 from wm_planner.nodes.finetune_node import FinetuneNode
+from wm_planner.robot_state import state_parameter
 from wm_planner.ros.diagnostics import values_of
 from wm_planner.ros.qos import LATCHED, SENSOR
+from wm_planner.ros.robot_state import StateWatch
 from wm_planner.runtime.safety import Measured, SafetyGate, limits_of
 
-from .test_controller_live import Arm
+from .test_controller_live import LIMITS, Arm
 
 MODE = {"topic": "/arm/mode", "type": "std_msgs/msg/Int8", "field": "data", "good": [7]}
 
@@ -78,6 +83,45 @@ def test_a_value_that_is_too_old_is_none(graph):
     assert "max_age_s is 0.3" in arm.controller._disobeys
 
 
+def test_a_topic_of_another_type_is_named():
+    other = SimpleNamespace(topic_type="std_msgs/msg/Header", qos_profile=SENSOR)
+    node = SimpleNamespace(
+        resolve_topic_name=str,
+        get_publishers_info_by_topic=lambda topic: [other],
+        create_subscription=lambda *args, **_: SimpleNamespace(qos_profile=args[-1]),
+        count_publishers=lambda topic: 1,
+    )
+    watch = StateWatch(node, state_parameter(parameter()))
+    assert watch.why_not() == (
+        "/arm/mode: is of type std_msgs/msg/Header, expected std_msgs/msg/Int8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (serialize_message(Int8(data=7)), ""),
+        (serialize_message(Int8(data=3)), "data is 3, the robot obeys with 7"),
+        (b"", "a message cannot be read"),
+        (b"\x00\x01", "a message cannot be read"),
+        (bytes(2**20 + 1), "a message cannot be read: .*1048577"),
+    ],
+)
+def test_a_message_that_cannot_be_read_is_no_good_value(data, words):
+    heard = []
+    node = SimpleNamespace(
+        resolve_topic_name=str,
+        get_publishers_info_by_topic=lambda topic: [],
+        create_subscription=lambda *args, **_: heard.append(args[2]),
+        count_publishers=lambda topic: 1,
+    )
+    watch = StateWatch(node, state_parameter(parameter()))
+    heard[0](serialize_message(Int8(data=7)))
+    assert watch.why_not() == ""
+    heard[0](data)
+    assert re.search(words, watch.why_not()) and bool(words) == bool(watch.why_not())
+
+
 def test_a_robot_that_others_move_holds_where_it_is_then():
     gate = SafetyGate(limits_of([-9], [9], [1]), np.zeros(1), 10**9, 10**8, hold=True)
     gate.begin(np.zeros(1))
@@ -101,7 +145,9 @@ def test_a_robot_that_others_move_holds_where_it_is_then():
 )
 @pytest.mark.parametrize("kind", [ControllerNode, FinetuneNode])
 def test_a_topic_that_cannot_be_read_is_named(graph, tmp_path, kind, changed, words):
-    more = {"output": str(tmp_path)} if kind is FinetuneNode else {}
+    more: dict[str, Any] = {"output": str(tmp_path)}
+    if kind is ControllerNode:
+        more = {"action_names": ["slide_x", "slide_y"], **LIMITS}
     with pytest.raises(ConfigError, match=words):
         node = graph.add(kind, robot_state=parameter(**changed), **more)
         node.configure()

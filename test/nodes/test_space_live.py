@@ -16,7 +16,7 @@ from wm_planner.errors import ConfigError
 from wm_planner.nodes.controller_config import ControllerConfig
 from wm_planner.ros.diagnostics import values_of
 
-from .test_controller_live import NEVER_S, POSITIONS, Arm
+from .test_controller_live import LIMITS, NEVER_S, POSITIONS, Arm
 
 
 def slide(name: str, parent: str, child: str, axis: str) -> str:
@@ -24,7 +24,8 @@ def slide(name: str, parent: str, child: str, axis: str) -> str:
       <child link="{child}"/><axis xyz="{axis}"/><limit lower="-1" upper="1"/></joint>"""
 
 
-URDF = f"""<robot name="slides"><link name="base"/>{slide("rail", "base", "cart", "0 0 1")}
+URDF = f"""<robot name="slides"><link name="base_link"/>
+  {slide("rail", "base_link", "cart", "0 0 1")}
   {slide("slide_x", "cart", "bridge", "1 0 0")}{slide("slide_y", "bridge", "tip", "0 1 0")}
 </robot>"""
 ABOVE = {"workspace_link": "tip", "workspace_low": [-1.0, -1.0, -1.0], "stale_after_s": NEVER_S}
@@ -90,6 +91,7 @@ def test_a_twist_needs_the_joints_that_move_the_tip(graph):
     ],
 )
 def test_settings_that_make_no_sense_are_named(parameters, words):
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
+    values = {"action_names": ["slide_x", "slide_y"], **LIMITS, **parameters}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     with pytest.raises((ConfigError, ValueError), match=words):
         ControllerConfig(**values)

@@ -136,10 +136,9 @@ class Inspection:
             if source.source == "topic"
         }
         self._description: str | None = None
-        if robot.needs_description:
-            latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-            topic = robot.topics.get(DESCRIPTION, DESCRIPTION)
-            node.create_subscription(String, topic, self._on_description, latched)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        topic = robot.topics.get(DESCRIPTION, DESCRIPTION)
+        node.create_subscription(String, topic, self._on_description, latched)
         self._states = {state.topic: _watch(node, state) for state in robot.state}
 
     def hears_all(self) -> bool:

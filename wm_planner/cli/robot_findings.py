@@ -156,6 +156,25 @@ def timeout_line(robot: RobotFile) -> Line:
     return note(f"{_TIMEOUT[robot.command.adapter]}; {_ASK}")
 
 
+def _wider_lines(
+    names: Sequence[str], given: Sequence[tuple[float, float]], description: str | None
+) -> Iterator[Line]:
+    """Limits of the file that the robot's description does not allow."""
+    if description is None:
+        return
+    try:
+        described = joint_limits(description, names)
+    except ConfigError as error:
+        yield note(f"limits of the file cannot be held against the URDF: {error}")
+        return
+    for name, (low, high), (least, most) in zip(names, given, described, strict=True):
+        if low < least or high > most:
+            yield wrong(
+                f"position_limits of joint '{name}' are {low:g} .. {high:g}, the URDF says "
+                f"{least:g} .. {most:g}: keep within it, or write robot_description"
+            )
+
+
 def limit_lines(
     robot: RobotFile, description: str | None, positions: Mapping[str, float]
 ) -> Iterator[Line]:
@@ -189,6 +208,7 @@ def limit_lines(
     else:
         limits = list(zip(given.low, given.high, strict=True))
         yield fine(f"limits of {len(names)} joints given")
+        yield from _wider_lines(names, limits, description)
     for name, (low, high) in zip(names, limits, strict=True):
         at = positions.get(name, math.nan)
         if at < low or at > high:

@@ -18,12 +18,13 @@ import numpy as np
 
 from wm_planner.config import suggest
 from wm_planner.errors import ConfigError
-from wm_planner.runtime.robot_description import parsed_description
+from wm_planner.runtime.robot_description import named_joints, parsed_description
 
 _MESHES = (".stl", ".obj")  # that MuJoCo reads
 _COMPILER = {"fusestatic": "false", "strippath": "false", "discardvisual": "true"}
 # Nothing moves by forces here, and MuJoCo refuses a moving link without mass.
 _COMPILER |= {"boundmass": "1", "boundinertia": "1", "inertiafromgeom": "false"}
+MAX_LINKS, MAX_PAIRS = 1000, 10_000  # beyond, reading and checking take too long
 _TURNS, _SLIDES = ("revolute", "continuous"), ("prismatic",)
 
 
@@ -46,7 +47,13 @@ class RobotModel:
         mujoco = _mujoco()
         root = parsed_description(description)
         self.missing: list[str] = []
-        self._mimics = _mimics(root)
+        links = len(root.findall("link"))
+        if links > MAX_LINKS:
+            raise ConfigError(
+                f"robot_description: has {links} links; at most {MAX_LINKS} are read for workspace "
+                "and self_collision"
+            )
+        self._mimics = _mimics(named_joints(root))
         text = tostring(_prepared(mujoco, root, collisions, self.missing), encoding="unicode")
         try:
             self._model = mujoco.MjModel.from_xml_string(text)
@@ -55,6 +62,9 @@ class RobotModel:
             raise ConfigError(f"robot_description: MuJoCo cannot read it: {reason}") from error
         self._data = mujoco.MjData(self._model)
         self._mujoco = mujoco
+        mujoco.mj_kinematics(self._model, self._data)
+        if not np.isfinite(self._data.xpos).all():
+            raise ConfigError("robot_description: the place of a link is no finite number")
         model = self._model
         self._address = {model.joint(i).name: int(model.jnt_qposadr[i]) for i in range(model.njnt)}
         for name in joints:
@@ -129,6 +139,9 @@ class RobotModel:
 
         Returns:
             Pairs of links that are left out because of home.
+
+        Raises:
+            ConfigError: there are too many to be checked in time.
         """
         model = self._model
         rigid = model.body_weldid[model.geom_bodyid]  # of each shape
@@ -138,6 +151,11 @@ class RobotModel:
             for a, b in itertools.combinations(range(model.ngeom), 2)
             if rigid[a] != rigid[b] and above[a] != rigid[b] and above[b] != rigid[a]
         )
+        if len(self.pairs) > MAX_PAIRS:
+            raise ConfigError(
+                f"self_collision: {len(self.pairs)} pairs of shapes, at most {MAX_PAIRS} are "
+                "checked in time: give the links fewer collision shapes"
+            )
         if home is None:
             return []
         self.place(home)
@@ -198,13 +216,12 @@ def _mujoco() -> Any:
     return mujoco
 
 
-def _mimics(root: Element) -> dict[str, tuple[str, float, float]]:
+def _mimics(joints: Mapping[str, Element]) -> dict[str, tuple[str, float, float]]:
     """(leader, factor, offset) of each joint that mimics another one."""
     found = {}
-    for joint in root.findall("joint"):
+    for name, joint in joints.items():
         mimic = joint.find("mimic")
         if mimic is not None:
-            name = joint.get("name", "")
             try:
                 factor, offset = (
                     float(mimic.get(key, default))
@@ -213,7 +230,7 @@ def _mimics(root: Element) -> dict[str, tuple[str, float, float]]:
             except ValueError as error:
                 raise ConfigError(f"robot_description: joint '{name}': mimic: {error}") from error
             found[name] = mimic.get("joint", ""), factor, offset
-    moving = {j.get("name") for j in root.findall("joint") if j.get("type") in _TURNS + _SLIDES}
+    moving = {name for name, joint in joints.items() if joint.get("type") in _TURNS + _SLIDES}
     for name, (leader, _, _) in found.items():
         if leader not in moving or leader in found:
             raise ConfigError(

@@ -45,7 +45,8 @@ class ControllerNode(WaitingNode):
         self._measured: Measured | None = None
         self._description: str | None = None
         self._space: Space | None = None
-        self._place_names = self.config.action_names  # joints whose positions the gate is given
+        # Joints whose positions the gate is given; of a twist, the URDF says which.
+        self._place_names = self.config.action_names if self.config.joints else ()
         self._needed = self.config.joints  # that a message of this robot names
         self._disobeys = ""  # why the robot does not execute commands
         self._counts = {"commands": 0, "limited": 0, "refused": 0}  # since the activation
@@ -236,8 +237,9 @@ class ControllerNode(WaitingNode):
             **self._counts,
             **self._watch.values(),
         }
-        if self._space is not None and self._space.free.cut:
+        if self._space is not None and self._reason == Reason.LIMITED and self._space.free.cut:
             values["cut_by"] = self._space.free.cut
+        self._disobeys = self._robot.why_not()
         if self._disobeys:
             values["robot_state"] = self._disobeys
         ages_s = self._loop.ages_s(self._now_ns(), self._steady_ns())

@@ -10,15 +10,17 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
 from wm_planner.errors import ConfigError
 from wm_planner.robot_state import TOPIC, StateTopic
+from wm_planner.ros.bounded import excess
 from wm_planner.ros.diagnostics import ERROR, OK, status
 
 LOOK_S = 0.5  # between two looks at who publishes
 TELL_S = 0.1
-_DEPTH = 10
+_DEPTH, _MAX_BYTES = 10, 2**20
 
 
 def message_type(name: str) -> type:
@@ -113,7 +115,10 @@ class _Listener:
     def look(self) -> None:
         """A driver that publishes changes only has latched the newest one; others have not."""
         infos = self._node.get_publishers_info_by_topic(self._topic)
-        profiles = [info.qos_profile for info in infos]
+        types = {info.topic_type for info in infos} - {self.state.type}
+        if types:  # such messages never come
+            self._problem = f"is of type {', '.join(sorted(types))}, expected {self.state.type}"
+        profiles = [info.qos_profile for info in infos if info.topic_type == self.state.type]
         if self._subscription is not None and not profiles:
             return
         latched = {p.durability for p in profiles} == {DurabilityPolicy.TRANSIENT_LOCAL}
@@ -129,15 +134,19 @@ class _Listener:
                 return
             self._node.destroy_subscription(self._subscription)
         self._subscription = self._node.create_subscription(
-            self._kind, self.state.topic, self._on_message, wanted
+            self._kind, self.state.topic, self._on_bytes, wanted, raw=True
         )
 
-    def _on_message(self, message: Any) -> None:
+    def _on_bytes(self, data: bytes) -> None:
+        """What cannot be read is no good value."""
         self._since_s, self._problem = time.monotonic(), ""
         try:
-            self._value = self.state.value(message)
-        except ConfigError as error:
-            self._problem = str(error)
+            beyond = excess(data, self._kind, _MAX_BYTES)
+            if beyond:
+                raise ConfigError(beyond)
+            self._value = self.state.value(deserialize_message(data, self._kind))
+        except Exception as error:  # the middleware lets out whatever damaged bytes bring about
+            self._problem = f"a message cannot be read: {error}"
         if self._heard is not None:
             self._heard()
 

@@ -51,14 +51,7 @@ def described_limits(description: str, names: Sequence[str]) -> list[JointLimit]
         ConfigError: it is no URDF, or has no such joint, or one that mimics another, or a limit
             that is no number or leaves nothing.
     """
-    joints: dict[str, ElementTree.Element] = {}
-    for joint in parsed_description(description).findall(
-        "joint"
-    ):  # those of transmissions lie deeper
-        name = joint.get("name", "")
-        if name in joints:
-            raise ConfigError(f"robot_description: two joints are called '{name}'")
-        joints[name] = joint
+    joints = named_joints(parsed_description(description))
     limits = []
     for name in names:
         if name not in joints:
@@ -81,6 +74,21 @@ def described_limits(description: str, names: Sequence[str]) -> list[JointLimit]
             )
         limits.append(limit)
     return limits
+
+
+def named_joints(root: ElementTree.Element) -> dict[str, ElementTree.Element]:
+    """Joints of a description by their names; not those of transmissions, which lie deeper.
+
+    Raises:
+        ConfigError: two have one name.
+    """
+    joints: dict[str, ElementTree.Element] = {}
+    for joint in root.findall("joint"):
+        name = joint.get("name", "")
+        if name in joints:
+            raise ConfigError(f"robot_description: two joints are called '{name}'")
+        joints[name] = joint
+    return joints
 
 
 def _with_follower(
