@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faults.fault import NETWORK, Fault
+from faults.fault import NETWORK, REMOTE, Fault
 from faults.kinds import all_faults
 from faults.network import hosts_of, make_hosts, remove_hosts
 from faults.report import Report
@@ -80,7 +80,7 @@ def run_stage(
 
     with STAGES[part.kind](directory, domain, seed, part.slack_s) as stage:
         tell({"skipped": stage.skipped})
-        if not stage.until(stage.driving, 90.0):
+        if not stage.until(stage.whole, 90.0):
             words = {name: stage.processes.last_words(name) for name in stage.processes.commands}
             tell({"error": f"the robot does not move: {words}"})
             return
@@ -139,7 +139,7 @@ class Campaign:
 
     def _run_lane(self, lane: Sequence[Part], domains: Sequence[int]) -> None:
         for part, domain in zip(lane, domains, strict=True):
-            if part.kind == NETWORK:
+            if part.kind in (NETWORK, REMOTE):
                 try:
                     remove_hosts(domain)
                     make_hosts(domain)
@@ -149,7 +149,7 @@ class Campaign:
             try:
                 self._run(part, domain)
             finally:
-                if part.kind == NETWORK:
+                if part.kind in (NETWORK, REMOTE):
                     remove_hosts(domain)
 
     def _run(self, part: Part, domain: int) -> None:
@@ -158,7 +158,7 @@ class Campaign:
         seed = self._seed * 1000 + domain
         words = [json.dumps(asdict(part)), str(directory), str(domain), str(seed)]
         command = [sys.executable, "-m", "faults", "stage", *words]
-        if part.kind == NETWORK:  # on the robot's host
+        if part.kind in (NETWORK, REMOTE):  # on the robot's host
             command = ["ip", "netns", "exec", hosts_of(domain)[0], *command]
         log = directory / "campaign.log"
         with log.open("w") as stream:
