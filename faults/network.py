@@ -11,8 +11,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from faults.arm import Arm
 from faults.cable import DEVICE
@@ -121,3 +124,8 @@ class RemoteStage(NetworkStage):
 
     kind = REMOTE
     away = (CAMERA, PLANNER, RECORDER, CONTROLLER)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Commands that the network has lost are no steps of the controller's: it cannot know.
+        self.bounds = replace(self.bounds, max_step=np.full_like(self.bounds.low, np.inf))
