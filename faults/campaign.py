@@ -51,12 +51,13 @@ def chosen(only: str, name: str) -> bool:
 
 
 def schedule(faults: Sequence[Fault], count: int, seed: int) -> list[Fault]:
-    """`count` faults: each in turn by its share, in an order that the seed decides."""
+    """`count` faults: each once, the rest by their shares, in an order that the seed decides."""
     rng = np.random.default_rng(seed)
     shares = np.array([fault.share for fault in faults])
-    exact = shares / shares.sum() * count
-    times = np.floor(exact).astype(int)
-    for place in np.argsort(times - exact, kind="stable")[: count - times.sum()]:
+    once = int(count >= len(faults))
+    exact = shares / shares.sum() * (count - once * len(faults))
+    times = np.floor(exact).astype(int) + once
+    for place in np.argsort(times - once - exact, kind="stable")[: count - times.sum()]:
         times[place] += 1
     drawn = [fault for fault, number in zip(faults, times, strict=True) for _ in range(number)]
     return [drawn[place] for place in rng.permutation(len(drawn))]
