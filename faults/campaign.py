@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faults.fault import NETWORK, Fault
+from faults.fault import NETWORK, REMOTE, Fault
 from faults.kinds import all_faults
 from faults.network import hosts_of, make_hosts, remove_hosts
 from faults.report import Report
@@ -51,12 +51,13 @@ def chosen(only: str, name: str) -> bool:
 
 
 def schedule(faults: Sequence[Fault], count: int, seed: int) -> list[Fault]:
-    """`count` faults: each in turn by its share, in an order that the seed decides."""
+    """`count` faults: each once, the rest by their shares, in an order that the seed decides."""
     rng = np.random.default_rng(seed)
     shares = np.array([fault.share for fault in faults])
-    exact = shares / shares.sum() * count
-    times = np.floor(exact).astype(int)
-    for place in np.argsort(times - exact, kind="stable")[: count - times.sum()]:
+    once = int(count >= len(faults))
+    exact = shares / shares.sum() * (count - once * len(faults))
+    times = np.floor(exact).astype(int) + once
+    for place in np.argsort(times - once - exact, kind="stable")[: count - times.sum()]:
         times[place] += 1
     drawn = [fault for fault, number in zip(faults, times, strict=True) for _ in range(number)]
     return [drawn[place] for place in rng.permutation(len(drawn))]
@@ -80,7 +81,7 @@ def run_stage(
 
     with STAGES[part.kind](directory, domain, seed, part.slack_s) as stage:
         tell({"skipped": stage.skipped})
-        if not stage.until(stage.driving, 90.0):
+        if not stage.until(stage.whole, 90.0):
             words = {name: stage.processes.last_words(name) for name in stage.processes.commands}
             tell({"error": f"the robot does not move: {words}"})
             return
@@ -139,7 +140,7 @@ class Campaign:
 
     def _run_lane(self, lane: Sequence[Part], domains: Sequence[int]) -> None:
         for part, domain in zip(lane, domains, strict=True):
-            if part.kind == NETWORK:
+            if part.kind in (NETWORK, REMOTE):
                 try:
                     remove_hosts(domain)
                     make_hosts(domain)
@@ -149,7 +150,7 @@ class Campaign:
             try:
                 self._run(part, domain)
             finally:
-                if part.kind == NETWORK:
+                if part.kind in (NETWORK, REMOTE):
                     remove_hosts(domain)
 
     def _run(self, part: Part, domain: int) -> None:
@@ -158,7 +159,7 @@ class Campaign:
         seed = self._seed * 1000 + domain
         words = [json.dumps(asdict(part)), str(directory), str(domain), str(seed)]
         command = [sys.executable, "-m", "faults", "stage", *words]
-        if part.kind == NETWORK:  # on the robot's host
+        if part.kind in (NETWORK, REMOTE):  # on the robot's host
             command = ["ip", "netns", "exec", hosts_of(domain)[0], *command]
         log = directory / "campaign.log"
         with log.open("w") as stream:

@@ -126,3 +126,16 @@ int sem_timedwait(sem_t *restrict semaphore, const struct timespec *restrict unt
         if (code == 0 || errno != ETIMEDOUT || is_over(until)) return code;
     }
 }
+
+int pthread_mutex_timedlock(pthread_mutex_t *restrict mutex,
+                            const struct timespec *restrict until) {
+    static int (*next)(pthread_mutex_t *, const struct timespec *);
+    if (!next) next = dlsym(RTLD_NEXT, "pthread_mutex_timedlock");
+    if (!offset) return next(mutex, until);
+    for (;;) {
+        struct timespec true_until;
+        slice(until, &true_until);
+        int code = next(mutex, &true_until);
+        if (code != ETIMEDOUT || is_over(until)) return code;
+    }
+}

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from faults.campaign import Campaign, Part, faults_of, main_of_stage
-from faults.fault import NETWORK, PLANNER, STAND_IN
+from faults.fault import NETWORK, PLANNER, REMOTE, STAND_IN
 from faults.report import Report, heading, save
 from faults.soak import soak
 
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 # Share of the injections by graph. Graphs of one lane run one after the other, lanes side by side.
-SHARES = {STAND_IN: 0.70, PLANNER: 0.20, NETWORK: 0.10}
-LANES = ((STAND_IN, NETWORK), (PLANNER,))
+SHARES = {STAND_IN: 0.66, PLANNER: 0.20, NETWORK: 0.07, REMOTE: 0.07}
+LANES = ((STAND_IN, NETWORK, REMOTE), (PLANNER,))
 # For the tests: a few of each subject, and patience with a machine that is busy.
 QUICK = (
     "camera: cut off|camera: one cut off|camera: silence|joints: NaN, all|joints: silence|"

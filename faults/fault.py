@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 STOP, FRESH = "stop", "go on or stop"
-STAND_IN, PLANNER, NETWORK = "stand-in", "planner", "network"
+STAND_IN, PLANNER = "stand-in", "planner"
+NETWORK, REMOTE = "network", "remote"
 
 Heal = Callable[[], None]
 Inject = Callable[[Any, np.random.Generator], "Heal | None"]

@@ -33,6 +33,7 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
         outcome.problems.append(f"before the injection {name} ended with {words}")
     stage.prepare()
     prepared_s = time.monotonic()
+    stage.until(stage.whole, RECOVER_S)
     if not stage.until(lambda: stage.driving(prepared_s), RECOVER_S) and not stage.help():
         outcome.problems.append("the graph could not be brought to drive before the injection")
         return outcome

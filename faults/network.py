@@ -11,15 +11,17 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from faults.arm import Arm
 from faults.cable import DEVICE
-from faults.fault import NETWORK
-from faults.stage import CAMERA, PLANNER, RECORDER, Stage
+from faults.fault import NETWORK, REMOTE
+from faults.stage import CAMERA, CONTROLLER, PLANNER, RECORDER, Stage
 
-AWAY = (CAMERA, PLANNER, RECORDER)  # on the planner's host
 MTU = 1500
 
 
@@ -52,6 +54,7 @@ class NetworkStage(Stage):
     """This process is on the robot's host: start it there."""
 
     kind = NETWORK
+    away = (CAMERA, PLANNER, RECORDER)  # on the planner's host
 
     def __init__(self, directory: Path, domain: int, seed: int, slack_s: float = 0.0) -> None:
         super().__init__(directory, domain, seed, slack_s)
@@ -96,7 +99,7 @@ class NetworkStage(Stage):
 
     def inside(self, name: str) -> list[str]:
         """The host of a node; the clock that is stepped is that of the planner's."""
-        if name in AWAY:
+        if name in self.away:
             return ["ip", "netns", "exec", self.hosts[1]]
         return ["ip", "netns", "exec", self.hosts[0], "env", "-u", "LD_PRELOAD"]
 
@@ -114,3 +117,15 @@ class NetworkStage(Stage):
         """Set a host's end of the cable up or down."""
         words = ["ip", "-n", self.hosts[host], "link", "set", DEVICE, "up" if up else "down"]
         subprocess.run(words, check=False, capture_output=True)
+
+
+class RemoteStage(NetworkStage):
+    """The controller is on the planner's host, too; the guard alone is beside the robot."""
+
+    kind = REMOTE
+    away = (CAMERA, PLANNER, RECORDER, CONTROLLER)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Commands that the network has lost are no steps of the controller's: it cannot know.
+        self.bounds = replace(self.bounds, max_step=np.full_like(self.bounds.low, np.inf))

@@ -16,7 +16,7 @@ from std_msgs.msg import Float64MultiArray
 from faults.fault import Sent
 from wm_planner.robot import RobotFile
 from wm_planner.ros.diagnostics import values_of
-from wm_planner.ros.qos import RECORD
+from wm_planner.ros.qos import RECORD, recorded
 
 INTRUDER = 4242  # data_offset of the commands that the campaign itself publishes
 KEPT = 20_000
@@ -31,7 +31,9 @@ class Observer(Node):
         self._sent: deque[Sent] = deque(maxlen=KEPT)
         self.levels: dict[str, tuple[float, int, str]] = {}  # newest (time, level, text) by name
         self.closed: dict[Path, dict[str, str]] = {}  # bags that the recorder has closed
-        self.create_subscription(Float64MultiArray, robot.command.topic, self._on_command, RECORD)
+        # As ros2_control's controllers hear: no lost message is sent again, none comes late.
+        heard = recorded(reliable=False)
+        self.create_subscription(Float64MultiArray, robot.command.topic, self._on_command, heard)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RECORD)
 
     @property

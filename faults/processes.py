@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Processes:
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     expected_dead: set[str] = field(default_factory=set)
     started: int = 0
+    started_s: dict[str, float] = field(default_factory=dict)  # by the steady clock
     deaths: list[tuple[str, str]] = field(default_factory=list)  # name, and how it ended
 
     def start(self, name: str, command: Sequence[str] | None = None) -> None:
@@ -48,6 +50,7 @@ class Processes:
         self.look()
         self.expected_dead.discard(name)
         self.started += 1
+        self.started_s[name] = time.monotonic()
         words = [*self.inside.get(name, []), *(command or self.commands[name])]
         with self.log_of(name).open("ab") as log:
             self.running[name] = subprocess.Popen(

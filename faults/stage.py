@@ -30,11 +30,12 @@ from wm_planner.robot import RobotFile, read_robot
 from wm_planner.ros.diagnostics import OK, status
 from wm_planner.ros.qos import EVENTS
 
-CONTROLLER, CAMERA, RECORDER, PLANNER = (
+CONTROLLER, CAMERA, RECORDER, PLANNER, GUARD = (
     "controller_node",
     "camera_node",
     "finetune_node",
     "planner_node",
+    "command_guard",
 )
 START_S, RECOVER_S = 90.0, 30.0
 DISK_MIB = 48
@@ -192,6 +193,14 @@ class Stage:
             and not any(one.safe or one.at_s < since_s for one in last)
             and time.monotonic() - last[-1].at_s < 3 * period_s
         )
+
+    def whole(self) -> bool:
+        """Whether the robot is moved, and the guard, where there is one, listens."""
+        guarded = GUARD not in self.processes.commands or any(
+            GUARD in name and level[0] > self.processes.started_s.get(GUARD, 0.0)
+            for name, level in self.observer.levels.items()
+        )
+        return guarded and self.driving()
 
     def until(self, condition: Callable[[], Any], timeout_s: float) -> bool:
         """Wait for a condition; whether it came to hold."""

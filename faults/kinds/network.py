@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import FRESH, NETWORK, Fault, Heal
+from faults.fault import FRESH, NETWORK, REMOTE, Fault, Heal
 
 
 def _fault(name: str, does: str, inject: Any, *args: Any, **options: Any) -> Fault:
-    return Fault(f"network: {name}", "network", does, inject, *args, stages=(NETWORK,), **options)
+    options = {"stages": (NETWORK, REMOTE), **options}
+    return Fault(f"network: {name}", "network", does, inject, *args, **options)
 
 
 def _cable(**directions: Mapping[str, float]) -> Any:
@@ -40,7 +41,7 @@ FAULTS = (
     _fault("to the planner lost", "pictures do not", _cable(to_planner={"loss": 1.0})),
     _fault("robot's link down", "the interface of the robot's host is down", _pulled(0)),
     _fault("planner's link down", "that of the planner's host is down", _pulled(1)),
-    _fault("delay 1 s", "every packet takes a second", _both(delay_s=1.0)),
+    _fault("delay 1 s", "every packet takes a second", _both(delay_s=1.0), stages=(NETWORK,)),
     _fault("delay 0.05 s", "every packet takes 0.05 s", _both(delay_s=0.05), FRESH),
     _fault("jitter 0.1 s", "packets overtake each other", _both(jitter_s=0.1), FRESH),
     _fault("loss 10 %", "every tenth packet is lost", _both(loss=0.1), FRESH),

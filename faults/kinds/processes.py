@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import FRESH, NETWORK, PLANNER, STAND_IN, Fault, Heal
+from faults.fault import FRESH, NETWORK, PLANNER, REMOTE, STAND_IN, Fault, Heal
 
 ALL = (STAND_IN, PLANNER)
 
@@ -58,8 +58,9 @@ def _faults(node: str, subject: str, stages: Sequence[str], expect: str) -> list
 
 
 FAULTS = (
-    *_faults("controller_node", "controller", ALL, "stop"),
+    *_faults("controller_node", "controller", (*ALL, REMOTE), "stop"),
     *_faults("camera_node", "camera", ALL, "stop"),
-    *_faults("planner_node", "planner", (PLANNER, NETWORK), "stop"),
+    *_faults("planner_node", "planner", (PLANNER, NETWORK, REMOTE), "stop"),
     *_faults("finetune_node", "recorder", ALL, FRESH),
+    *_faults("command_guard", "guard", ALL, FRESH),
 )
