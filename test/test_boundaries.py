@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "training": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
     "evaluation": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
     "kinematics": BASE | {"robot", "runtime"},
-    "runtime": BASE | {"files", "tasks", "data", "models", "planning"},
+    "runtime": BASE | {"files", "robot", "tasks", "data", "models", "planning"},
     "ros": BASE | {"robot", "tasks", "data"},
     "nodes": BASE
     | {"kinematics", "files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},

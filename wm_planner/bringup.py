@@ -6,7 +6,7 @@ It knows neither torch nor ROS.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,7 @@ def _planner(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> N
         "device": robot.device,
         "goal": options.goal,
         "imagine": options.imagine,
+        "camera_check": json.dumps(asdict(robot.camera_check)),
         "autostart": True,
     }
     return _node("planner_node", parameters, remappings=remappings(robot), managed=True)

@@ -25,6 +25,7 @@ ADAPTERS = {
     "twist_unstamped": "geometry_msgs/msg/Twist",  # older mobile bases
     "simulator": "trajectory_msgs/msg/JointTrajectory",  # this package's: raw actions, stamped
 }
+CHECK_ACTIONS = ("stop", "warn", "ignore")
 TWIST_ADAPTERS = ("twist", "twist_unstamped")
 DESCRIPTION = "robot_description"
 COLLISION_DISTANCE = 0.01  # metres, where a robot file says no more than that it is kept
@@ -196,6 +197,50 @@ class Arrived:
 
 
 @dataclass(frozen=True)
+class CameraCheck:
+    """What becomes of pictures that cannot be planned from.
+
+    Each check is 'stop', 'warn' or 'ignore'. From a picture that fails one of kind 'stop' nothing
+    is planned; after `stop_after_s` the planner withdraws its plan, and the controller sends the
+    safe command until the pictures have been good for `resume_after_s`.
+
+    Attributes:
+        stop_after_s, resume_after_s: seconds.
+        frozen: every pixel stays the same while the robot moves.
+        exposure: a single colour, noise, or light and focus other than in training.
+        view: the camera does not show what it showed in training.
+        surprise: what is seen is not what the model expected of the commands that were sent.
+        least_view: of `view`, 1 as in training, 0 as of a moved camera; null: as calibrated.
+        most_surprise: of `surprise`, in multiples of what hardly any held-out step exceeds.
+    """
+
+    stop_after_s: float = 1.0
+    resume_after_s: float = 1.0
+    frozen: str = "stop"
+    exposure: str = "stop"
+    view: str = "stop"
+    surprise: str = "stop"
+    least_view: float | None = None
+    most_surprise: float = 1.5
+
+    def __post_init__(self) -> None:
+        for key in ("stop_after_s", "resume_after_s"):
+            value = getattr(self, key)
+            if not 0 <= value <= 60:
+                raise ValueError(f"{key} must be from 0 to 60 s, got {value:g}")
+        for key in ("frozen", "exposure", "view", "surprise"):
+            value = getattr(self, key)
+            if value not in CHECK_ACTIONS:
+                raise ValueError(f"{key}: unknown action '{value}'.{suggest(value, CHECK_ACTIONS)}")
+        if self.least_view is not None and not -10 <= self.least_view <= 1:
+            raise ValueError(f"least_view must be from -10 to 1, got {self.least_view:g}")
+        if not 0 < self.most_surprise < math.inf:
+            raise ValueError(
+                f"most_surprise must be above 0 and finite, got {self.most_surprise:g}"
+            )
+
+
+@dataclass(frozen=True)
 class LeRobotKeys:
     """Where a LeRobot data set of this robot has what.
 
@@ -267,6 +312,7 @@ class RobotFile:
             is not good, the controller sends the safe command, and nothing counts as executed.
         home: joint positions that `explore` starts episodes from, in the order of `action.names`.
         arrived: see `Arrived`.
+        camera_check: see `CameraCheck`.
         record: see `Record`.
         driver: see `Driver`; null: the robot runs already.
         checkpoint: variant, shipped name or directory.
@@ -295,6 +341,7 @@ class RobotFile:
     state: Any = ()
     home: tuple[float, ...] = ()
     arrived: Arrived = field(default_factory=Arrived)
+    camera_check: CameraCheck = field(default_factory=CameraCheck)
     record: Record = field(default_factory=Record)
     driver: Driver | None = None
     checkpoint: str = ""

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from wm_planner.data.frames import FrameAssembler, JointCollector
+from wm_planner.data.frames import FrameAssembler
+from wm_planner.data.joints import JointCollector
 from wm_planner.errors import ConfigError
 
 from .replayed import replay

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("rclpy")
 torch = pytest.importorskip("torch")
 
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
@@ -99,7 +99,8 @@ class Peer:
 
     def observe(self, stamp_ns: int) -> None:
         rng = np.random.default_rng(stamp_ns)
-        picture = rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+        picture = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+        picture = picture.repeat(SIZE // 4, axis=0).repeat(SIZE // 4, axis=1)
         self._state.publish(joint_state_message(np.array([20.0, 30.0]), NAMES, stamp_ns))
         self._image.publish(image_message(picture, stamp_ns))
 
@@ -432,12 +433,14 @@ def test_two_cameras_are_planned_with_and_drawn_side_by_side(graph, tmp_path):
         state.publish(joint_state_message(np.array([20.0, 30.0]), NAMES, stamp_ns))
         for number in numbers:
             picture = np.full((SIZE, SIZE, 3), 100 + number, np.uint8)
+            picture[: SIZE // 2] = 50
             eyes[number].publish(image_message(picture, stamp_ns))
 
-    seen(10**9, 0)  # one eye alone is no observation
-    seen(2 * 10**9, 0, 1)
+    second_ns = time.time_ns()
+    seen(second_ns - 10**9, 0)  # one eye alone is no observation
+    seen(second_ns, 0, 1)
     graph.until(lambda: any(plan.points for plan in plans), "a plan")
-    assert {to_ns(plan.header.stamp) for plan in plans if plan.points} == {2 * 10**9}
+    assert {to_ns(plan.header.stamp) for plan in plans if plan.points} == {second_ns}
     graph.until(lambda: imagined, "the imagined frames")
     assert (imagined[0].height, imagined[0].width) == (SIZE, 6 * 2 * SIZE)
 
@@ -461,6 +464,11 @@ def stamps_of(plans: list[JointTrajectory]) -> list[int]:
     return list(dict.fromkeys(to_ns(plan.header.stamp) for plan in plans))
 
 
+def slowly(peer: Peer) -> None:
+    """What follows is shown later than it was taken, by as much as the machine needs."""
+    peer.planner._observer._inputs._clocked = False
+
+
 def look(peer: Peer, stamp_ns: int) -> None:
     """Until the planner has looked at a picture; sensors may be lost, and are sent again."""
     last_s = 0.0
@@ -470,7 +478,7 @@ def look(peer: Peer, stamp_ns: int) -> None:
         if time.monotonic() - last_s > 1.0:
             last_s = time.monotonic()
             peer.observe(stamp_ns)
-        return peer.planner._assembler._taken_ns == stamp_ns
+        return peer.planner._observer.frames._taken_ns == stamp_ns
 
     peer.graph.until(taken, "the picture")
 
@@ -489,6 +497,7 @@ def test_a_camera_of_30_hz_gives_a_plan_for_every_so_many_model_steps(
     peer = Peer(graph, checkpoint, lockstep=False, settings=[f"replan_steps={steps}"])
     peer.goal(100)
     graph.until(lambda: peer.accepted, "the goal")
+    slowly(peer)
     begin_ns = time.time_ns() - 3 * 10**9
     stamps = [begin_ns + round(i * 1e9 / 30) for i in range(76)]  # 2.5 s
     for stamp_ns in stamps:
@@ -521,6 +530,7 @@ def test_after_a_slow_plan_the_newest_picture_is_planned_from_at_once(
         return call(self, *args)
 
     monkeypatch.setattr(GoalPlanner, "__call__", slow_plan)
+    slowly(peer)
     begin_ns = time.time_ns() - 3 * 10**9
     stamps = [begin_ns + round(i * 1e9 / 30) for i in range(22)]  # 0.7 s
     look(peer, stamps[0])
@@ -535,3 +545,105 @@ def test_after_a_slow_plan_the_newest_picture_is_planned_from_at_once(
         show(peer, begin_ns + milliseconds * 10**6)
     graph.until(lambda: len(stamps_of(peer.whole())) == 3, "the third plan")
     assert stamps_of(peer.whole())[-1] == begin_ns + 960 * 10**6
+
+
+class Real(Peer):
+    """A robot that does not wait: what it shows and feels is stamped with now, or wrongly."""
+
+    def __init__(self, graph, checkpoint: str, **parameters) -> None:
+        super().__init__(graph, checkpoint, lockstep=False, **parameters)
+        self.told: list = []
+        node = graph.peer("watcher")
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_told, RELIABLE)
+        self.picture, self.values, self.ahead_ns = None, [20.0, 30.0], {"image": 0, "joints": 0}
+        self.count = 0
+        self.goal(100)
+        graph.until(lambda: self.accepted, "the goal")
+        node.create_timer(0.1, self._show)
+
+    def _on_told(self, message: DiagnosticArray) -> None:
+        self.told += [s for s in message.status if s.name == "planner_node: inputs"]
+
+    def _show(self) -> None:
+        self.count += 1
+        now_ns = time.time_ns()
+        rng = np.random.default_rng(self.count)
+        picture = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+        picture = picture.repeat(SIZE // 4, axis=0).repeat(SIZE // 4, axis=1)
+        stamps = {name: max(0, now_ns + by) for name, by in self.ahead_ns.items()}
+        state = joint_state_message(np.array(self.values), NAMES, stamps["joints"])
+        self._state.publish(state)
+        shown = picture if self.picture is None else self.picture
+        self._image.publish(image_message(shown, stamps["image"]))
+
+    def until_told(self, text: str, level: bytes) -> None:
+        """Until the newest diagnostic of the inputs says this."""
+
+        def said() -> bool:
+            return bool(self.told) and text in self.told[-1].message
+
+        self.graph.until(said, f"'{text}'", timeout_s=60)
+        assert self.told[-1].level == level
+
+    def until_planned(self) -> None:
+        before = len(self.whole())
+        self.graph.until(lambda: len(self.whole()) > before, "a plan", timeout_s=60)
+
+
+def test_blind_pictures_withdraw_the_plan_until_they_are_good_again(graph, checkpoint):
+    rules = '{"stop_after_s": 0.3, "resume_after_s": 0.3}'
+    peer = Real(graph, checkpoint, camera_check=rules)
+    peer.until_planned()
+    peer.picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+    text = "stopped: camera front: the picture is of a single colour"
+    peer.until_told(text, DiagnosticStatus.ERROR)
+    graph.until(lambda: not peer.plans[-1].points, "the empty plan")
+    assert float(values_of(peer.told[-1])["contrast front"]) == 0.0
+    count = len(peer.whole())
+    peer.picture = None
+    peer.until_told("observed", DiagnosticStatus.OK)
+    graph.until(lambda: len(peer.whole()) > count, "a plan", timeout_s=60)
+
+
+@pytest.mark.parametrize(
+    ("topic", "ahead_ns", "text"),
+    [
+        ("image", -10 * 10**9, "observation/image: its stamps are 10.0 s behind"),
+        ("joints", 3600 * 10**9, "joint_states: its stamps are 3600.0 s ahead"),
+        ("joints", 5000 * 10**9 - time.time_ns(), "count from the start of a machine"),
+        ("joints", -2 * 10**9, "s behind those of observation/image"),
+    ],
+)
+def test_a_wrong_clock_is_named_and_nothing_is_planned(graph, checkpoint, topic, ahead_ns, text):
+    peer = Real(graph, checkpoint)
+    peer.ahead_ns[topic] = ahead_ns
+    peer.until_told(text, DiagnosticStatus.ERROR)
+    count = len(peer.whole())
+    shown = peer.count
+    graph.until(lambda: peer.count > shown + 5, "more pictures", timeout_s=60)
+    assert len(peer.whole()) == count
+
+
+def test_stamps_of_zero_are_planned_from_and_noted(graph, checkpoint):
+    peer = Real(graph, checkpoint)
+    peer.ahead_ns = dict.fromkeys(peer.ahead_ns, -time.time_ns() - 10**12)
+    peer.until_planned()
+    peer.until_told("stamps are 0", DiagnosticStatus.WARN)
+
+
+def test_joints_that_are_no_numbers_are_named_where_they_enter(graph, checkpoint):
+    peer = Real(graph, checkpoint)
+    peer.until_planned()
+    peer.values = [20.0, np.nan]
+    peer.until_told("joint_states: joint slide_y: position nan", DiagnosticStatus.ERROR)
+    peer.values = [20.0, 30.0]
+    peer.until_told("observed", DiagnosticStatus.OK)
+    peer.until_planned()
+
+
+def test_a_picture_of_another_size_is_refused_and_the_node_goes_on(graph, checkpoint):
+    peer = Real(graph, checkpoint)
+    peer.picture = np.zeros((1, 1, 3), np.uint8)
+    peer.until_told("observation/image is 1 x 1 pixels", DiagnosticStatus.ERROR)
+    peer.picture = None
+    peer.until_planned()

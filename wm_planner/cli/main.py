@@ -30,6 +30,7 @@ COMMANDS = {
     "train": "wm_planner.cli.train",
     "finetune": "wm_planner.cli.finetune",
     "import": "wm_planner.cli.import_",
+    "calibrate": "wm_planner.cli.calibrate",
     "export": "wm_planner.cli.export",
     "info": "wm_planner.cli.info",
 }

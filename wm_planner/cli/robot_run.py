@@ -178,7 +178,7 @@ class Way:
         )
         self.session.until(
             lambda: self.watch.planned,
-            lambda: f"no plan came: {self.watch.view.missing()}",
+            lambda: f"no plan came: {self.watch.lacking or self.watch.view.missing()}",
             START_S,
         )
 

@@ -38,7 +38,8 @@ from wm_planner.runtime.safety import Reason, limits_of
 from wm_planner.types import Plan
 
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears a goal
-PLANNER, CONTROLLER = "planner_node: plan", "controller_node: command"
+PLANNER, INPUTS = "planner_node: plan", "planner_node: inputs"
+CONTROLLER = "controller_node: command"
 REFUSALS = tuple(reason.value for reason in Reason if reason.refused)
 
 
@@ -75,6 +76,7 @@ class Watch:
         cuts: what limits would change.
         accepted: the planner knows the goal.
         telling: the robot is on its way: each replan is reported, and the film runs.
+        lacking: why there is no plan, as the planner says; empty: there is.
         controller: why its newest command is what it is.
         controller_active: it may move the robot.
         judged: somebody else tells the film the distance.
@@ -105,6 +107,7 @@ class Watch:
         self.accepted = self.telling = self.judged = False
         self.controller = self._wrong = ""
         self.controller_active = False
+        self.lacking = ""
         self._goal_ns: int | None = None
         self._sharper = False
         self._begin_s = time.monotonic()
@@ -203,6 +206,8 @@ class Watch:
         for status in message.status:
             if status.name == PLANNER:
                 self._on_replan(status)
+            elif status.name == INPUTS:
+                self._on_inputs(status)
             elif status.name == CONTROLLER:
                 self._on_controller(status)
 
@@ -222,6 +227,12 @@ class Watch:
             self._film.note(stamp_ns, replan_s=newest.plan_seconds[-1])
         if self.telling:
             self._report(self.line())
+
+    def _on_inputs(self, status: DiagnosticStatus) -> None:
+        """Say once why there is no plan, and when there is again."""
+        before, self.lacking = self.lacking, status.message if status.level == ERROR else ""
+        if self.telling and bool(before) != bool(self.lacking):
+            self._report(self.lacking or "planning goes on")
 
     def worst_entry(self) -> str:
         """The entry of the proprioception that is furthest from the goal."""

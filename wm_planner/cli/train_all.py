@@ -144,6 +144,7 @@ def _train(
 ) -> Bundle:
     from wm_planner.cli.measure import GEOMETRY, measure
     from wm_planner.cli.train import ENCODER
+    from wm_planner.evaluation.familiar import familiar
     from wm_planner.evaluation.recordings import encode_recordings, held_out, same_place
     from wm_planner.models.checkpoint import load_bundle, save_bundle
     from wm_planner.training.encoder import train_encoder
@@ -171,6 +172,7 @@ def _train(
     bundle.planner = recipe.planner
     recordings = encode_recordings(bundle, store, held_out(bundle, store)[0])
     bundle.info["arrived"] = same_place(recordings)
+    bundle.info["familiar"] = familiar(bundle, store).to_json()
     with kept_for_resume(args.output / "model"):
         save_bundle(bundle, checkpoint)
     return bundle

@@ -11,12 +11,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from wm_planner.data.alignment import interpolate, nearest
-from wm_planner.data.messages import joint_values
 from wm_planner.errors import ConfigError
 from wm_planner.types import Observation
 
@@ -236,42 +235,6 @@ class FrameAssembler:
             self._newest_ns = stamp_ns
             for stream in (*self._cameras, self._proprio, self._actions):
                 stream.drop_before(stamp_ns - span_ns)
-
-
-class JointCollector:
-    """Proprioception of a robot whose joints may come in several messages on one topic.
-
-    Args:
-        entries: '<joint>/<position|velocity|effort>', P of them.
-        gap_ns: greatest age of a value when the last one comes.
-    """
-
-    def __init__(self, entries: Sequence[str], gap_ns: int) -> None:
-        self.entries, self.gap_ns = tuple(entries), gap_ns
-        self._values = np.full(len(self.entries), np.nan)
-        self._stamps_ns = np.zeros(len(self.entries), np.int64)
-
-    @property
-    def missing(self) -> list[str]:
-        """Entries of which no message has said anything so far."""
-        return [e for e, value in zip(self.entries, self._values, strict=True) if np.isnan(value)]
-
-    def add(self, message: Any, stamp_ns: int) -> np.ndarray | None:
-        """(P,) float32 once all entries are known; None until then, and of another device.
-
-        Args:
-            message: sensor_msgs/JointState.
-            stamp_ns: of the message.
-        """
-        values = joint_values(message, self.entries)
-        known = np.isfinite(values)
-        if not known.any():
-            return None
-        self._values = np.where(known, values, self._values)
-        self._stamps_ns = np.where(known, stamp_ns, self._stamps_ns)
-        if np.isnan(self._values).any() or np.any(stamp_ns - self._stamps_ns > self.gap_ns):
-            return None
-        return self._values.astype(np.float32)
 
 
 def mosaic(pictures: Sequence[np.ndarray | None], size: int) -> np.ndarray:

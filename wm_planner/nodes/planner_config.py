@@ -6,14 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wm_planner.config import from_dict
 from wm_planner.data.alignment import tolerances
-from wm_planner.data.frames import FrameAssembler, JointCollector
+from wm_planner.data.frames import FrameAssembler
+from wm_planner.data.joints import JointCollector
+from wm_planner.data.pictures import STILL
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.files import parse_json
 from wm_planner.registry import listed
+from wm_planner.robot import CameraCheck, observation_topic
 from wm_planner.ros.parameters import param
 from wm_planner.runtime.goal_planner import GoalPlanner
+from wm_planner.runtime.input_watch import InputWatch
+from wm_planner.runtime.picture_check import Eyes, PictureCheck
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,12 @@ class PlannerNodeConfig:
     seed: int = param(0, "of the planner's random generator", low=0)
     goal: str = param("", "goal's directory, or a picture; empty: wait for goal/image")
     imagine: bool = param(True, "publish plan/imagined when the checkpoint has a decoder")
+    camera_check: str = param("", "of the robot file, as JSON; empty: its defaults")
     lockstep: bool = param(False, "the simulator waits for every plan: lose no sample")
     autostart: bool = param(True, "load and start planning at once")
 
     def __post_init__(self) -> None:
-        _ = self.robot  # its own checks
+        _ = self.robot, self.checks  # their own checks
 
     @property
     def robot(self) -> Embodiment | None:
@@ -45,6 +52,42 @@ class PlannerNodeConfig:
             ConfigError: the parameter is no embodiment.
         """
         return embodiment_parameter(self.embodiment)
+
+    @property
+    def checks(self) -> CameraCheck:
+        """What is checked of the pictures.
+
+        Raises:
+            ConfigError: the parameter is something else.
+        """
+        values = parse_json(self.camera_check, "camera_check") if self.camera_check else {}
+        if not isinstance(values, dict):
+            raise ConfigError(f"camera_check: expected a mapping, got {values!r}")
+        return from_dict(CameraCheck, values, "camera_check")
+
+    def eyes(self, planner: GoalPlanner) -> Eyes:
+        """The checks of the robot's pictures."""
+        known, rules = planner.familiar, self.checks
+        looks = {} if known is None else known.cameras
+        still = STILL if known is None else known.still
+        checks = [
+            PictureCheck(camera.name, rules, looks.get(camera.name), planner.proprio_scale, still)
+            for camera in planner.embodiment.cameras
+        ]
+        return Eyes(rules, checks, stops=not self.lockstep)
+
+    def input_watch(self, planner: GoalPlanner) -> InputWatch:
+        """Of the topics that the robot is observed by."""
+        body = planner.embodiment
+        needed = [c.name for c in body.cameras if not c.optional]
+        return InputWatch(
+            [observation_topic(body, name) for name in needed],
+            "joint_states",
+            joined_s=tolerances(body).image_ns * 1e-9,
+            reach_s=planner.reach_s,
+            ahead_s=body.model_dt_ns * 1e-9,
+            clocked=not self.lockstep,
+        )
 
     def goal_planner(self) -> GoalPlanner:
         """Load the checkpoint.

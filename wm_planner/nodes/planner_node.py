@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.data.goal_file import load_goal
-from wm_planner.data.messages import stamp_ns as stamp_of
 from wm_planner.errors import ConfigError, WmPlannerError
-from wm_planner.nodes.planner_config import (
-    PlannerNodeConfig,
-    check_size,
-    frame_assembler,
-    joint_collector,
-)
+from wm_planner.nodes.planner_config import PlannerNodeConfig, check_size
+from wm_planner.nodes.planner_observer import JOINTS, Observer
 from wm_planner.robot import INTERFACE, observation_topic
 from wm_planner.ros import diagnostics
+from wm_planner.ros.base import REPORT_S
 from wm_planner.ros.conversions import (
     action_array,
     image_array,
@@ -36,17 +35,23 @@ from wm_planner.ros.run import run_node
 from wm_planner.runtime.goal_planner import PlanResult
 from wm_planner.runtime.goal_tracker import GoalTracker
 from wm_planner.runtime.pace import Pace
+from wm_planner.runtime.picture_check import STOPPED
 from wm_planner.runtime.worker import LatestWorker
 from wm_planner.types import Goal, Observation
 
 if TYPE_CHECKING:
     from wm_planner.planning.encoding import EncodedObservation
 
-STATUS = "planner_node: plan"
+STATUS, INPUTS = "planner_node: plan", "planner_node: inputs"
 
 
 class PlannerNode(ManagedNode):
-    """Publishes ``plan``, ``plan/imagined``, ``goal/accepted`` and a diagnostic per replan."""
+    """Publishes ``plan``, ``plan/imagined``, ``goal/accepted`` and a diagnostic per replan.
+
+    Inputs are checked where they enter. What cannot be planned from is refused, and a second
+    diagnostic says why there is no plan. While the pictures cannot be trusted, the plan is
+    withdrawn: an empty one is published, and the controller sends the safe command.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("planner_node", PlannerNodeConfig, **options)
@@ -54,6 +59,8 @@ class PlannerNode(ManagedNode):
         self._goals = GoalTracker()
         self._planned: tuple[Goal, JointTrajectory] | None = None
         self._workers: list[LatestWorker[Any, Any]] = []  # each hands its results to the next
+        self._publishing = threading.Lock()  # of plans: none may follow its withdrawal
+        self._withdrawn = self._afresh = False
 
     def configure(self) -> None:
         """Load the checkpoint and plan once, so that the first real plan is not the slow one."""
@@ -62,11 +69,11 @@ class PlannerNode(ManagedNode):
         self._body = planner.embodiment
         given = load_goal(config.goal, self._body) if config.goal else None
         planner.warm_up(timed=not config.lockstep)
-        history = planner.history
         # In lock-step the simulator waits for a plan from every picture.
         self._pace = Pace(0 if config.lockstep else planner.replan_ns, self._body.dt_ns // 2)
-        self._assembler = frame_assembler(self._body, history)
-        self._joints = joint_collector(self._body)
+        self._observer = Observer(config, planner)
+        self._eyes = self._observer.eyes
+        self._sent, self._reach_s = planner.sent, planner.reach_s
         self._plan = self.create_publisher(JointTrajectory, "plan", RECORD)
         self._imagined = self.create_publisher(Image, "plan/imagined", RELIABLE)
         self._accepted = self.create_publisher(Header, "goal/accepted", LATCHED)
@@ -74,11 +81,12 @@ class PlannerNode(ManagedNode):
         for number, camera in enumerate(self._body.cameras):
             topic = observation_topic(self._body, camera.name)
             self.create_subscription(Image, topic, partial(self._on_image, number, topic), profile)
-        self.create_subscription(JointState, "joint_states", self._on_state, profile)
-        if history > 1:
-            self.create_subscription(JointTrajectory, "command_sent", self._on_sent, COMMAND)
+        self.create_subscription(JointState, JOINTS, self._on_state, profile)
+        self.create_subscription(JointTrajectory, "command_sent", self._on_sent, COMMAND)
         self.create_subscription(Image, "goal/image", self._on_goal, LATCHED)
         self.create_subscription(JointState, "goal/joint_states", self._on_goal_state, LATCHED)
+
+        self.create_timer(REPORT_S, self._tell)
 
         def work(
             item: tuple[Goal, Observation | EncodedObservation], should_stop: Any
@@ -145,39 +153,38 @@ class PlannerNode(ManagedNode):
         self._pace.clear()
 
     def _on_image(self, camera: int, topic: str, message: Image) -> None:
-        stamp_ns = self._stamp_ns(message)
+        stamp_ns = to_ns(message.header.stamp)
         planned = self._planned
         if planned is not None and planned[0] is self._goals.goal:
             asked_again = to_ns(planned[1].header.stamp) == stamp_ns
-            if asked_again and camera == self._assembler.reference:
+            if asked_again and camera == self._observer.frames.reference:
                 self._plan.publish(planned[1])  # the same answer
                 return
-        image = image_array(message)
-        check_size(image, topic, self._body, num_cameras=1)
-        self._assembler.push_image(stamp_ns, image, camera)
-        self._try_plan()
+        now_ns, now_s = self.get_clock().now().nanoseconds, time.monotonic()
+        self._observer.see(camera, topic, message, now_ns, now_s)
+        if self._follow_eyes():
+            self._tell()
+        self._after_input()
 
     def _on_state(self, message: JointState) -> None:
-        stamp_ns = self._stamp_ns(message)
-        values = self._joints.add(message, stamp_ns)
-        if values is not None:
-            self._assembler.push_proprio(stamp_ns, values)
-            self._try_plan()
-        elif self._joints.missing:  # else another device, say a gripper, on the same topic
-            self.get_logger().warning(
-                f"joint_states: nothing of {', '.join(self._joints.missing)} so far",
-                throttle_duration_sec=5.0,
-            )
+        now_ns, now_s = self.get_clock().now().nanoseconds, time.monotonic()
+        self._observer.feel(message, now_ns, now_s)
+        self._after_input()
 
-    def _stamp_ns(self, message: Image | JointState) -> int:
-        """Of the message, or of its receipt where its driver fills in none."""
-        stamp_ns = stamp_of(message)
-        return self.get_clock().now().nanoseconds if stamp_ns is None else stamp_ns
+    def _after_input(self) -> None:
+        if self._observer.refusal:
+            self.get_logger().warning(self._observer.refusal, throttle_duration_sec=5.0)
+        else:
+            self._try_plan()
 
     def _on_sent(self, message: JointTrajectory) -> None:
         action = action_array(message, self._interface, self._body.action.size)
-        if action is not None:
-            self._assembler.push_action(to_ns(message.header.stamp), action)
+        if action is None or not np.isfinite(action).all():
+            return
+        stamp_ns = to_ns(message.header.stamp)
+        self._sent.add(stamp_ns, action)
+        if self._observer.frames.frame_skip is not None:  # the model wants past actions
+            self._observer.frames.push_action(stamp_ns, action)
             self._try_plan()
 
     def _on_goal(self, message: Image) -> None:
@@ -209,7 +216,7 @@ class PlannerNode(ManagedNode):
     def _begin_goal(self, header: Header) -> None:
         """Forget everything that belongs to the goal before; nothing of it may be followed."""
         self._reset()
-        self._assembler.clear()
+        self._observer.frames.clear()
         self._planned = None
         if self._active:
             self._plan.publish(JointTrajectory(header=header))
@@ -224,26 +231,67 @@ class PlannerNode(ManagedNode):
         goal = self._goals.goal
         if not self._active or goal is None or not self._workers:
             return
-        observation = self._assembler.take()
+        if self._afresh:  # what was planned before a withdrawal was not executed
+            self._afresh = False
+            goal = self._goals.renew()
+        observation = self._observer.take(time.monotonic())
         if observation is not None and self._pace.is_due(observation.stamp_ns, goal):
             self._workers[0].submit((goal, observation))
 
     def _on_plan(self, result: PlanResult | None) -> None:
         if result is None:
             return
-        plan = result.plan
+        plan, now_ns = result.plan, self.get_clock().now().nanoseconds
+        self._eyes.note_surprise(result.surprise, time.monotonic())
+        self._follow_eyes()
         message = plan_message(plan, self._body.action.names, self._interface)
-        late = result.num_committed >= len(plan.actions)
-        level, text = diagnostics.OK, "planned"
-        if late:  # nothing was left to plan
-            level, text = diagnostics.WARN, "plans take longer than they reach ahead"
-        status = diagnostics.status(STATUS, level, text, result.summary())
+        level, text, values = diagnostics.OK, "planned", result.summary()
+        if result.num_committed >= len(plan.actions):  # nothing was left to plan
+            late_s = (now_ns - plan.stamp_ns) * 1e-9 - plan.seconds
+            level = diagnostics.WARN
+            text = (
+                f"plans take longer than they reach ahead: {plan.seconds:.2f} s, begun {late_s:.2f}"
+                f" s after the picture, and they reach {self._reach_s:g} s"
+            )
+        if self._withdrawn:
+            level, text, values = diagnostics.ERROR, self._eyes.reason, {}
         # Before the plan: whoever sees the plan's effects has seen its cost.
+        status = diagnostics.status(STATUS, level, text, values)
         self._status.publish(diagnostics.array(plan.stamp_ns, status))
-        self._planned = (result.goal, message)
-        self._plan.publish(message)
+        with self._publishing:
+            if self._withdrawn:
+                return
+            self._planned = (result.goal, message)
+            self._plan.publish(message)
         if result.draw is not None:  # takes as long as several iterations: the robot has its plan
             self._imagined.publish(image_message(result.draw(), plan.stamp_ns))
+
+    def _follow_eyes(self) -> bool:
+        """Withdraw the plan while the pictures cannot be trusted; say whether that is new."""
+        stopped, reason = self._eyes.state == STOPPED, self._eyes.reason
+        with self._publishing:
+            if stopped == self._withdrawn:
+                return False
+            self._withdrawn, self._afresh, self._planned = stopped, True, None
+            if stopped and self._active:
+                self._plan.publish(JointTrajectory())
+        if stopped:
+            self.get_logger().error(f"stopped: {reason}")
+        else:
+            self.get_logger().info("the pictures are good again: planning goes on")
+        return True
+
+    def _tell(self) -> None:
+        """What comes in, and why there is no plan."""
+        now_ns, now_s = self.get_clock().now().nanoseconds, time.monotonic()
+        idle = "inactive" if not self._active else "no goal" if self._goals.goal is None else ""
+        if idle:
+            self._observer.rest(now_s)
+        level, text = self._observer.verdict(now_ns, now_s)
+        if level == diagnostics.OK and idle:
+            text = idle
+        status = diagnostics.status(INPUTS, level, text, self._observer.values(now_s))
+        self._status.publish(diagnostics.array(now_ns, status))
 
     def _on_failure(self, error: Exception) -> None:
         self.get_logger().error(f"no plan: {error}")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wm_planner.data.pictures import Familiar
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError
 from wm_planner.runtime.arrival import proprio_distance
+from wm_planner.runtime.surprise import SentActions, Surprise
 from wm_planner.types import Goal, Observation, Plan
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class PlanResult:
         proprio_distance: see `runtime.arrival`; None: the goal's proprioception is not known.
         num_committed: rows of the plan that were decided before, because the robot was expected to
             have taken them by now.
+        surprise: see `runtime.surprise`; NaN: nothing was expected.
         draw: gives (S, (H + 1) * S, 3) uint8, the imagined frames left to right; None when not
             asked for, or when the checkpoint has no decoder. It takes a while, so the plan goes
             first; call it before the next plan, on the same thread.
@@ -46,6 +49,7 @@ class PlanResult:
     picture_distance: float
     proprio_distance: float | None = None
     num_committed: int = 0
+    surprise: float = math.nan
     draw: Callable[[], np.ndarray] | None = None
 
     def summary(self) -> dict[str, float | int]:
@@ -60,6 +64,7 @@ class PlanResult:
             "num_committed": self.num_committed,
             "picture_distance": self.picture_distance,
             "proprio_distance": math.nan if distance is None else distance,
+            "surprise": self.surprise,
         }
 
 
@@ -75,6 +80,10 @@ class GoalPlanner:
         seed: of the planner's random generator.
         device: torch device.
         imagine: also draw what the model expects.
+
+    Attributes:
+        familiar: what the checkpoint is familiar with; None: it was not calibrated.
+        sent: tell it what is sent to the robot, or nothing is surprising.
 
     Raises:
         WmPlannerError: the checkpoint, the device or a setting cannot be used.
@@ -118,6 +127,12 @@ class GoalPlanner:
         self._planner = Planner(bundle, planner_config(base, settings, "settings"))
         self._session = Session(self._planner, time.perf_counter)
         self._bundle = bundle
+        known = bundle.info.get("familiar")
+        source = f"checkpoint {checkpoint}: info: familiar"
+        self.familiar = None if known is None else Familiar.from_json(known, source)
+        self.sent = SentActions()
+        usual = () if self.familiar is None else self.familiar.surprise
+        self._surprise = Surprise(self._planner, usual, self.sent)
         self._imagine = imagine and bundle.model.decoder is not None
         self._goal: Goal | None = None
 
@@ -125,6 +140,16 @@ class GoalPlanner:
     def embodiment(self) -> Embodiment:
         """Of the robot that it plans for."""
         return self._planner.embodiment
+
+    @property
+    def proprio_scale(self) -> tuple[float, ...]:
+        """(P,) standard deviations of the proprioception in training."""
+        return tuple(self._bundle.preprocess.proprio_std)
+
+    @property
+    def reach_s(self) -> float:
+        """How far a plan reaches, seconds."""
+        return self._planner.config.horizon * self.embodiment.model_dt_ns * 1e-9
 
     @property
     def replan_ns(self) -> int:
@@ -183,6 +208,7 @@ class GoalPlanner:
         """
         if self._goal is not goal:
             self._session.set_goal(goal)
+            self._surprise.clear()
             self._goal = goal
         plan = self._session.plan(observation, should_stop, age_s)
         detail = self._session.last
@@ -199,6 +225,7 @@ class GoalPlanner:
             picture_distance=self._session.picture_distance(),
             proprio_distance=distance,
             num_committed=detail.num_committed,
+            surprise=self._surprise.measure(detail.observation),
             draw=self._draw if self._imagine else None,
         )
 

@@ -41,6 +41,11 @@ class GoalTracker:
         self.goal = replace(self.goal, proprio=proprio)
         return True
 
+    def renew(self) -> Goal | None:
+        """The same goal as another object: whoever plans for it begins afresh."""
+        self.goal = None if self.goal is None else replace(self.goal)
+        return self.goal
+
     def clear(self) -> None:
         """There is no goal any more."""
         self.goal = None
