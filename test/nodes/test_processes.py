@@ -247,3 +247,16 @@ def supervising(logs: Path, *codes: str) -> subprocess.Popen[str]:
 def pids_of(process: subprocess.Popen[str]) -> list[int]:
     assert process.stdout is not None
     return [int(pid) for pid in process.stdout.readline().split()]
+
+
+def test_what_is_respawned_is_started_again_and_ends_with_the_others(tmp_path):
+    """As the command guard is: it must be there for as long as the controller is."""
+    children = [python("guard", SLEEPER, required=False, respawn=True), python("other", SLEEPER)]
+    with Supervisor(children, tmp_path, os.environ) as supervisor:
+        first = supervisor.pids["guard"]
+        until(lambda: "ready" in supervisor.log_of("guard").read_text(), "the first", 60.0)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not supervisor.poll() and supervisor.pids["guard"] != first, "it", 60.0)
+        second = supervisor.pids["guard"]
+        until(lambda: supervisor.log_of("guard").read_text().count("ready") == 2, "the log", 60.0)
+    assert gone(first) and gone(second)
