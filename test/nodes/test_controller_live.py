@@ -262,12 +262,12 @@ def test_a_step_of_the_clock_stops_the_robot_which_goes_on_by_itself(graph, step
     moving = moving_since(arm.controller)
     count, stepped_s = len(arm.commands), time.monotonic()
     clock.step_s = step_s
-    graph.until(lambda: [0.0, 0.0] in arm.commands[count:], "the safe command")
+    graph.until(lambda: [0.0, 0.0] in arm.commands[count:], "the safe command", 60.0)
     if not alive:
         deadline = stepped_s + STALE_S + 4 * DT_S
         graph.until(lambda: time.monotonic() > deadline, "a while")
         assert all(each_s <= stepped_s + STALE_S + DT_S for each_s in moving)
-        assert arm.last_is_safe()
+        graph.until(arm.last_is_safe, "the safe command as the last one", 60.0)
     arm.live(lambda: arm.commands[-1] == [0.5, 0.5], "motion after the step")
 
 
