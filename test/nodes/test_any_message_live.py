@@ -27,13 +27,12 @@ from wm_planner.nodes.command_guard import CommandGuard
 from wm_planner.nodes.controller_node import ControllerNode
 from wm_planner.nodes.explore_node import ExploreNode
 from wm_planner.nodes.finetune_node import FinetuneNode
-from wm_planner.nodes.planner_config import PlannerNodeConfig
 from wm_planner.nodes.planner_node import PlannerNode
 from wm_planner.robot import read_robot
 from wm_planner.ros.conversions import image_message
 
-from .test_lifecycle_live import Planner
 from .test_parameter_files import ROOT
+from .test_planner_live import checkpoint as checkpoint
 
 ROBOT = read_robot(ROOT / "config" / "robots" / "example_forward.yaml")
 NAMES = list(ROBOT.action.names)
@@ -166,7 +165,7 @@ def node_of(graph, kind: type, path) -> Any:
     if kind is MonitorNode:
         return graph.serve(MonitorNode(lambda _line: None, context=graph.context))
     if kind is PlannerNode:
-        return graph.add(kind, autostart=False)
+        return graph.add(kind, autostart=False, checkpoint=str(path))
     name = {
         CameraNode: "camera_node",
         CommandGuard: "command_guard",
@@ -209,11 +208,9 @@ def counted(subscription: Any) -> SimpleNamespace:
         MonitorNode,
     ],
 )
-def test_no_message_ends_a_node(graph, monkeypatch, tmp_path, kind):
-    body = ROBOT.embodiment
-    monkeypatch.setattr(Planner, "embodiment", body)
-    monkeypatch.setattr(PlannerNodeConfig, "goal_planner", lambda self: Planner())
-    node = node_of(graph, kind, tmp_path)
+def test_no_message_ends_a_node(graph, request, tmp_path, kind):
+    path = request.getfixturevalue("checkpoint") if kind is PlannerNode else tmp_path
+    node = node_of(graph, kind, path)
     if kind in (ControllerNode, PlannerNode):
         node.trigger_configure()
         node._active = True  # past what activation waits for: as if all was well until now

@@ -14,13 +14,12 @@ from std_srvs.srv import Trigger
 
 from wm_planner.errors import ConfigError
 from wm_planner.nodes.controller_node import ControllerNode
-from wm_planner.nodes.planner_config import PlannerNodeConfig
 from wm_planner.nodes.planner_node import PlannerNode
 from wm_planner.ros.lifecycle import ManagedNode
 from wm_planner.ros.parameters import param
-from wm_planner.tasks import get_task, resized
 
-BODY = resized(get_task("wall").embodiment, 32)
+from .test_planner_live import checkpoint as checkpoint
+
 # (state, transition) -> the state that follows; all others are refused.
 NEXT = {
     ("unconfigured", 1): "inactive",
@@ -34,18 +33,6 @@ NEXT = {
 ROUTE = {"unconfigured": (), "inactive": (1,), "active": (1, 3), "finalized": (5,)}
 BACK = {"unconfigured": (), "inactive": (2,), "active": (4, 2)}
 ASKED = (*range(11), 20, 50, 60, 99, 255)  # those of the interface, inner ones, and none at all
-
-
-class Planner:
-    """What the planner node asks of a planner, without a model."""
-
-    embodiment, history, replan_ns, encodes_concurrently = BODY, 1, 0, False
-
-    def warm_up(self, timed: bool) -> None:
-        """Nothing is slow."""
-
-    def __call__(self, goal, observation, should_stop, age_s):
-        return None
 
 
 PARAMETERS = {
@@ -95,9 +82,11 @@ def entities(node) -> set[int]:
 
 @pytest.mark.parametrize("state", ROUTE)
 @pytest.mark.parametrize("kind", PARAMETERS)
-def test_every_transition_from_every_state_is_taken_or_refused(graph, monkeypatch, kind, state):
-    monkeypatch.setattr(PlannerNodeConfig, "goal_planner", lambda self: Planner())
-    node = graph.add(kind, **PARAMETERS[kind])
+def test_every_transition_from_every_state_is_taken_or_refused(graph, request, kind, state):
+    parameters = dict(PARAMETERS[kind])
+    if kind is PlannerNode:
+        parameters["checkpoint"] = request.getfixturevalue("checkpoint")
+    node = graph.add(kind, **parameters)
     client = Client(graph, node.get_name())
     for step in ROUTE[state]:
         assert client.change(step)
