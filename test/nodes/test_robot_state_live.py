@@ -57,18 +57,16 @@ def test_a_robot_in_a_protective_stop_gets_the_safe_command(graph, profile):
 
     arm.controller.trigger_activate()
     arm.live(lambda: is_told("nothing has come yet"), "a refusal before anything came")
-    assert all(action == [0.0, 0.0] for action in arm.commands)
+    assert all(action == [0.0, 0.0] for action in arm.sent)
     says(7) if profile is LATCHED else None
-    arm.live(lambda: (profile is LATCHED or says(7)) and arm.commands[-1] == [0.5, 0.5], "motion")
+    arm.live(lambda: (profile is LATCHED or says(7)) and arm.sent[-1] == [0.5, 0.5], "motion")
     says(3)
     arm.live(
         lambda: (profile is LATCHED or says(3)) and arm.last_is_safe() and is_told("data is 3"),
         "the safe command",
     )
     says(7)
-    arm.live(
-        lambda: (profile is LATCHED or says(7)) and arm.commands[-1] == [0.5, 0.5], "motion again"
-    )
+    arm.live(lambda: (profile is LATCHED or says(7)) and arm.sent[-1] == [0.5, 0.5], "motion again")
     arm.node.destroy_publisher(mode)
     arm.live(lambda: arm.last_is_safe() and is_told("nobody publishes it any more"), "its end")
 
@@ -78,7 +76,7 @@ def test_a_value_that_is_too_old_is_none(graph):
     mode = arm.node.create_publisher(Int8, "/arm/mode", 10)
     arm.controller.trigger_activate()
     publish = lambda: mode.publish(Int8(data=7))  # noqa: E731
-    arm.live(lambda: publish() or arm.commands[-1:] == [[0.5, 0.5]], "motion")
+    arm.live(lambda: publish() or arm.sent[-1:] == [[0.5, 0.5]], "motion")
     arm.live(arm.last_is_safe, "the safe command")
     assert "max_age_s is 0.3" in arm.controller._disobeys
 

@@ -16,7 +16,7 @@ from wm_planner.errors import ConfigError
 from wm_planner.nodes.controller_config import ControllerConfig
 from wm_planner.ros.diagnostics import values_of
 
-from .test_controller_live import LIMITS, NEVER_S, POSITIONS, Arm
+from .test_controller_live import EFFORT, LIMITS, NEVER_S, POSITIONS, Arm
 
 
 def slide(name: str, parent: str, child: str, axis: str) -> str:
@@ -44,21 +44,21 @@ def test_the_tip_stays_in_its_box(graph):
     arm.describe(URDF)
     graph.until(lambda: arm.controller._description, "the description")
     arm.controller.trigger_activate()
-    arm.live(lambda: len(arm.commands) > 2, "commands")
-    assert arm.last_is_safe(), "the rail moves the tip, too, and nobody says where it is"
+    arm.live(lambda: len(arm.sent) > 2, "commands")
+    assert not arm.moves(), "the rail moves the tip, too, and nobody says where it is"
 
     def state(at: tuple[float, float, float]) -> bool:
         arm.state(names=RAIL, values=at)
         return True
 
-    arm.live(lambda: state((0.3, -0.2, 0.0)) and not arm.last_is_safe(), "motion")
-    cut = np.array(arm.commands[-1])
+    arm.live(lambda: state((0.3, -0.2, 0.0)) and arm.moves(), "motion")
+    cut = np.array(arm.sent[-1])
     assert 0 < cut[0] < 0.5 and 0.3 + 0.05 * cut[0] <= 0.32 and cut[0] == cut[1]
     arm.live(
         lambda: any("tip above x = 0.32" in values_of(s).get("cut_by", "") for s in told),
         "the word of diagnostics",
     )
-    arm.live(lambda: state((0.2, -0.2, 0.0)) and arm.commands[-1] == [0.5, 0.5], "free motion")
+    arm.live(lambda: state((0.2, -0.2, 0.0)) and arm.sent[-1] == [0.5, 0.5], "free motion")
     arm.live(lambda: state((0.32, -0.2, 0.0)) and arm.last_is_safe(), "no motion at the wall")
 
 
@@ -68,14 +68,14 @@ def test_a_twist_needs_the_joints_that_move_the_tip(graph):
     arm.describe(URDF)
     graph.until(lambda: arm.controller._description, "the description")
     arm.controller.trigger_activate()
-    arm.live(lambda: len(arm.commands) > 2, "commands")
-    assert arm.last_is_safe()
+    arm.live(lambda: len(arm.sent) > 2, "commands")
+    assert not arm.moves()
 
     def state(x: float) -> bool:
         arm.state(names=RAIL, values=(x, -0.2, 0.0))
         return True
 
-    arm.live(lambda: state(0.0) and arm.commands[-1] == [0.5, 0.5], "motion")
+    arm.live(lambda: state(0.0) and arm.sent[-1] == [0.5, 0.5], "motion")
     arm.live(lambda: state(0.32) and arm.last_is_safe(), "no motion at the wall")
 
 
@@ -84,8 +84,8 @@ def test_a_twist_needs_the_joints_that_move_the_tip(graph):
     [
         ({"workspace_link": "tip"}, "workspace: low: expected 3 values"),
         ({**BOX, "workspace_high": [-2.0, 1.0, 1.0]}, "x is from -1 to -2"),
-        ({**BOX, "kind": "effort"}, "nobody can tell where efforts lead"),
-        ({"self_collision": 0.1, "kind": "effort"}, "nobody can tell where efforts lead"),
+        ({**BOX, **EFFORT}, "nobody can tell where efforts lead"),
+        ({"self_collision": 0.1, **EFFORT}, "nobody can tell where efforts lead"),
         ({"self_collision": 0.1, "action_names": ["linear.x", "linear.y"]}, "chooses the joints"),
         ({"self_collision": 0.1, "home": [0.0, 0.0, 0.0]}, "home needs 2 entries"),
     ],
