@@ -6,6 +6,7 @@ It knows neither torch nor ROS.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ from wm_planner.robot_state import plain_states
 
 GUARD_PERIODS = 5  # of silence, after which the command guard takes the controller for dead
 CLOCK = {"/clock": "clock"}  # rclpy listens to the first; the second is within the namespace
+
+
+def enclave_arguments(node: str, environment: Mapping[str, str]) -> list[str]:
+    """ROS arguments that give a node its own keys, where the environment turns SROS2 on."""
+    on = environment.get("ROS_SECURITY_ENABLE") == "true"  # rcl takes no other spelling
+    return ["--enclave", f"/wm_planner/{node}"] if on else []
 
 
 @dataclass(frozen=True)

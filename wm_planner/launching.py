@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from wm_planner.bringup import NodeSpec
+from wm_planner.bringup import NodeSpec, enclave_arguments
 from wm_planner.errors import ConfigError
 from wm_planner.parameter_file import write_parameters
 
@@ -84,6 +85,7 @@ def actions_of(specs: Sequence[NodeSpec], namespace: str = "") -> list[Any]:
             namespace=namespace,
             parameters=[str(write_parameters(spec.name, spec.parameters, directory))],
             remappings=list(spec.remappings.items()),
+            ros_arguments=enclave_arguments(spec.name, os.environ),
             output="screen",
             respawn=spec.respawn,
             respawn_delay=1.0,

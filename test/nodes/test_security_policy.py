@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("torch", reason="the planner needs the 'model' extra")
 
+from wm_planner.bringup import NodeSpec, enclave_arguments
+from wm_planner.cli.listener import ENCLAVE as OPERATOR
+from wm_planner.cli.sim import child_of
 from wm_planner.nodes.camera_node import CameraNode
 from wm_planner.nodes.command_guard import CommandGuard
 from wm_planner.nodes.controller_node import ControllerNode
@@ -24,7 +28,6 @@ from wm_planner.tasks import get_task
 from .test_parameter_files import ROOT
 
 POLICY = ROOT / "config" / "security" / "policy.xml"
-OPERATOR = "wm_planner_robot"
 TEST_ROBOT = Path(__file__).parent / "stand_in.yaml"
 LIMITS = {
     "action_names": ["slide_x", "slide_y"],
@@ -122,6 +125,16 @@ def test_a_node_may_do_what_it_does_and_nothing_more(graph, tmp_path, name):
 def test_every_node_has_an_enclave_of_its_own():
     assert set(policy()) == {*NODES, OPERATOR}
     assert {file.stem for file in (ROOT / "wm_planner/nodes").glob("*_node.py")} <= set(NODES)
+
+
+def test_security_gives_every_process_its_enclave(tmp_path, monkeypatch):
+    spec = NodeSpec("planner_node", "wm_planner.nodes.planner_node", "planner_node", {})
+    monkeypatch.delenv("ROS_SECURITY_ENABLE", raising=False)
+    assert "--enclave" not in child_of(spec, tmp_path).command
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    assert list(child_of(spec, tmp_path).command)[-2:] == ["--enclave", "/wm_planner/planner_node"]
+    paths = {path.attrib["path"] for path in ET.parse(POLICY).getroot().iter("enclave")}
+    assert paths == {enclave_arguments(name, os.environ)[1] for name in policy()}
 
 
 def test_only_the_operator_and_the_nodes_of_the_loop_may_move_the_robot():

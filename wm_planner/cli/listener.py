@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,10 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
+
+from wm_planner.bringup import enclave_arguments
+
+ENCLAVE = "wm_planner_robot"  # whose keys every command has
 
 
 class Listener:
@@ -26,7 +31,7 @@ class Listener:
     def __init__(self, domain_id: int, make_node: Callable[..., Any]) -> None:
         self._context = Context()
         rclpy.init(
-            args=[],
+            args=["--ros-args", *enclave_arguments(ENCLAVE, os.environ)],
             context=self._context,
             domain_id=domain_id,
             signal_handler_options=SignalHandlerOptions.NO,

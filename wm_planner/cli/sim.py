@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from wm_planner.bringup import NodeSpec
+from wm_planner.bringup import NodeSpec, enclave_arguments
 from wm_planner.cli.options import add_option, add_options, check_least, check_writable
 from wm_planner.cli.preflight import (
     check_planning,
@@ -124,6 +124,7 @@ def child_of(spec: NodeSpec, parameters: Path) -> Child:
     ros = ["--ros-args", "-r", f"__node:={spec.name}", "--params-file", str(file)]
     for name, topic in spec.remappings.items():
         ros += ["-r", f"{name}:={topic}"]
+    ros += enclave_arguments(spec.name, os.environ)
     command = [sys.executable, "-m", spec.module, *ros]
     return Child(spec.name, command, spec.required, spec.ends_run, spec.respawn)
 
