@@ -20,14 +20,16 @@ MAY_IMPORT = {
     "": set(),
     "types": set(),
     "errors": set(),
-    "config": {"types", "errors"},
+    "config": {"types", "errors", "files", "yaml_text"},
     "registry": {"errors", "config"},
     "embodiment": {"errors", "config"},
     "files": {"errors"},
     "robot_state": {"errors", "config", "files"},
+    "yaml_text": set(),
     "provenance": set(),
-    "torch_file": {"errors"},
-    "robot": BASE,
+    "torch_file": {"errors", "files"},
+    "topic_names": {"config"},
+    "robot": BASE | {"topic_names"},
     "tasks": BASE,
     "parameter_file": {"files"},
     "bringup": BASE | {"models", "robot"},
@@ -55,8 +57,8 @@ STARTS_PROCESSES = {"bringup", "simulation", "cli"}
 # Room -> libraries that it must not know, wherever in the file the import stands.
 MUST_NOT_KNOW = {
     **dict.fromkeys(("", "types", "errors", "config", "registry"), "torch ros mujoco"),
-    **dict.fromkeys(("files", "parameter_file", "provenance"), "torch ros mujoco"),
-    **dict.fromkeys(("torch_file", "embodiment", "robot_state"), "torch ros mujoco"),
+    **dict.fromkeys(("files", "yaml_text", "parameter_file", "provenance"), "torch ros mujoco"),
+    **dict.fromkeys(("torch_file", "embodiment", "topic_names", "robot_state"), "torch ros mujoco"),
     **dict.fromkeys(("tasks", "bringup", "simulation", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",
     "kinematics": "torch ros",
@@ -190,10 +192,9 @@ def test_tables_read_cards_only(name):
 
 
 def light_modules() -> list[str]:
-    rooms = ("", "types", "errors", "config", "registry", "embodiment", "robot", "tasks")
-    rooms += ("robot_state", "kinematics")
-    rooms += ("files", "provenance", "torch_file", "bringup", "simulation", "data", "runtime")
-    rooms += ("sim_bridge",)
+    rooms = ("", "types", "errors", "config", "registry", "embodiment", "topic_names", "robot")
+    rooms += ("tasks", "files", "yaml_text", "provenance", "torch_file", "bringup", "simulation")
+    rooms += ("data", "runtime", "sim_bridge", "robot_state", "kinematics")
     return [name for name, _ in modules() if room_of(name) in rooms]
 
 

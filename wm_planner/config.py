@@ -8,19 +8,35 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
+import math
 import types
 import typing
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
+from typing import Annotated, Any, TypeVar
 
 from wm_planner.errors import ConfigError, WmPlannerError
+from wm_planner.files import read_text
+from wm_planner.yaml_text import MAX_BYTES, parse_yaml
 
 T = TypeVar("T")
-# A number to everybody but YAML 1.1, which wants a point in it.
-_SCIENTIFIC = re.compile(r"[+-]?[0-9]+[eE][+-]?[0-9]+")
+MAX_SEED = 2**63 - 1  # torch takes it, and ROS as a parameter
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """What a number read into a field of ``Annotated[int, Range(...)]`` may be."""
+
+    low: float
+    high: float
+
+
+Seed = Annotated[int, Range(0, MAX_SEED)]
+Natural = Annotated[int, Range(0, 10**8)]  # how many, or how often
+Size = Annotated[int, Range(1, 2**14)]  # of a layer, a picture or a vector
+Weight = Annotated[float, Range(0, 1e9)]
+Fraction = Annotated[float, Range(0, 1)]
+_SHOWN = 120  # characters of a value in a message
 
 
 def suggest(name: object, choices: typing.Iterable[object]) -> str:
@@ -31,30 +47,27 @@ def suggest(name: object, choices: typing.Iterable[object]) -> str:
     return f"{hint} Choices: {', '.join(options)}."
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no annotations
-    """Dates stay text: no setting is one, and nothing behind could say so or write it as JSON."""
-
-    yaml_implicit_resolvers: typing.ClassVar = {
-        first: [(tag, form) for tag, form in known if not tag.endswith(":timestamp")]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+def shown(value: object) -> str:
+    """A value for a message: as Python writes it, and short."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read one YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is not YAML text, or holds no mapping.
+        ConfigError: the file is missing, is no file, is too large, is not YAML text (see
+            `yaml_text`), or holds no mapping.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
     try:
-        data = yaml.load(path.read_text(), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        data = parse_yaml(read_text(path, MAX_BYTES))
+    except ValueError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys to values")
+        got = "nothing" if data is None else shown(data)
+        raise ConfigError(f"{path}: expected a mapping of keys to values, got {got}")
     return data
 
 
@@ -67,7 +80,7 @@ def from_dict(cls: type[T], data: dict[str, Any], source: str) -> T:
     Raises:
         ConfigError: see the module; also for whatever the dataclass itself says against its values.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in data:
         if key not in fields:
@@ -82,6 +95,11 @@ def from_dict(cls: type[T], data: dict[str, Any], source: str) -> T:
         return cls(**values)
     except (ValueError, WmPlannerError) as error:  # of the class's own checks: they know no source
         raise ConfigError(f"{source}: {error}") from error
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -114,11 +132,28 @@ def parse_setting(text: str, source: str) -> tuple[str, Any]:
     """
     key, separator, value = text.partition("=")
     if not separator:
-        raise ConfigError(f"{source}: '{text}' is not of the form key=value")
+        raise ConfigError(f"{source}: {shown(text)} is not of the form key=value")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: '{text}': the value is not valid YAML") from error
+        return key.strip(), parse_yaml(value)
+    except ValueError as error:
+        raise ConfigError(
+            f"{source}: {shown(text)}: the value is not valid YAML: {error}"
+        ) from error
+
+
+def parse_settings(texts: typing.Iterable[str], source: str) -> dict[str, Any]:
+    """Values by key of several 'key=value'.
+
+    Raises:
+        ConfigError: see `parse_setting`; or a key is given more than once.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        key, value = parse_setting(text, source)
+        if key in settings:
+            raise ConfigError(f"{source}: '{key}' is given more than once; remove all but one")
+        settings[key] = value
+    return settings
 
 
 def from_yaml(cls: type[T], path: Path | str) -> T:
@@ -139,6 +174,14 @@ def to_dict(value: Any) -> Any:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
+    if origin is Annotated:
+        kind, limits = typing.get_args(hint)
+        number = _convert(kind, value, where)
+        if not limits.low <= number <= limits.high:
+            raise ConfigError(
+                f"{where}: expected a number from {limits.low} to {limits.high}, got {value!r}"
+            )
+        return number
     if origin in (typing.Union, types.UnionType):
         options = typing.get_args(hint)
         if value is None:
@@ -155,34 +198,48 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         raise ConfigError("; or ".join(errors))
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
-            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+            raise ConfigError(f"{where}: expected a mapping, got {shown(value)}")
         return from_dict(hint, value, where)  # type: ignore[arg-type]
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where}: expected a list, got {value!r}")
+            raise ConfigError(f"{where}: expected a list, got {shown(value)}")
         args = typing.get_args(hint)
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
         if len(args) != len(value):
-            raise ConfigError(f"{where}: expected {len(args)} values, got {value!r}")
+            raise ConfigError(f"{where}: expected {len(args)} values, got {shown(value)}")
         return tuple(_convert(a, v, where) for a, v in zip(args, value, strict=True))
     if hint is float:
-        if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
-            return float(value)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f"{where}: expected a number, got {value!r}")
-        return float(value)
+        return _number(value, where)
     if hint is int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(f"{where}: expected a whole number, got {value!r}")
+            raise ConfigError(f"{where}: expected a whole number, got {shown(value)}")
+        if abs(value) > MAX_SEED:
+            raise ConfigError(f"{where}: expected a number below 2^63, got {shown(value)}")
         return value
-    if hint in (bool, str):
-        if not isinstance(value, hint):
-            kind = "true or false" if hint is bool else "a string"
-            raise ConfigError(f"{where}: expected {kind}, got {value!r}")
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where}: expected true or false, got {shown(value)}")
+        return value
+    if hint is str:
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}: expected a string, got {shown(value)}")
         return value
     if origin is dict or hint is dict:
         if not isinstance(value, dict):
-            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+            raise ConfigError(f"{where}: expected a mapping, got {shown(value)}")
         return dict(value)
     return value
+
+
+def _number(value: Any, where: str) -> float:
+    """A finite number: no setting is infinite, and none is NaN."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{where}: expected a number, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ConfigError(f"{where}: expected a finite number, got {shown(value)}")
+    return number

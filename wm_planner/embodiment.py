@@ -44,7 +44,7 @@ class ActionSpace:
     def __post_init__(self) -> None:
         if not self.names:
             raise ValueError("names: expected at least one joint or axis, got none")
-        _check_unique("names", self.names)
+        check_unique("names", self.names)
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind '{self.kind}'.{suggest(self.kind, KINDS)}")
         for name in ("low", "high", "max_rate"):
@@ -151,7 +151,7 @@ class Embodiment:
             raise ValueError(f"frame_skip must be from 1 to 1000, got {self.frame_skip}")
         if not self.proprio:
             raise ValueError("proprio: expected at least one '<joint>/<field>' entry, got none")
-        _check_unique("proprio", self.proprio)
+        check_unique("proprio", self.proprio)
         for entry in self.proprio:
             joint, _, quantity = entry.rpartition("/")
             if not joint or quantity not in FIELDS:
@@ -164,12 +164,13 @@ class Embodiment:
                 f"proprio_units: needs {len(self.proprio)} entries, one per proprio entry, got "
                 f"{list(self.proprio_units)}"
             )
+        check_unique("angles", self.angles)
         for name in self.angles:
             if name not in self.proprio:
                 raise ValueError(f"angles: '{name}' is no entry of proprio.")
         if not self.cameras:
             raise ValueError("cameras: expected at least one, got none")
-        _check_unique("cameras", tuple(camera.name for camera in self.cameras))
+        check_unique("cameras", tuple(camera.name for camera in self.cameras))
         sizes = {camera.size for camera in self.cameras}
         if len(sizes) > 1:
             raise ValueError(
@@ -240,7 +241,10 @@ class Embodiment:
         return None
 
 
-def _check_unique(key: str, names: tuple[str, ...]) -> None:
+def check_unique(key: str, names: tuple[str, ...]) -> None:
+    """Raises:
+    ValueError: one of the names stands twice.
+    """
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{key}: '{twice[0]}' is named more than once")

@@ -1,11 +1,17 @@
-"""Files that are whole or not there, and JSON whose errors name the file and the place in it."""
+"""Files that are whole or not there; text and JSON whose errors name the file and the place in it.
+
+What is read is bounded first: a pipe, a device or a file without end is refused, not waited for.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import shutil
+import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -75,6 +81,9 @@ def allocate(file: Path, size: int) -> None:
             raise
 
 
+MAX_JSON = 1 << 26  # bytes; the indices of the largest data sets have a few millions
+
+
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` for a file, link or directory, which then takes its place.
@@ -141,6 +150,55 @@ def append_line(file: Path, line: str) -> None:
             raise
 
 
+def check_regular(
+    file: Path, error: type[WmPlannerError] = ConfigError, most: int | None = None
+) -> None:
+    """Raises:
+    WmPlannerError: of the kind `error`: there is no such file, it is a directory, a pipe or a
+        device, or it has more than `most` bytes.
+    """
+    try:
+        found = file.stat()
+    except (FileNotFoundError, NotADirectoryError) as cause:
+        raise error(f"{file}: no such file") from cause
+    except (OSError, ValueError) as cause:  # a ValueError: a name that no file can have
+        raise error(f"{file}: cannot be read: {_reason(cause)}") from cause
+    if not stat.S_ISREG(found.st_mode):
+        what = "is a directory" if stat.S_ISDIR(found.st_mode) else "is a pipe or a device"
+        raise error(f"{file}: {what}; a file is needed")
+    if most is not None and found.st_size > most:
+        raise error(f"{file}: has {found.st_size} bytes; at most {most} are read")
+
+
+def read_bytes(file: Path, most: int, error: type[WmPlannerError] = ConfigError) -> bytes:
+    """The content of a file of at most `most` bytes.
+
+    Raises:
+        WmPlannerError: see `check_regular`; or it cannot be read.
+    """
+    check_regular(file, error, most)
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(most + 1)
+    except OSError as cause:
+        raise error(f"{file}: cannot be read: {_reason(cause)}") from cause
+    if len(content) > most:  # files of /proc do not tell their size
+        raise error(f"{file}: has more than {most} bytes, which is the most that is read")
+    return content
+
+
+def read_text(file: Path, most: int = MAX_JSON, error: type[WmPlannerError] = ConfigError) -> str:
+    """The UTF-8 text of a file, without a byte order mark.
+
+    Raises:
+        WmPlannerError: see `read_bytes`; or it is not UTF-8.
+    """
+    try:
+        return read_bytes(file, most, error).decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(f"{file}: cannot be read: {cause}") from cause
+
+
 def read_json(file: Path, error: type[WmPlannerError] = ConfigError, way_out: str = "") -> Any:
     """The content of a JSON file.
 
@@ -150,21 +208,44 @@ def read_json(file: Path, error: type[WmPlannerError] = ConfigError, way_out: st
         way_out: what to do then, for the end of the message.
     """
     try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as cause:
-        reason = getattr(cause, "strerror", None) or cause
-        raise error(f"{file}: cannot be read: {reason}{way_out and '; '}{way_out}") from cause
+        text = read_text(file, error=error)
+    except error as cause:
+        raise error(f"{cause}{way_out and '; '}{way_out}") from cause
     return parse_json(text, str(file), error, way_out)
 
 
 def parse_json(
     text: str, source: str, error: type[WmPlannerError] = ConfigError, way_out: str = ""
 ) -> Any:
-    """The content of JSON text; `source` names it in errors, the other arguments as `read_json`."""
+    """The content of JSON text; `source` names it in errors, the other arguments as `read_json`.
+
+    Two equal keys of one object are an error, and so is text that no name or path can have.
+    """
     try:
-        return json.loads(text)
+        value = json.loads(text, object_pairs_hook=_unique)
+        if "\\u" in text:
+            _check_writable(value)
     except (ValueError, RecursionError) as cause:
         raise error(f"{source}: not valid JSON: {cause}{way_out and '; '}{way_out}") from cause
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key '{twice}' stands more than once; remove all but one")
+    return content
+
+
+def _check_writable(value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False)
+    if re.search("[\ud800-\udfff]", text) or "\\u0000" in text:
+        raise ValueError("a character that no name or path can have")
+
+
+def _reason(cause: Exception) -> str:
+    return getattr(cause, "strerror", None) or str(cause)
 
 
 def _meant(path: Path) -> Path:

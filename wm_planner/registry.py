@@ -88,8 +88,8 @@ class Registry(Generic[T]):
             found = point.load()
         except ImportError as error:
             raise self._error(
-                f"{self.noun} '{name}' ({point.value}) cannot be imported: {error}; install the "
-                f"package with its extra '{self._extra}'"
+                f"{self.noun} '{name}' ({point.value}) cannot be imported: {error}; "
+                f"{self._way_out(point)}"
             ) from error
         except Exception as error:
             raise self._error(
@@ -100,6 +100,13 @@ class Registry(Generic[T]):
                 f"entry point '{name}' of group '{self.group}' ({point.value}) {complaint}"
             )
         return found  # type: ignore[no-any-return]
+
+    def _way_out(self, point: EntryPoint) -> str:
+        """Our parts need an extra of this package; a stranger's need what the stranger says."""
+        package = "wm_planner" if point.dist is None else point.dist.name
+        if package.replace("-", "_") == "wm_planner":
+            return f"install the package with its extra '{self._extra}'"
+        return f"install what its package, {package}, needs, or remove that package"
 
     def _choices(self, name: str) -> str:
         if self._points:

@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wm_planner.config import from_dict, read_yaml, suggest
-from wm_planner.embodiment import KINDS, ActionSpace, Camera, Embodiment
+from wm_planner.config import from_dict, parse_settings, read_yaml, suggest
+from wm_planner.embodiment import KINDS, ActionSpace, Camera, Embodiment, check_unique
 from wm_planner.errors import ConfigError
 from wm_planner.robot_state import state_topics
+from wm_planner.topic_names import check_remapping, check_topic
 
 # The message type that each command adapter sends.
 ADAPTERS = {
@@ -63,6 +64,10 @@ class CameraSource:
             raise ValueError(f"size must be at least 16 pixels, got {self.size}")
         if self.source == "topic" and not self.topic:
             raise ValueError("topic: name the topic of the camera's driver")
+        if self.topic:
+            check_topic("topic", self.topic)
+        if not 0.01 <= self.rate_hz <= 1000:
+            raise ValueError(f"rate_hz must be from 0.01 to 1000, got {self.rate_hz:g}")
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ class CommandSink:
     timeout_s: float | None = None
 
     def __post_init__(self) -> None:
+        check_topic("topic", self.topic)
         if self.adapter not in ADAPTERS:
             raise ValueError(f"unknown adapter '{self.adapter}'.{suggest(self.adapter, ADAPTERS)}")
         if self.adapter == "twist" and not self.frame_id:
@@ -165,6 +171,9 @@ class Record:
     command_hold_s: float | None = None
 
     def __post_init__(self) -> None:
+        if self.commands:
+            check_topic("commands", self.commands)
+        check_unique("names", self.names)
         for key in ("image_tolerance_s", "joint_gap_s", "command_hold_s"):
             value = getattr(self, key)
             if value is not None and not 0 < value <= 60:
@@ -190,8 +199,8 @@ class Arrived:
     def __post_init__(self) -> None:
         for name in ("proprio", "picture"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be above 0 and finite, got {value:g}")
+            if value is not None and not 0 < value <= 1e9:
+                raise ValueError(f"{name} must be above 0 and at most 1e9, got {value:g}")
         if not 0 <= self.for_s <= 3600:
             raise ValueError(f"for_s must be from 0 to 3600 s, got {self.for_s:g}")
 
@@ -354,15 +363,19 @@ class RobotFile:
     def __post_init__(self) -> None:
         if not self.cameras:
             raise ValueError("cameras: expected at least one, as {front: {topic: ...}}, got none")
+        check_topic("joint_states", self.joint_states)
         for name, topic in self.topics.items():
-            if not isinstance(topic, str) or not topic:
-                raise ValueError(f"topics: {name}: expected the name of a topic, got {topic!r}")
-        sources = {}
+            check_remapping("topics", name, topic)
+        parse_settings(self.settings, "settings")
+        sources: dict[str, CameraSource] = {}
         for name, values in self.cameras.items():
             if not isinstance(values, CameraSource):
                 if not isinstance(values, dict):
                     raise ValueError(f"cameras: {name}: expected a mapping, got {values!r}")
                 values = from_dict(CameraSource, values, f"cameras: {name}")
+            same = [other for other, source in sources.items() if _sees_the_same(source, values)]
+            if same:
+                raise ValueError(f"cameras: {name} and {same[0]} are the same camera")
             sources[str(name)] = values
         object.__setattr__(self, "cameras", sources)
         object.__setattr__(self, "state", state_topics(self.state))
@@ -513,6 +526,10 @@ def adapter_hint(message_type: str) -> str:
         if sent == message_type:
             return f"write command.adapter: {adapter}"
     return f"choose a controller that takes one of {', '.join(dict.fromkeys(ADAPTERS.values()))}"
+
+
+def _sees_the_same(one: CameraSource, other: CameraSource) -> bool:
+    return (one.source, one.topic, one.crop) == (other.source, other.topic, other.crop)
 
 
 def observation_topic(embodiment: Embodiment, camera: str) -> str:

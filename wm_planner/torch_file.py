@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from wm_planner.errors import WmPlannerError
+from wm_planner.files import check_regular
 
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # how torch before 1.6 begins a file
 _LOCAL_HEADER = 30  # bytes before the name in a zip member's own header
@@ -40,6 +41,9 @@ STORAGES = {
     "torch.ByteStorage": "u1",
     "torch.BoolStorage": "?",
 }
+MOST_BYTES = 1 << 26  # of a pickle; tensors lie beside it
+_MOST_NAMES = 2000  # of classes and functions in a file
+_MOST_AXES = 32
 _STORAGE = "storage"  # without a dot, so that no name of a file can be it
 TENSOR = "torch._utils._rebuild_tensor_v2"
 PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
@@ -85,8 +89,11 @@ class Inert:
     extend = add = append
 
 
-class InertUnpickler(pickle.Unpickler):
+class InertUnpickler(pickle._Unpickler):
     """Looks no name up.
+
+    It is the unpickler in Python: that in C makes a list as long as the largest number that a file
+    gives a thing, and compares keys that are tuples of shared tuples without end.
 
     Args:
         data: the pickle.
@@ -101,15 +108,42 @@ class InertUnpickler(pickle.Unpickler):
         self.classes: dict[str, type[Inert]] = {}
         self._check = check
 
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+
     def find_class(self, module: str, name: str) -> type[Inert]:
         origin = f"{module}.{name}"
         if origin not in self.classes:
             self._check(origin)
+            if len(self.classes) >= _MOST_NAMES:
+                raise ValueError(f"asks for more than {_MOST_NAMES} names")
             self.classes[origin] = _inert(origin)
         return self.classes[origin]
 
     def persistent_load(self, pid: Any) -> Inert:
         return _inert(_STORAGE)(*pid)
+
+
+def _plain_keys(load: Callable[[Any], None], items: Callable[[Any], list[Any]]) -> Any:
+    """An instruction that fills a dictionary or set, and first looks at its keys."""
+
+    def checked(self: Any) -> None:
+        for key in items(self):
+            if isinstance(key, (tuple, frozenset)):
+                raise ValueError(f"a {type(key).__name__} as a key, which is not read")
+        load(self)
+
+    return checked
+
+
+for _code, _items in (
+    (pickle.SETITEM, lambda self: self.stack[-2:-1]),
+    (pickle.SETITEMS, lambda self: self.stack[::2]),
+    (pickle.DICT, lambda self: self.stack[::2]),
+    (pickle.ADDITEMS, lambda self: self.stack),
+    (pickle.FROZENSET, lambda self: self.stack),
+):
+    _load = InertUnpickler.dispatch[_code[0]]
+    InertUnpickler.dispatch[_code[0]] = _plain_keys(_load, _items)
 
 
 class Archive:
@@ -126,6 +160,7 @@ class Archive:
     def __init__(self, file: Path, error: type[WmPlannerError]) -> None:
         self.file, self._error = file, error
         not_whole = f"{file}: not a whole file of torch.save (version 1.6 or newer)"
+        check_regular(file, error)
         try:
             with file.open("rb") as stream:
                 begin = stream.read(len(_LEGACY))
@@ -146,6 +181,8 @@ class Archive:
                 order = f"{self._folder}byteorder"
                 is_big = order in self._members and archive.read(self._member(order)) == b"big"
                 self._byte_order: Literal["<", ">"] = ">" if is_big else "<"
+                if self._members[name].file_size > MOST_BYTES:
+                    raise error(f"{not_whole}: its data.pkl has more than {MOST_BYTES} bytes")
                 self.pickled = archive.read(self._member(name))
         except FileNotFoundError as cause:
             raise error(f"{file}: no such file") from cause
@@ -196,8 +233,8 @@ class Archive:
         shape, strides, offset = tensor.shape, tensor.strides, tensor.offset
         if not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)):
             raise ValueError("shape, strides and offset are not whole numbers of at least 0")
-        if len(shape) != len(strides):
-            raise ValueError(f"shape {shape}, strides {strides}")
+        if len(shape) != len(strides) or len(shape) > _MOST_AXES:
+            raise ValueError(f"a shape of {len(shape)} entries, strides of {len(strides)}")
         kind = tensor.storage.args[1].origin
         values = data.view(np.dtype(STORAGES[kind]).newbyteorder(self._byte_order))
         if kind == _BFLOAT16:  # the upper half of a float32

@@ -9,6 +9,7 @@ import yaml
 
 from wm_planner.config import from_dict, from_yaml, read_yaml, suggest, to_dict
 from wm_planner.errors import ConfigError, TaskError
+from wm_planner.yaml_text import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def test_a_date_is_text(tmp_path) -> None:
     [
         (None, "no such file"),
         (b"a: [1", "not valid YAML"),
-        (b"a: \xff\xfe", "not valid YAML: .* can't decode"),
+        (b"a: \xff\xfe", "cannot be read: .* can't decode"),
         (b"- 1", "expected a mapping"),
     ],
 )
@@ -144,7 +145,7 @@ def test_errors_of_a_class_s_own_checks_name_the_source_once(data, message):
 
 @pytest.mark.parametrize(("text", "value"), [("5e-4", 0.0005), ("1E3", 1000.0), ("1.5e-2", 0.015)])
 def test_a_number_needs_no_point_before_its_exponent(text, value):
-    content = yaml.safe_load(f"{{name: a, limit: {text}}}")
+    content = parse_yaml(f"{{name: a, limit: {text}}}")
     assert from_dict(Cart, content, "s").limit == value
 
 

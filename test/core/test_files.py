@@ -61,7 +61,7 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "a.json: cannot be read: No such file or directory; copy it again"),
+        (None, "a.json: no such file; copy it again"),
         (b"\xff", "a.json: cannot be read: 'utf-8' codec.*; copy it again"),
         (b'{"a": 1,\n "b" 2}', "a.json: not valid JSON: .*line 2 column 6.*; copy it again"),
         (b"[" * 10**5, "a.json: not valid JSON: .*recursion.*; copy it again"),

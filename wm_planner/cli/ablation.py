@@ -9,12 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from wm_planner.cli.options import add_option, add_table_options, check_threads
+from wm_planner.cli.parser import path, whole
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.table import ablation_table, error_table
 from wm_planner.files import write_json, write_text
@@ -34,11 +34,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_table_options(parser, "ablation", "every run", "next to no training, two episodes")
     parser.add_argument(
         "--data",
-        type=Path,
+        type=path,
         help="directory of 'collect' (default: collected below OUTPUT, as the recipe says)",
     )
-    parser.add_argument("--row", action="append", help="only this one; may be repeated")
-    parser.add_argument("--seed", action="append", type=int, help="only this one; may be repeated")
+    one = "only this one; may be repeated"
+    parser.add_argument("--row", action="append", help=one)
+    parser.add_argument("--seed", action="append", type=whole, help=one)
     add_option(parser, "--threads", default=2)
     parser.set_defaults(run=run)
 
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         WmPlannerError: the file cannot be used, or a command failed.
     """
     from wm_planner.config import to_dict
+    from wm_planner.data.store import TrajectoryStore
     from wm_planner.evaluation.ablation import MODEL_ERROR, collected_name, pooled_error
     from wm_planner.evaluation.result import pooled
     from wm_planner.provenance import provenance
@@ -64,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     collects = args.data is None
     if collects:
         args.data = args.output / collected_name(recipe)
+    else:
+        TrajectoryStore.open(args.data)
     for name in names:
         _check(args, ablation, name, recipe)
     if collects and not args.data.exists():

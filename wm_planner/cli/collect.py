@@ -10,6 +10,7 @@ import multiprocessing
 import numpy as np
 
 from wm_planner.cli.options import add_options, check_least
+from wm_planner.cli.parser import whole
 from wm_planner.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -21,10 +22,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("collect", help="collect exploration trajectories")
     add_options(parser, "--task", "--seed", "--output")
-    parser.add_argument("--num-trajectories", type=int, required=True)
-    parser.add_argument("--steps", type=int, default=20, help="model steps each (default 20)")
-    parser.add_argument("--image-size", type=int, help="pixels (default: the task's)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--num-trajectories", type=whole, required=True)
+    parser.add_argument("--steps", type=whole, default=20, help="model steps each (default 20)")
+    parser.add_argument("--image-size", type=whole, help="pixels (default: the task's)")
+    parser.add_argument("--workers", type=whole, default=2, help="processes (default 2)")
     parser.set_defaults(run=run)
 
 
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.tasks import get_task, resized
 
     task = get_task(args.task)
-    check_least(args, num_trajectories=1, steps=1, workers=1, seed=0)
+    check_least(args, num_trajectories=1, steps=1, workers=1)
     if args.output.exists():
         raise ConfigError(f"--output {args.output}: exists already; choose another directory")
     if args.image_size is None:

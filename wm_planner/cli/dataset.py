@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from wm_planner.cli.options import add_option, check_least
+from wm_planner.cli.parser import path, whole, written
 from wm_planner.data.layouts import READERS, open_dataset
 from wm_planner.robot import read_robot
 
@@ -38,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     _add_source(info)
     info.add_argument(
         "--contact-sheet",
-        type=Path,
+        type=written,
         default=Path("dataset_info.png"),
         metavar="FILE.png",
         help="picture to write (default dataset_info.png)",
@@ -51,13 +52,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_option(build, "--output")
     build.add_argument(
-        "--steps", type=int, default=5, help="model steps per trajectory (default 5)"
+        "--steps", type=whole, default=5, help="model steps per trajectory (default 5)"
     )
     build.add_argument(
-        "--frame-skip", type=int, help="control periods per model step (default: the task's)"
+        "--frame-skip", type=whole, help="control periods per model step (default: the task's)"
     )
     build.add_argument(
-        "--image-size", type=int, help="pixels; others are cut to a square and resized to it"
+        "--image-size", type=whole, help="pixels; others are cut to a square and resized to it"
     )
     build.add_argument(
         "--export",
@@ -70,12 +71,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     kinds = ", ".join(READERS)
-    parser.add_argument("path", type=Path, help=f"data set of any of these kinds: {kinds}")
+    parser.add_argument("path", type=path, help=f"data set of any of these kinds: {kinds}")
     parser.add_argument(
         "--reader", metavar="KIND", help="which kind it is (default: told by its files)"
     )
     parser.add_argument(
-        "--robot", type=Path, metavar="FILE", help="robot file, where the data do not say of which"
+        "--robot", type=path, metavar="FILE", help="robot file, where the data do not say of which"
     )
     parser.add_argument(
         "--strict", action="store_true", help="refuse a bag that is damaged or cannot be used"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_planner.cli.options import add_option, add_options, check_numbers, check_writable
+from wm_planner.cli.parser import path, whole, written
 from wm_planner.cli.targets import add_arguments, find_targets
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.table import interval, listing, percent, reached, result_table
@@ -33,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     what.add_argument(
         "--compare",
-        type=Path,
+        type=path,
         nargs=2,
         metavar=("A.json", "B.json"),
         help="instead: compare two results on the same targets, pair by pair",
@@ -58,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=whole,
         help="episodes planned together (default: what fits); seconds per plan are those of a "
         "planning call divided by its episodes, so 1 measures latency",
     )
@@ -66,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_options(parser, "--threads", "--device", "--json")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=written,
         help="directory for result, table, settings, targets and every episode; one that was "
         "begun with the same settings is finished",
     )
@@ -170,10 +171,10 @@ def parse_shifts(settings: Iterable[str]) -> Shifts:
     Raises:
         ConfigError: an unknown name, with the nearest one, or a value that cannot be used.
     """
-    from wm_planner.config import from_dict, parse_setting
+    from wm_planner.config import from_dict, parse_settings
     from wm_planner.tasks.shifts import Shifts
 
-    return from_dict(Shifts, dict(parse_setting(text, "--shift") for text in settings), "--shift")
+    return from_dict(Shifts, parse_settings(settings, "--shift"), "--shift")
 
 
 def planner_settings(recommended: dict[str, Any], args: argparse.Namespace) -> PlannerConfig:

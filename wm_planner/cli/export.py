@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from wm_planner.cli.options import add_option
+from wm_planner.cli.parser import path
 from wm_planner.errors import CheckpointError
 
 
@@ -15,7 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("checkpoint", help="shipped name or directory")
     add_option(parser, "--output", help="checkpoint directory to write")
     parser.add_argument(
-        "--recipe", type=Path, help="YAML, see config/recipes: take the planner's settings from it"
+        "--recipe", type=path, help="YAML, see config/recipes: take the planner's settings from it"
     )
     parser.set_defaults(run=run)
 

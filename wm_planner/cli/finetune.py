@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_planner.cli.options import add_option, check_least
+from wm_planner.cli.parser import path, whole
 from wm_planner.cli.training_options import (
     add_training_options,
     is_finished,
     kept_for_resume,
     training_machine,
 )
-from wm_planner.config import parse_setting
+from wm_planner.config import parse_settings
 from wm_planner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,18 +38,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--checkpoint", required=True, help="directory, shipped name, or variant with --task"
     )
     parser.add_argument("--task", help="the checkpoint's task")
-    parser.add_argument("--data", type=Path, required=True, help="directory of 'collect'")
+    parser.add_argument("--data", type=path, required=True, help="directory of 'collect'")
     parser.add_argument(
         "--corrections",
-        type=Path,
+        type=path,
         help="directory of recorded trajectories that online learns from, instead of a simulator",
     )
-    parser.add_argument("--recipe", type=Path, help="YAML, see config/recipes; its key 'finetune'")
-    parser.add_argument("--num-updates", type=int, help="optimizer steps")
+    parser.add_argument("--recipe", type=path, help="YAML, see config/recipes; its key 'finetune'")
+    parser.add_argument("--num-updates", type=whole, help="optimizer steps")
     another = "another setting, for example adversarial.visual_factor=0.1; may be repeated"
     add_option(parser, "--set", help=another)
     parser.add_argument(
-        "--workers", type=int, default=1, help="simulators side by side (default 1: in process)"
+        "--workers", type=whole, default=1, help="simulators side by side (default 1: in process)"
     )
     add_training_options(parser)
     parser.set_defaults(run=run)
@@ -107,21 +107,20 @@ def finetuning_of(args: argparse.Namespace) -> Finetuning:
 
     base = Finetuning() if args.recipe is None else from_yaml(Recipe, args.recipe).finetune
     values = to_dict(base)
-    changes = list(args.settings)
+    changes = parse_settings(args.settings, "--set")
     if args.num_updates is not None:
-        changes.append(f"num_updates={args.num_updates}")
-    for change in changes:
-        _put(values, change)
+        changes["num_updates"] = args.num_updates
+    for place, value in changes.items():
+        _put(values, place, value)
     return from_dict(Finetuning, values, "--set")
 
 
-def _put(values: dict[str, Any], change: str) -> None:
-    """Set 'a.b=value' in nested settings."""
-    path, value = parse_setting(change, "--set")
-    *groups, key = path.split(".")
+def _put(values: dict[str, Any], place: str, value: Any) -> None:
+    """Set 'a.b' in nested settings."""
+    *groups, key = place.split(".")
     for group in groups:
         if not isinstance(values.get(group), dict):
-            raise ConfigError(f"--set: '{path}': '{group}' has no settings of its own")
+            raise ConfigError(f"--set: '{place}': '{group}' has no settings of its own")
         values = values[group]
     values[key] = value
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from wm_planner.cli.options import add_option
+from wm_planner.cli.parser import path
 from wm_planner.config import from_dict, from_yaml, read_yaml
 from wm_planner.errors import ConfigError
 
@@ -33,11 +34,11 @@ class Statistics:
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("import", help="convert a released checkpoint")
-    parser.add_argument("path", type=Path, help=".pth file, or directory of a released run")
+    parser.add_argument("path", type=path, help=".pth file, or directory of a released run")
     add_option(parser, "--output", help="checkpoint directory to write")
     parser.add_argument("--task", help="wall, point_maze or pusht (default: what hydra.yaml says)")
     parser.add_argument(
-        "--config", type=Path, help="its hydra.yaml (default: beside the file or one level above)"
+        "--config", type=path, help="its hydra.yaml (default: beside the file or one level above)"
     )
     parser.add_argument(
         "--encoder",
@@ -52,7 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--statistics",
-        type=Path,
+        type=path,
         metavar="PATH",
         help="normalisation: the data set it was trained on, or a YAML file with action_mean, "
         "action_std, proprio_mean, proprio_std (default for pusht: the published constants)",

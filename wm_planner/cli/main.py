@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from wm_planner import __version__
+from wm_planner.cli.parser import Parser
 from wm_planner.config import suggest
 from wm_planner.errors import WmPlannerError
 
@@ -35,10 +37,12 @@ COMMANDS = {
     "info": "wm_planner.cli.info",
 }
 
+_LONGEST = 1200  # characters of an error; findings of several lines fit
+
 
 def build_parser(names: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """The parser with the given subcommands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="wm-planner",
         description="Closed-loop robot control by planning through a learned visual world model.",
     )
@@ -58,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Its exit code; 2 for an error that the user can mend, 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # of a locale that lacks a character of a name
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
     )
@@ -83,14 +90,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is not None:
             return _fail(f"{error.filename}: {error.strerror}")
+        if not _has_directory():
+            return _fail("the working directory is gone or cannot be read; change to another one")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
         return _fail(f"standard output or a temporary file: {error.strerror}; make room there")
+    except MemoryError:
+        return _fail("not enough memory; ask for less, or run on a larger machine")
     except KeyboardInterrupt:
         return 130
 
 
+def _has_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
 def _fail(message: str) -> int:
+    if len(message) > _LONGEST:  # it repeats a value without end
+        message = f"{message[:_LONGEST]} ..."
     sys.stderr.write(f"wm-planner: error: {message}\n")
     return 2
 

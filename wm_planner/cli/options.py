@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from wm_planner.cli.parser import path, seed, whole, written
 from wm_planner.errors import ConfigError
 from wm_planner.registry import listed
 from wm_planner.tasks import task_names
@@ -33,7 +34,7 @@ def _shared() -> dict[str, dict[str, Any]]:
             "default": "mpc",
             "help": "mpc (default) replans; open-loop executes one plan to its end",
         },
-        "--horizon": {"type": int, "help": "model steps planned ahead"},
+        "--horizon": {"type": whole, "help": "model steps planned ahead"},
         "--set": {
             "action": "append",
             "default": [],
@@ -41,17 +42,17 @@ def _shared() -> dict[str, dict[str, Any]]:
             "dest": "settings",
             "help": "planner setting, for example horizon=6; may be repeated",
         },
-        "--episodes": {"type": int, "help": "default %(default)s"},
-        "--seed": {"type": int, "default": 0, "help": "of the random numbers (default 0)"},
+        "--episodes": {"type": whole, "help": "default %(default)s"},
+        "--seed": {"type": seed, "default": 0, "help": "of the random numbers (default 0)"},
         "--threads": {
-            "type": int,
+            "type": whole,
             "default": 1,
             "help": "CPU threads of each process (default %(default)s)",
         },
-        "--processes": {"type": int, "default": 1, "help": "default %(default)s"},
+        "--processes": {"type": whole, "default": 1, "help": "default %(default)s"},
         "--device": {"default": "cpu", "help": "torch device: cpu (default) or cuda"},
-        "--json": {"type": Path, "help": "file for the result as one JSON object"},
-        "--output": {"type": Path, "required": True, "help": "directory to write"},
+        "--json": {"type": written, "help": "file for the result as one JSON object"},
+        "--output": {"type": written, "required": True, "help": "directory to write"},
         "--yes": {"action": "store_true", "help": "do not ask before the robot moves"},
     }
 
@@ -77,7 +78,7 @@ def add_table_options(parser: argparse.ArgumentParser, name: str, holds: str, qu
         quick: what --quick does.
     """
     parser.add_argument(
-        "--config", type=Path, required=True, help=f"YAML, see config/tables/{name}.yaml"
+        "--config", type=path, required=True, help=f"YAML, see config/tables/{name}.yaml"
     )
     what = f"directory for {name}.json, {name}.md and {holds}; one that was begun is finished"
     add_option(parser, "--output", help=what)
@@ -86,12 +87,8 @@ def add_table_options(parser: argparse.ArgumentParser, name: str, holds: str, qu
 
 def check_numbers(args: argparse.Namespace, **least: int) -> None:
     """Raises:
-    ConfigError: --seed, --threads, or an option that must be at least so much, is out of range.
+    ConfigError: --threads, or an option that must be at least so much, is out of range.
     """
-    from wm_planner.planning.config import MAX_SEED
-
-    if not 0 <= args.seed <= MAX_SEED:
-        raise ConfigError(f"--seed must be from 0 to {MAX_SEED}, got {args.seed}")
     check_least(args, **least)
     check_threads(args.threads)
 

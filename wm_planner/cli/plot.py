@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wm_planner.cli.eval import make_job
 from wm_planner.cli.options import add_option, add_options, check_numbers, check_writable
+from wm_planner.cli.parser import whole
 from wm_planner.errors import ConfigError
 from wm_planner.tasks import get_task
 
@@ -40,15 +41,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         written = "figure to write; its numbers go beside it, into FILE.json"
         add_option(figure, "--output", metavar="FILE.png", help=written)
     landscape, efficiency, model_error = (figures.choices[name] for name in helps)
-    landscape.add_argument("--size", type=int, default=41, help="points on a side (default 41)")
+    landscape.add_argument("--size", type=whole, default=41, help="points on a side (default 41)")
     efficiency.add_argument(
         "--planner", action="append", help="default gbp and cem; may be repeated"
     )
     add_option(efficiency, "--mode")
-    efficiency.add_argument("--budgets", type=int, nargs="+", default=[1, 3, 10, 30, 100])
+    efficiency.add_argument("--budgets", type=whole, nargs="+", default=[1, 3, 10, 30, 100])
     add_option(efficiency, "--episodes", default=20)
     efficiency.add_argument(
-        "--batch-size", type=int, default=1, help="1 (default): the time is that of one robot"
+        "--batch-size", type=whole, default=1, help="1 (default): the time is that of one robot"
     )
     add_option(efficiency, "--processes", help="more disturb each other's time")
     add_option(model_error, "--episodes", default=50, help="expert runs (default 50)")

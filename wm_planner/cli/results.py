@@ -94,12 +94,13 @@ def _rows_of_others(file: Path, now: dict[str, Any], chosen: set[str]) -> list[C
     Rows of another grid or machine than `now` has are left out, and that is said.
     """
     from wm_planner.evaluation.cell import CellResult
+    from wm_planner.files import read_json
 
     if not file.exists():
         return []
     now = json.loads(json.dumps(now))  # as what was read
     try:
-        before = json.loads(file.read_text())
+        before = read_json(file)
         others = [row for row in before["rows"] if row["task"] not in chosen]
         rows = [
             CellResult.from_json({"commit": before["commit"], **row}, str(file)) for row in others

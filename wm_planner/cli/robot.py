@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from pathlib import Path
 
 from wm_planner.cli.options import add_option, add_options
+from wm_planner.cli.parser import number, path, whole, written
 from wm_planner.cli.preflight import check_ros
 
 ACTIONS = {
@@ -25,15 +25,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parsers = {}
     for name, text in ACTIONS.items():
         parsers[name] = actions.add_parser(name, help=text, description=text)
-        parsers[name].add_argument("file", type=Path, metavar="FILE", help="robot file, YAML")
+        parsers[name].add_argument("file", type=path, metavar="FILE", help="robot file, YAML")
     parsers["check"].add_argument(
-        "--seconds", type=float, default=5.0, help="how long to listen (default 5)"
+        "--seconds", type=number, default=5.0, help="how long to listen (default 5)"
     )
     for name in ("record", "explore"):
         bags = "directory that receives the bags"
         add_option(parsers[name], "--output", metavar="DIR", help=bags)
     add_option(parsers["record"], "--episodes", help="record so many of --seconds each, then end")
-    parsers["record"].add_argument("--seconds", type=float, help="length of each episode")
+    parsers["record"].add_argument("--seconds", type=number, help="length of each episode")
     _add_explore(parsers["explore"])
     add_option(parsers["goal"], "--output", metavar="DIR")
     _add_run(parsers["run"])
@@ -43,12 +43,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _add_explore(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--episodes", required=True, metavar="N", help="how many")
     parser.add_argument(
-        "--seconds", type=float, required=True, metavar="S", help="length of each episode"
+        "--seconds", type=number, required=True, metavar="S", help="length of each episode"
     )
     add_options(parser, "--seed", "--yes")
     parser.add_argument(
         "--half-width",
-        type=float,
+        type=number,
         metavar="R",
         help="keep joints within R (radians or metres) of home; default: the position limits of "
         "the robot file, else where full speed leads in 2 s, and 0.5 at most",
@@ -62,7 +62,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--goal", metavar="DIR", help="directory of 'robot goal', or a picture")
     parser.add_argument(
         "--episodes",
-        type=int,
+        type=whole,
         metavar="N",
         help="instead of --goal, of a simulated robot: N goals that its driver sets, and judges",
     )
@@ -70,16 +70,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="plan, send nothing, say what limits would cut"
     )
     parser.add_argument(
-        "--record", type=Path, metavar="DIR", help="write a bag of the way into this directory"
+        "--record", type=written, metavar="DIR", help="write a bag of the way into this directory"
     )
     parser.add_argument(
         "--time-limit",
-        type=float,
+        type=number,
         metavar="SECONDS",
         help="give up after so long (default 60; of a dry run 10)",
     )
     add_options(parser, "--yes", "--seed")
-    parser.add_argument("--film", type=Path, metavar="FILE.mp4", help="write a film of the way")
+    parser.add_argument("--film", type=written, metavar="FILE.mp4", help="write a film of the way")
 
 
 def run(args: argparse.Namespace) -> int:

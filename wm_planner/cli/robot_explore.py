@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         WmPlannerError: the robot file or an option cannot be used, or a process died.
     """
     robot = read_robot(args.file)
-    check_least(args, episodes=1, seed=0)
+    check_least(args, episodes=1)
     if not 0.1 <= args.seconds <= 36000:
         raise ConfigError(f"--seconds must be from 0.1 to 36000, got {args.seconds:g}")
     explore = {"episodes": args.episodes, "seconds": float(args.seconds)}

@@ -12,7 +12,7 @@ import numpy as np
 
 from wm_planner.bringup import RunOptions, bring_up
 from wm_planner.cli.keys import agreed, check_person
-from wm_planner.cli.options import check_least, check_writable
+from wm_planner.cli.options import check_writable
 from wm_planner.cli.preflight import check_planning
 from wm_planner.cli.robot_recorder import Bag, RecorderClient
 from wm_planner.cli.robot_session import CONTROLLER, START_S, Session
@@ -80,7 +80,6 @@ def planning_robot(args: argparse.Namespace) -> RobotFile:
         )
     if args.time_limit is not None and not args.time_limit > 0:
         raise ConfigError(f"--time-limit must be positive, got {args.time_limit:g}")
-    check_least(args, seed=0)
     if args.dry_run and args.record is not None:
         raise ConfigError("--record: a dry run sends nothing, so there is nothing to record")
     check_writable("--film", args.film)

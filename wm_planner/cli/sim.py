@@ -14,6 +14,7 @@ import yaml
 
 from wm_planner.bringup import NodeSpec, enclave_arguments
 from wm_planner.cli.options import add_option, add_options, check_least, check_writable
+from wm_planner.cli.parser import written
 from wm_planner.cli.preflight import (
     check_planning,
     check_rendering,
@@ -49,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="lockstep (default): simulated time waits for the planner",
     )
     parser.add_argument(
-        "--output", type=Path, help="directory to write, numbered if taken (default runs/TASK)"
+        "--output", type=written, help="directory to write, numbered if taken (default runs/TASK)"
     )
     parser.add_argument("--no-record", action="store_true", help="write no bags")
     parser.set_defaults(run=run)
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         listeners=("monitor",),
     )
     task = get_task(args.task)
-    check_least(args, episodes=1, seed=0)
+    check_least(args, episodes=1)
     check_planning(args.checkpoint, task.name, args.planner, args.settings, "--set")
     read_card(resolve_checkpoint(args.checkpoint, task.name) / CARD, task.name)
     check_writable("--json", args.json)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
+from wm_planner.cli.parser import path
 from wm_planner.errors import ConfigError
+from wm_planner.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.job import Job
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say what the targets are."""
     parser.add_argument(
-        "--targets", type=Path, help="file of targets: read when it exists, else written"
+        "--targets", type=path, help="file of targets: read when it exists, else written"
     )
     parser.add_argument(
         "--goals",
@@ -34,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data",
-        type=Path,
+        type=path,
         help="without --task: recordings to evaluate on, a directory of 'dataset build'; with "
         "--goals dataset: a data set with states",
     )
-    parser.add_argument("--goal-image", type=Path, metavar="FILE", help="for --goals image")
+    parser.add_argument("--goal-image", type=path, metavar="FILE", help="for --goals image")
     parser.add_argument(
         "--goal-state",
         metavar="[X, Y, ...]",
@@ -129,18 +131,29 @@ def _check_free(targets: Targets, job: Job, source: str) -> None:
 
 def _read_image(file: Path) -> Any:
     import imageio.v3 as imageio
+    from PIL.Image import DecompressionBombError
 
+    from wm_planner.data.goal_file import MOST_BYTES
+    from wm_planner.files import read_bytes
+
+    content = read_bytes(file, MOST_BYTES)
     try:
-        return imageio.imread(file, mode="RGB")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--goal-image {file}: no readable image: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of a picture that is too large to be one
+            return imageio.imread(content, mode="RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, Warning, DecompressionBombError) as error:
+        said = str(error).partition("\n")[0]
+        raise ConfigError(f"--goal-image {file}: no readable image: {said}") from error
 
 
 def _read_state(text: str) -> np.ndarray:
     try:
-        return np.array(yaml.safe_load(text), np.float64)
-    except (yaml.YAMLError, TypeError, ValueError) as error:
+        state = np.array(parse_yaml(text), np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"--goal-state {text}: expected a list of numbers") from error
+    if state.ndim != 1 or not np.isfinite(state).all():
+        raise ConfigError(f"--goal-state {text}: expected a list of finite numbers")
+    return state
 
 
 def _check_goals(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wm_planner.cli.parser import number, path, whole
 from wm_planner.cli.training_options import (
     add_training_options,
     is_finished,
@@ -41,15 +42,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "its projector, or the model",
     )
     parser.add_argument(
-        "--recipe", type=Path, help="YAML, see config/recipes (default: the one for any robot)"
+        "--recipe", type=path, help="YAML, see config/recipes (default: the one for any robot)"
     )
     parser.add_argument(
-        "--data", type=Path, required=True, help="directory of 'dataset build' or 'collect'"
+        "--data", type=path, required=True, help="directory of 'dataset build' or 'collect'"
     )
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument(
         "--minutes",
-        type=float,
+        type=number,
         metavar="M",
         help="what encoder and model may take, on one core of the machine that the recipe was "
         "found on; the number of updates follows from it and from the data (recipe for any robot: "
@@ -57,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     amount.add_argument(
         "--updates",
-        type=int,
+        type=whole,
         nargs=2,
         metavar=("ENCODER", "MODEL"),
         help="instead: the numbers of updates",
@@ -70,7 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--encoder",
-        type=Path,
+        type=path,
         help="run directory of 'train encoder' or, for 'model', of 'train projector'",
     )
     add_training_options(parser, save_minutes=1.0)

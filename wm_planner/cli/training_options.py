@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wm_planner.cli.options import add_option, check_threads
+from wm_planner.cli.parser import number, written
 from wm_planner.errors import WriteError, raised_as
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def add_training_options(parser: argparse.ArgumentParser, save_minutes: float = 
     )
     parser.add_argument(
         "--save-minutes",
-        type=float,
+        type=number,
         default=save_minutes,
         metavar="M",
         help="save the state of training every M minutes (default %(default)g) and when told to "
@@ -36,7 +37,7 @@ def add_training_options(parser: argparse.ArgumentParser, save_minutes: float = 
     parser.add_argument("--bf16", action="store_true", help="compute losses in bfloat16")
     parser.add_argument("--compile", action="store_true", help="compile the predictor")
     parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="of encoded frames (default: DATA.latents)"
+        "--cache", type=written, metavar="DIR", help="of encoded frames (default: DATA.latents)"
     )
     parser.add_argument(
         "--cache-dtype", default="fp16", help="of encoded frames: fp16 (default) or fp32"

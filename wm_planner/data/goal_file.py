@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from wm_planner.embodiment import Embodiment
-from wm_planner.errors import ConfigError
-from wm_planner.files import read_json, write_bytes, write_json, writing
+from wm_planner.errors import ConfigError, raised_as
+from wm_planner.files import read_bytes, read_json, write_bytes, write_json, writing
 
 IMAGE, FACTS = "image.png", "goal.json"
 SCHEMA = 1
+MOST_BYTES = 1 << 26  # of a picture
 
 
 def save_goal(
@@ -88,10 +89,13 @@ def load_goal(path: Path | str, embodiment: Embodiment) -> tuple[np.ndarray, np.
 def _picture(file: Path, embodiment: Embodiment) -> np.ndarray:
     import cv2
 
-    if not file.is_file():
-        raise ConfigError(f"goal {file}: no such file; give a picture or a goal's directory")
-    data = np.fromfile(file, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    way_out = "; give a picture or a goal's directory"
+    with raised_as(ConfigError, ConfigError, before="goal ", after=way_out):
+        data = np.frombuffer(read_bytes(file, MOST_BYTES), np.uint8)
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except cv2.error:  # larger than OpenCV may make it, see `wm_planner`
+        image = None
     if image is None:
         raise ConfigError(f"goal {file}: is not a picture that can be read")
     size, count = embodiment.image_size, len(embodiment.cameras)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from wm_planner.errors import DatasetError
+from wm_planner.files import read_bytes
 from wm_planner.torch_file import (
+    MOST_BYTES,
     ORDERED,
     PARAMETERS,
     STORAGES,
@@ -23,7 +25,7 @@ from wm_planner.torch_file import (
     stored_tensor,
 )
 
-_MOST_ITEMS = 10**7  # of a file's containers; a shared one counts as often as it is referred to
+_MOST_ITEMS = 10**6  # of a file's containers; a shared one counts as often as it is referred to
 _OF_PICKLES = {
     *(ORDERED, "_codecs.encode", "numpy.ndarray", "numpy.dtype"),
     *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
@@ -54,10 +56,7 @@ def load_pickle(file: Path) -> Any:
     Raises:
         DatasetError: missing, truncated, or holding something else.
     """
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be read: {error.strerror}") from error
+    data = read_bytes(file, MOST_BYTES, DatasetError)
     return _plain(data, file, _OF_PICKLES, _no_tensor)
 
 

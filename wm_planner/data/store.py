@@ -16,12 +16,13 @@ import numpy as np
 
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import ConfigError, DatasetError, TaskError, raised_as
-from wm_planner.files import allocate, read_json, write_json, writing, written_aside
+from wm_planner.files import allocate, check_regular, read_json, write_json, writing, written_aside
 from wm_planner.tasks import embodiment_of
 
 SCHEMA = 2
 _SCHEMAS = (1, SCHEMA)  # 1 names a simulated task in place of the embodiment
 ARRAYS = {"images": np.uint8, "proprio": np.float32, "actions": np.float32, "states": np.float64}
+AXES = {"images": 5, "proprio": 3, "actions": 3, "states": 3}
 Trajectory = dict[str, np.ndarray]
 
 
@@ -65,10 +66,16 @@ class TrajectoryStore:
         arrays = {}
         for name, dtype in ARRAYS.items():
             file = directory / f"{name}.npy"
-            with raised_as(DatasetError, OSError, ValueError, before=f"{file}: cannot be read: "):
+            check_regular(file, DatasetError)
+            # numpy raises whatever a damaged header leads it to.
+            with raised_as(DatasetError, Exception, before=f"{file}: cannot be read: "):
                 arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-            if arrays[name].dtype != dtype:
-                raise DatasetError(f"{file}: holds {arrays[name].dtype}, expected {dtype.__name__}")
+            found, axes = getattr(arrays[name], "dtype", "no array"), AXES[name]
+            if found != dtype or arrays[name].ndim != axes:
+                raise DatasetError(
+                    f"{file}: expected {dtype.__name__} of {axes} axes, got {found} of "
+                    f"{getattr(arrays[name], 'ndim', 0)}"
+                )
         count, steps = arrays["actions"].shape[:2]
         for name in ("images", "proprio", "states"):
             if arrays[name].shape[:2] != (count, steps + 1):

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from wm_planner.config import from_dict, suggest
+from wm_planner.config import MAX_SEED, Natural, from_dict, suggest
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episode import MODES
 from wm_planner.evaluation.stats import mean_interval
+from wm_planner.files import read_json
 from wm_planner.models.encoder import comes_trained
-from wm_planner.planning.config import MAX_SEED
 
 STAGES = ("encoder", "projector", "model", "finetune")
 MODEL_ERROR = "model-error"
@@ -73,9 +73,9 @@ class Ablation:
     reference: str
     seeds: tuple[int, ...] = (0, 1, 2)
     modes: tuple[str, ...] = MODES
-    episodes: int = 100
+    episodes: Natural = 100
     eval_seed: int = 7
-    model_error_runs: int = 50
+    model_error_runs: Natural = 50
     quick: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -167,9 +167,9 @@ def read_error(file: Path) -> dict[str, list[float]]:
         ConfigError: it cannot be read, or is of another version.
     """
     try:
-        (error,) = json.loads(file.read_text())["checkpoints"].values()
+        (error,) = read_json(file)["checkpoints"].values()
         return {key: error[key] for key in ("expert", "planned", "gaps")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ConfigError(
             f"{file}: no result of 'wm-planner plot model-error' ({problem!r}); delete it and run "
             "the same command again"

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from wm_planner.config import Natural
 from wm_planner.errors import TaskError
 from wm_planner.tasks import Task, get_task
 from wm_planner.tasks.shifts import Shifts
@@ -79,7 +80,7 @@ class Loop:
 
     mode: str = "mpc"
     latency: float | str | None = None
-    delayed_frames: int = 0
+    delayed_frames: Natural = 0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from wm_planner.config import from_dict, suggest
+from wm_planner.config import MAX_SEED, Natural, from_dict, suggest
 from wm_planner.evaluation.episode import Loop
 from wm_planner.planning import SOLVERS
-from wm_planner.planning.config import MAX_SEED
 from wm_planner.tasks import get_task, task_names
 from wm_planner.tasks.shifts import Shifts
 
@@ -21,8 +20,8 @@ class Quick:
         settings: planner settings, added to every planner's.
     """
 
-    episodes: int = 2
-    timing_episodes: int = 1
+    episodes: Natural = 2
+    timing_episodes: Natural = 1
     settings: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,8 +69,8 @@ class Grid:
     loops: dict = field(default_factory=lambda: {"open-loop": {"mode": "open-loop"}, "mpc": {}})
     reference: Reference = field(default_factory=Reference)
     shifts: dict = field(default_factory=lambda: {"none": {}})
-    episodes: int = 50
-    timing_episodes: int = 3
+    episodes: Natural = 50
+    timing_episodes: Natural = 3
     seed: int = 0
     quick: Quick = field(default_factory=Quick)
 

@@ -91,11 +91,11 @@ class Record:
         batches = []
         for number, line in enumerate(lines, start=1):
             try:
-                values = json.loads(line)
+                values = json.loads(line)  # not `parse_json`: a line that was cut is told apart
                 if not isinstance(values, dict):
                     raise ConfigError(f"expected a mapping, got {values!r}")
                 batches.append(from_dict(_Batch, values, "batch"))
-            except (ValueError, ConfigError) as error:
+            except (ValueError, RecursionError, ConfigError) as error:
                 if isinstance(error, ValueError) and number == len(lines):
                     break
                 raise ConfigError(

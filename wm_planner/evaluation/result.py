@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from wm_planner.config import from_dict, to_dict
-from wm_planner.errors import ConfigError, raised_as
+from wm_planner.config import Fraction, Natural, Seed, Weight, from_dict, to_dict
+from wm_planner.errors import ConfigError
 from wm_planner.evaluation.stats import (
     mcnemar_p,
     mean_interval,
     paired_difference,
     wilson_interval,
 )
+from wm_planner.files import read_json
 
 if TYPE_CHECKING:
     from wm_planner.evaluation.episode import Evaluation
@@ -56,22 +56,22 @@ class Result:
     checkpoint: str
     planner: str
     mode: str
-    seed: int
+    seed: Seed
     episodes: int
-    successes: int
+    successes: Natural
     success_rate: float
-    interval_low: float
-    interval_high: float
-    plan_seconds_p50: float
-    plan_seconds_p99: float
-    plan_seconds_per_episode: float | None = None
-    plan_evaluations: float
-    model_calls: float
-    memory_mib: float
-    distance_median: float
-    horizon: int
-    batch_size: int
-    dropped: int
+    interval_low: Fraction
+    interval_high: Fraction
+    plan_seconds_p50: Weight
+    plan_seconds_p99: Weight
+    plan_seconds_per_episode: Weight | None = None
+    plan_evaluations: Weight
+    model_calls: Weight
+    memory_mib: Weight
+    distance_median: Weight
+    horizon: Natural
+    batch_size: Natural
+    dropped: Natural
     latency: float | str | None
     shifts: dict[str, Any]
     targets: str
@@ -154,9 +154,7 @@ def read_result(file: Path) -> Result:
     Raises:
         ConfigError: it cannot be read, or is no result.
     """
-    with raised_as(ConfigError, OSError, ValueError, before=f"{file}: cannot be read: "):
-        values = json.loads(file.read_text())
-    return Result.from_json(values, str(file))
+    return Result.from_json(read_json(file), str(file))
 
 
 @dataclass(frozen=True)

@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from wm_planner.data.dataset import Dataset
 from wm_planner.errors import DatasetError, TaskError, raised_as
 from wm_planner.evaluation.episode import Env
-from wm_planner.files import write_bytes
+from wm_planner.files import check_regular, write_bytes
 from wm_planner.tasks import get_task
 
 MAX_DRAWS = 100  # of one target
-UNREADABLE = (OSError, KeyError, ValueError, EOFError, TaskError, zipfile.BadZipFile, zlib.error)
+MAX_BYTES = 1 << 30  # of a file of targets, unpacked
+# What numpy raises of a damaged archive, and ours of what it holds.
+UNREADABLE = (
+    *(OSError, KeyError, ValueError, EOFError, TypeError, OverflowError, MemoryError),
+    *(SyntaxError, RecursionError, TokenError, zipfile.BadZipFile, zlib.error, TaskError),
+)
 Draw = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
@@ -112,10 +120,7 @@ class Targets:
             DatasetError: it cannot be read, or is of another task.
         """
         with raised_as(DatasetError, *UNREADABLE, before=f"{file}: is no file of targets: "):
-            loaded = np.load(file, allow_pickle=False)
-            if not isinstance(loaded, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array, not an archive of several (numpy.savez)")
-            with loaded as arrays:
+            with _opened(file) as arrays:
                 dropped = arrays["dropped"] if "dropped" in arrays else np.array(0)
                 if dropped.shape or dropped.dtype.kind not in "iu":
                     raise ValueError(f"dropped must be one whole number, got {dropped!r}")
@@ -129,6 +134,30 @@ class Targets:
         if targets.task != task:
             raise DatasetError(f"{file}: holds targets of task '{targets.task}', not of '{task}'")
         return targets
+
+
+def _opened(file: Path) -> Any:
+    """An archive of arrays, each of them as long as its header says, and all of them bounded.
+
+    Raises:
+        ValueError: it is none; a header that promises much is refused before memory is taken.
+    """
+    check_regular(file, DatasetError)
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no archive of arrays (numpy.savez)")
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > MAX_BYTES:
+            raise ValueError(f"its arrays have more than {MAX_BYTES} bytes")
+        for member in members:
+            with archive.open(member) as stream:
+                version = npy.read_magic(stream)
+                first = version == (1, 0)
+                read = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
+                shape, _, dtype = read(stream)
+                if math.prod(shape) * dtype.itemsize != member.file_size - stream.tell():
+                    raise ValueError(f"{member.filename}: its header promises {shape} {dtype}")
+    return np.load(file, allow_pickle=False)
 
 
 def sample_targets(env: Env, seed: int, count: int) -> Targets:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from wm_planner.errors import ConfigError
+from wm_planner.models.encoder import UNBUILT
 from wm_planner.registry import Registry
 
 
@@ -43,13 +44,14 @@ def build_decoder(kind: str, image_size: int, num_patches: int, dim: int) -> Dec
     """The decoder of that kind: a name, or 'NAME:settings'; 'none' is None.
 
     Raises:
-        ConfigError: no such decoder is installed, or it takes no such setting.
-        ValueError: settings or sizes it cannot have.
+        ConfigError: no such decoder is installed, or it takes no such setting, or cannot have
+            such sizes.
     """
     if kind == "none":
         return None
     name, _, text = kind.partition(":")
     try:
         return DECODERS[name].build(text, image_size, num_patches, dim)
-    except TypeError as error:
-        raise ConfigError(f"decoder '{kind}' cannot be built: {error}") from error
+    except UNBUILT as error:
+        sizes = f"pictures of {image_size} pixels, {num_patches} tokens of {dim} entries"
+        raise ConfigError(f"decoder '{kind}' cannot be built for {sizes}: {error}") from error

@@ -133,7 +133,8 @@ def _read(file: Path, variant: str | Sequence[int]) -> dict[str, Any]:
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
-        raise CheckpointError(f"{file}: cannot be read: {error}") from error
+        said = str(error).partition("\n")[0]
+        raise CheckpointError(f"{file}: cannot be read: {said}") from error
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
         return state
     raise CheckpointError(f"{file}: holds no mapping of names to tensors")

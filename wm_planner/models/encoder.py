@@ -95,6 +95,10 @@ class TrainedEncoder(Encoder, StandardTokens):
         return cls(image_size, num_patches, dim, **settings)
 
 
+# What torch and our own checks say of settings and sizes that a network cannot have.
+UNBUILT = (TypeError, KeyError, ValueError, RuntimeError, ArithmeticError, MemoryError)
+
+
 def _complaint(_name: str, found: object) -> str:
     if isinstance(found, type) and issubclass(found, Encoder):
         return ""
@@ -122,13 +126,16 @@ def build_encoder(settings: dict[str, Any], image_size: int, num_patches: int, d
         num_patches, dim: P and Dv; an encoder that comes as it is has its own.
 
     Raises:
-        ConfigError: no such encoder is installed, or it takes no such setting.
-        ValueError: sizes it cannot have.
+        ConfigError: no such encoder is installed, or it takes no such setting, or cannot have
+            such sizes.
     """
     settings = dict(settings)
     kind = settings.pop("kind", None)
     encoder = ENCODERS[kind]
     try:
         return encoder.build(image_size, num_patches, dim, **settings)
-    except (TypeError, KeyError) as error:
-        raise ConfigError(f"encoder '{kind}' cannot be built of {settings}: {error}") from error
+    except UNBUILT as error:
+        sizes = f"pictures of {image_size} pixels, {num_patches} tokens of {dim} entries"
+        raise ConfigError(
+            f"encoder '{kind}' cannot be built of {settings} for {sizes}: {error}"
+        ) from error

@@ -21,7 +21,7 @@ from wm_planner.torch_file import (
     stored_tensor,
 )
 
-_MOST_MODULES = 10**5
+_MOST_MODULES = 10**4
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ def _entry(value: Any) -> Any:
             if number >= _MOST_MODULES:
                 raise ValueError(f"modules within modules, more than {_MOST_MODULES}")
             _collect(state, prefix, module)
+            if len(module.tensors) + len(module.settings) > _MOST_MODULES:
+                raise ValueError(f"more than {_MOST_MODULES} tensors and settings")
     return module
 
 

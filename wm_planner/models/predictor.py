@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wm_planner.config import Fraction, Size
+
 
 @dataclass(frozen=True)
 class PredictorConfig:
@@ -29,12 +31,12 @@ class PredictorConfig:
         residual: predict the change of the token instead of the token.
     """
 
-    depth: int = 6
-    heads: int = 16
-    dim_head: int = 64
-    mlp_dim: int = 2048
-    dropout: float = 0.1
-    width: int | None = None
+    depth: Size = 6
+    heads: Size = 16
+    dim_head: Size = 64
+    mlp_dim: Size = 2048
+    dropout: Fraction = 0.1
+    width: Size | None = None
     residual: bool = False
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wm_planner.config import Size
 from wm_planner.embodiment import Embodiment
 
 
@@ -27,13 +28,13 @@ class Preprocess:
         num_cameras: how many pictures C lie side by side in the model's input.
     """
 
-    image_size: int
-    frame_skip: int
+    image_size: Size
+    frame_skip: Size
     action_mean: tuple[float, ...]
     action_std: tuple[float, ...]
     proprio_mean: tuple[float, ...]
     proprio_std: tuple[float, ...]
-    num_cameras: int = 1
+    num_cameras: Size = 1
 
     def __post_init__(self) -> None:
         for name in ("action", "proprio"):

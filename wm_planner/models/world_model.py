@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wm_planner.config import Size
 from wm_planner.errors import CheckpointError
 from wm_planner.models.embeddings import StepEmbedding
 from wm_planner.models.predictor import PredictorConfig, PredictorWindow, ViTPredictor, Window
@@ -37,14 +38,14 @@ class ModelConfig:
         decoder: see `build_decoder`; only for pictures of what the model imagines.
     """
 
-    image_size: int
-    num_hist: int
-    num_patches: int
-    visual_dim: int
-    action_dim: int
-    proprio_dim: int
-    action_emb_dim: int = 10
-    proprio_emb_dim: int = 10
+    image_size: Size
+    num_hist: Size
+    num_patches: Size
+    visual_dim: Size
+    action_dim: Size
+    proprio_dim: Size
+    action_emb_dim: Size = 10
+    proprio_emb_dim: Size = 10
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     encoder: dict[str, Any] = field(default_factory=lambda: {"kind": "small"})
     decoder: str = "none"

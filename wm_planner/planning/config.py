@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from wm_planner.config import from_dict, parse_setting, suggest
+from wm_planner.config import MAX_SEED, Natural, from_dict, parse_settings, suggest
 from wm_planner.errors import ConfigError
 from wm_planner.planning.costs import make_terms
 from wm_planner.planning.registry import SOLVERS, make_solver
@@ -51,7 +51,6 @@ _POSITIVE = (
 # Of any other number with a point: far beyond what makes sense, and finite.
 _MOST = 1e6
 _AT_MOST = {"objective_base": 10.0}  # its power of the horizon is a float32
-MAX_SEED = 2**64 - 1  # of torch's generators
 
 
 class Table(dict[str, Any]):
@@ -120,30 +119,30 @@ class PlannerConfig:
 
     solver: str = "gbp"
     solver_settings: dict[str, Any] = field(default_factory=Table)
-    horizon: int = 5
-    num_iterations: int | None = None
-    warm_iterations: int | None = None
+    horizon: Natural = 5
+    num_iterations: Natural | None = None
+    warm_iterations: Natural | None = None
     max_seconds: float | None = None
     learning_rate: float = 0.2
     optimizer: str = "adam"
-    num_restarts: int = 1
-    num_candidates: int = 1
-    warm_candidates: int | None = None
+    num_restarts: Natural = 1
+    num_candidates: Natural = 1
+    warm_candidates: Natural | None = None
     init: str = "randn"
     restart_std: float = 1.0
     action_noise_std: float = 0.003
     best_so_far: bool = True
     bounded: bool = True
-    num_samples: int = 300
-    num_elites: int = 30
+    num_samples: Natural = 300
+    num_elites: Natural = 30
     init_std: float = 1.0
-    gradient_steps: int = 1
+    gradient_steps: Natural = 1
     temperature: float = 0.01
     objective: str = "all"
     objective_base: float = 0.5
     objective_alpha: float = 1.0
     costs: dict[str, Any] = field(default_factory=Table)
-    penalty_rounds: int = 3
+    penalty_rounds: Natural = 3
     penalty_growth: float = 10.0
     replan_steps: int = 1
     warm_start: bool = True
@@ -151,8 +150,8 @@ class PlannerConfig:
     execution: str = "auto"
     precision: str = "float32"
     adapt_learning_rate: float = 0.0
-    adapt_transitions: int = 5
-    adapt_layers: int = 0
+    adapt_transitions: Natural = 5
+    adapt_layers: Natural = 0
     adapt_max_change: float = 0.02
     seed: int = 0
 
@@ -224,7 +223,7 @@ def planner_config(
     Raises:
         ConfigError: an unknown key or a value that cannot be used.
     """
-    changes = dict(parse_setting(setting, source) for setting in settings)
+    changes = parse_settings(settings, source)
     values = {key: value for key, value in base.items() if key not in SOLVERS}
     for name in SOLVERS:
         if not isinstance(base.get(name, {}), dict):

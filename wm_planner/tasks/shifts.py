@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from wm_planner.config import Natural
 from wm_planner.tasks.task import Task
 
 _AT_LEAST_ZERO = (
@@ -44,7 +45,7 @@ class Shifts:
     process_noise: float = 0.0
     image_noise: float = 0.0
     proprio_noise: float = 0.0
-    delayed_frames: int = 0
+    delayed_frames: Natural = 0
     friction: float = 1.0
     mass: float = 1.0
     gain: float = 1.0
@@ -54,7 +55,7 @@ class Shifts:
     camera_zoom: float = 1.0
     hue_deg: float = 0.0
     brightness: float = 1.0
-    obstacle: int | None = None
+    obstacle: Natural | None = None
     maze: str | None = None
     wall_x: float | None = None
     door_y: float | None = None

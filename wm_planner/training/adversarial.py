@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wm_planner.config import check_at_least
+from wm_planner.config import Natural, Weight, check_at_least
 from wm_planner.models.world_model import Latent, WorldModel
 from wm_planner.training.losses import rollout_loss
 from wm_planner.training.machine import Group
@@ -39,11 +39,11 @@ class Adversarial:
         rollouts: perturb the updates on imagined rollouts, too; the paper has none.
     """
 
-    visual_factor: float = 0.05
-    proprio_factor: float = 0.02
-    action_factor: float = 0.02
-    step: float = 1.25
-    num_steps: int = 1
+    visual_factor: Weight = 0.05
+    proprio_factor: Weight = 0.02
+    action_factor: Weight = 0.02
+    step: Weight = 1.25
+    num_steps: Natural = 1
     adaptive: bool = False
     space: str = "tokens"
     rollouts: bool = True

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from wm_planner.config import check_at_least, to_dict
+from wm_planner.config import Natural, Seed, Size, Weight, check_at_least, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.files import write_bytes
@@ -54,26 +54,26 @@ class EncoderTraining:
     """
 
     kind: str = "small"
-    num_patches: int = 16
-    dim: int = 64
-    channels: int = 128
-    depth: int = 2
-    num_updates: int = 1500
-    batch_pairs: int = 96
-    max_gap: int = 4
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    reconstruction_weight: float = 40.0
-    foreground_weight: float = 20.0
-    invariance_weight: float = 1.0
-    std_weight: float = 2.0
-    covariance_weight: float = 0.1
-    curvature_weight: float = 0.0
-    proprio_weight: float = 0.0
+    num_patches: Size = 16
+    dim: Size = 64
+    channels: Size = 128
+    depth: Size = 2
+    num_updates: Natural = 1500
+    batch_pairs: Natural = 96
+    max_gap: Natural = 4
+    learning_rate: Weight = 1e-3
+    weight_decay: Weight = 1e-4
+    reconstruction_weight: Weight = 40.0
+    foreground_weight: Weight = 20.0
+    invariance_weight: Weight = 1.0
+    std_weight: Weight = 2.0
+    covariance_weight: Weight = 0.1
+    curvature_weight: Weight = 0.0
+    proprio_weight: Weight = 0.0
     bf16: bool = False
     standardise: bool = False
     sharpness: float = 1.0
-    seed: int = 0
+    seed: Seed = 0
     variant: str = "s"
     weights: str = "official"
     settings: dict = field(default_factory=dict)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wm_planner.config import suggest, to_dict
+from wm_planner.config import Natural, Weight, suggest, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError, DatasetError
 from wm_planner.models.bundle import Bundle
@@ -33,9 +33,9 @@ class Finetuning(TransitionTraining):
         online: the rounds of 'online'.
     """
 
-    num_updates: int = 2000
+    num_updates: Natural = 2000
     rollout_fraction: float = 1.0
-    learning_rate: float = 1e-4
+    learning_rate: Weight = 1e-4
     adversarial: Adversarial = field(default_factory=Adversarial)
     online: Online = field(default_factory=Online)
 

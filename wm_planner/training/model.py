@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wm_planner.config import check_at_least, to_dict
+from wm_planner.config import Natural, Seed, Size, Weight, check_at_least, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
 from wm_planner.models.bundle import Bundle
@@ -50,16 +50,16 @@ class TransitionTraining:
         held_out: share of trajectories kept for validation; the seed says which.
     """
 
-    num_updates: int = 6000
+    num_updates: Natural = 6000
     rollout_fraction: float = 0.5
-    rollout_steps: int = 5
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    embedding_learning_rate: float | None = None
+    rollout_steps: Natural = 5
+    batch_size: Natural = 32
+    learning_rate: Weight = 1e-3
+    weight_decay: Weight = 1e-4
+    embedding_learning_rate: Weight | None = None
     schedule: str = "one-cycle"
     held_out: float = 0.05
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         check_at_least(self, num_updates=1, batch_size=1, rollout_steps=1)
@@ -82,7 +82,7 @@ class ModelTraining(TransitionTraining):
     """
 
     predictor: PredictorConfig = SMALL
-    num_hist: int = 1
+    num_hist: Size = 1
 
 
 class ModelLearner(Learner):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm_planner.config import check_at_least
+from wm_planner.config import Natural, check_at_least
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError
 from wm_planner.models.bundle import Bundle
@@ -51,11 +51,11 @@ class Online:
         planner: changes of the checkpoint's planner settings, by name.
     """
 
-    num_rounds: int = 10
-    num_targets: int = 32
-    horizon: int = 5
+    num_rounds: Natural = 10
+    num_targets: Natural = 32
+    horizon: Natural = 5
     targets: str = "task"
-    buffer_size: int = 1024
+    buffer_size: Natural = 1024
     buffer_fraction: float = 0.5
     adversarial: bool = False
     planner: dict = field(default_factory=dict)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from wm_planner.config import check_at_least, to_dict
+from wm_planner.config import Natural, Seed, Size, Weight, check_at_least, to_dict
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import CheckpointError, ConfigError, DatasetError
 from wm_planner.files import write_bytes
@@ -55,19 +55,19 @@ class ProjectorTraining:
         held_out: share of trajectories kept for validation.
     """
 
-    dim: int = 8
-    hidden_dim: int = 192
-    kernel_size: int = 3
-    num_updates: int = 1200
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    curvature_weight: float = 0.1
-    std_weight: float = 1.0
-    covariance_weight: float = 0.04
+    dim: Size = 8
+    hidden_dim: Size = 192
+    kernel_size: Size = 3
+    num_updates: Natural = 1200
+    batch_size: Natural = 64
+    learning_rate: Weight = 1e-3
+    weight_decay: Weight = 1e-4
+    curvature_weight: Weight = 0.1
+    std_weight: Weight = 1.0
+    covariance_weight: Weight = 0.04
     predictor: PredictorConfig = SMALL
     held_out: float = 0.05
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         check_at_least(self, num_updates=1, batch_size=2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wm_planner.config import Natural, Seed, Size
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import ConfigError
 from wm_planner.training.encoder import EncoderTraining
@@ -23,10 +24,10 @@ ANY = Path(__file__).with_name("any.yaml")
 class Collection:
     """What `wm-planner collect` needs: `steps` are model steps per trajectory."""
 
-    num_trajectories: int
-    steps: int
-    image_size: int
-    seed: int = 0
+    num_trajectories: Natural
+    steps: Natural
+    image_size: Size
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import pickle
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -212,12 +211,12 @@ def load_state(directory: Path, group: Group) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{file}: cannot be read: {error}") from error
-    if state.get("schema") != SCHEMA:
-        raise CheckpointError(
-            f"{file}: schema {state.get('schema')}; this version reads schema {SCHEMA}"
-        )
+    except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
+        said = str(error).partition("\n")[0]
+        raise CheckpointError(f"{file}: cannot be read: {said}") from error
+    schema = state.get("schema") if isinstance(state, dict) else type(state).__name__
+    if schema != SCHEMA or not isinstance(state.get("random"), list):
+        raise CheckpointError(f"{file}: schema {schema}; this version reads schema {SCHEMA}")
     if len(state["random"]) != group.size:
         raise CheckpointError(
             f"{file}: of {len(state['random'])} processes; resume with as many, not {group.size}"

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from wm_planner.data.store import TrajectoryStore
-from wm_planner.errors import CheckpointError, DatasetError
+from wm_planner.errors import CheckpointError, ConfigError, DatasetError, raised_as
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.decoder import build_decoder
-from wm_planner.models.encoder import build_encoder
+from wm_planner.models.encoder import UNBUILT, build_encoder
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import ModelConfig, WorldModel
 from wm_planner.training.encoder import EncoderTraining, decoder_settings, encoder_settings
@@ -65,6 +65,7 @@ def build_fresh(
     """A bundle with fresh weights, drawn by its seed; sizes as `build_encoder` takes them.
 
     Raises:
+        ConfigError: no model has these settings and sizes.
         DatasetError: an entry of the action never changes.
     """
     body = store.embodiment
@@ -84,21 +85,23 @@ def build_fresh(
     torch.manual_seed(config.seed)
     sizes = (height, num_patches, dim)
     built = build_encoder(encoder, *sizes)
-    model = WorldModel(
-        ModelConfig(
-            image_size=height,
-            num_hist=config.num_hist,
-            num_patches=built.num_patches,
-            visual_dim=built.dim,
-            action_dim=preprocess.action_dim,
-            proprio_dim=len(body.proprio),
-            predictor=config.predictor,
-            encoder=encoder,
-            decoder=decoder,
-        ),
-        built,
-        build_decoder(decoder, *sizes),
-    )
+    cannot = f"{store.directory}: a model of these settings cannot be built: "
+    with raised_as(ConfigError, *UNBUILT, before=cannot):
+        model = WorldModel(
+            ModelConfig(
+                image_size=height,
+                num_hist=config.num_hist,
+                num_patches=built.num_patches,
+                visual_dim=built.dim,
+                action_dim=preprocess.action_dim,
+                proprio_dim=len(body.proprio),
+                predictor=config.predictor,
+                encoder=encoder,
+                decoder=decoder,
+            ),
+            built,
+            build_decoder(decoder, *sizes),
+        )
     return Bundle(model, preprocess, body)
 
 
