@@ -130,12 +130,12 @@ FAULTS = (
 )
 # Pictures that are well-formed, and show nothing, or something else: the planner node finds out.
 FAULTS += (
-    _fault("frozen, new stamps", "the same pixels, with new stamps", held("pictures", True)),
-    _fault("black", "every pixel is 0", edit("pictures", _full(0))),
-    _fault("white", "every pixel is 255", edit("pictures", _full(255))),
-    _fault("noise", "random pixels", edit("pictures", _pixels(_noise))),
-    _fault("upside down", "the camera hangs upside down", edit("pictures", _pixels(_flipped))),
-    _fault(
+    _blind("frozen, new stamps", "the same pixels, with new stamps", held("pictures", True)),
+    _blind("black", "every pixel is 0", edit("pictures", _full(0))),
+    _blind("white", "every pixel is 255", edit("pictures", _full(255))),
+    _blind("noise", "random pixels", edit("pictures", _pixels(_noise))),
+    _blind("upside down", "the camera hangs upside down", edit("pictures", _pixels(_flipped))),
+    _blind(
         "one colour", "every pixel is that of one corner", edit("pictures", _pixels(_one_pixel))
     ),
 )
