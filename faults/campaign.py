@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,10 @@ from faults.fault import NETWORK, REMOTE, Fault
 from faults.kinds import all_faults
 from faults.network import hosts_of, make_hosts, remove_hosts
 from faults.report import Report
+
+# Injections in the life of a graph. Fast DDS's shared memory loses the buffers that a process held
+# when it was killed; after some hundred kills a publisher, such as the campaign's own, is mute.
+ROUND = 60
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Part:
         only: faults that are `chosen`; empty: all.
         per_episode: injections in one episode of the recorder.
         slack_s: see `Stage`.
+        first: number of the first injection: a graph lives for `ROUND` of them.
     """
 
     kind: str
@@ -38,6 +43,7 @@ class Part:
     only: str = ""
     per_episode: int = 6
     slack_s: float = 0.0
+    first: int = 0
 
 
 def faults_of(kind: str, skipped: Sequence[str] = ()) -> list[Fault]:
@@ -66,7 +72,7 @@ def schedule(faults: Sequence[Fault], count: int, seed: int) -> list[Fault]:
 def run_stage(
     part: Part, directory: Path, domain: int, seed: int, tell: Callable[[dict], None]
 ) -> None:
-    """Make the injections of one graph, and tell each outcome.
+    """Make the injections of one graph, from `part.first` on, and tell each outcome.
 
     Args:
         part: what is injected.
@@ -89,7 +95,8 @@ def run_stage(
         if not faults:
             return
         began_s, begun = time.monotonic(), stage.processes.started
-        for number, fault in enumerate(schedule(faults, part.count, seed)):
+        drawn = schedule(faults, part.count, seed)
+        for number, fault in list(enumerate(drawn))[part.first : part.first + ROUND]:
             if number % part.per_episode == 0:
                 stage.begin_episode()
             outcome = inject(stage, fault, number, seed, began_s)
@@ -148,13 +155,14 @@ class Campaign:
                     self._report.skip("network", f"two hosts need root: {error}")
                     continue
             try:
-                self._run(part, domain)
+                for first in range(0, part.count, ROUND):
+                    self._run(replace(part, first=first), domain)
             finally:
                 if part.kind in (NETWORK, REMOTE):
                     remove_hosts(domain)
 
     def _run(self, part: Part, domain: int) -> None:
-        directory = self._output / f"{part.kind}-{domain}"
+        directory = self._output / f"{part.kind}-{domain}-{part.first}"
         directory.mkdir(parents=True, exist_ok=True)
         seed = self._seed * 1000 + domain
         words = [json.dumps(asdict(part)), str(directory), str(domain), str(seed)]

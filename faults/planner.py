@@ -54,6 +54,7 @@ class PlannerStage(Stage):
     """See the module; the joint states and the pictures go through this process."""
 
     kind = PLANNER
+    transports = ""  # as they are: the driver's pictures are larger than a socket's buffer
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

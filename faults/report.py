@@ -55,7 +55,7 @@ class Report:
                 self.lost += told["bags"]["lost"]
                 for lost in told["bags"]["lost"]:
                     print(f"{stage}: a complete episode is lost: {lost}", flush=True)
-            self.seconds = max(self.seconds, told.get("seconds", 0.0))
+            self.seconds += told.get("seconds", 0.0)
 
     def summary(self) -> str:
         """A few lines for the end of the run."""

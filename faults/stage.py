@@ -52,6 +52,7 @@ class Stage:
     """
 
     kind = STAND_IN
+    transports = "UDPv4"  # in shared memory a killed process leaves its buffers taken
 
     def __init__(self, directory: Path, domain: int, seed: int, slack_s: float = 0.0) -> None:
         self.directory, self.domain, self.seed = directory, domain, seed
@@ -127,6 +128,9 @@ class Stage:
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
         }
+        if self.transports:
+            os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = self.transports
+            environment["FASTDDS_BUILTIN_TRANSPORTS"] = self.transports
         environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = environment["ROS_AUTOMATIC_DISCOVERY_RANGE"]
         try:

@@ -13,10 +13,15 @@ from wm_planner.ros.conversions import image_message, to_ns
 from wm_planner.ros.qos import RELIABLE
 
 BOTH = (STAND_IN, PLANNER)
+BLIND_S = 2.1  # `stop_after_s` of the pictures' check, 1 s, and the plan of before grows stale
 
 
 def _fault(name: str, does: str, inject: Any, *args: Any, **options: Any) -> Fault:
     return Fault(f"camera: {name}", "camera", does, inject, *args, **{"stages": BOTH, **options})
+
+
+def _blind(name: str, does: str, inject: Any) -> Fault:
+    return _fault(name, does, inject, stages=(PLANNER,), within_s=BLIND_S)
 
 
 def _pixels(make: Any) -> Any:
@@ -123,14 +128,14 @@ FAULTS = (
         FRESH,
     ),
 )
-# Pictures that are well-formed, and show nothing: what they look like decides.
-BLIND = (
-    _fault("frozen, new stamps", "the same pixels, with new stamps", held("pictures", True)),
-    _fault("black", "every pixel is 0", edit("pictures", _full(0))),
-    _fault("white", "every pixel is 255", edit("pictures", _full(255))),
-    _fault("noise", "random pixels", edit("pictures", _pixels(_noise))),
-    _fault("upside down", "the camera hangs upside down", edit("pictures", _pixels(_flipped))),
-    _fault(
+# Pictures that are well-formed, and show nothing, or something else: the planner node finds out.
+FAULTS += (
+    _blind("frozen, new stamps", "the same pixels, with new stamps", held("pictures", True)),
+    _blind("black", "every pixel is 0", edit("pictures", _full(0))),
+    _blind("white", "every pixel is 255", edit("pictures", _full(255))),
+    _blind("noise", "random pixels", edit("pictures", _pixels(_noise))),
+    _blind("upside down", "the camera hangs upside down", edit("pictures", _pixels(_flipped))),
+    _blind(
         "one colour", "every pixel is that of one corner", edit("pictures", _pixels(_one_pixel))
     ),
 )
