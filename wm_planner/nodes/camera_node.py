@@ -27,6 +27,7 @@ TOPIC = "camera/image_raw"
 TRANSPORTS = ("auto", "raw", "compressed")
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 LATE_S = 1.0  # without a picture going out, the node says that something is wrong
+LEAST_SHARE = 0.5  # of the model's pixels along a side; less is enlarged too much
 LOOK_S = 0.25  # between two looks at the graph, until the first message comes
 
 
@@ -77,6 +78,7 @@ class CameraNode(NodeBase):
         self._heard_s: float | None = None  # when the last message came
         self._sent_s: float | None = None  # when the last picture went out
         self._problem, self._passed_over = "", 0
+        self._told_over = 0  # of them, in the last diagnostic
         self._source = None
         self._subscription: Subscription | None = None
         self._subscribed: tuple[str, type] | None = None
@@ -130,7 +132,7 @@ class CameraNode(NodeBase):
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._heard_s = time.monotonic()
         try:
-            image = prepare(image_array(message), self._crop, self.config.size)
+            image = self._prepared(image_array(message))
         except ImageSourceError as error:
             self._problem = str(error)
             self._passed_over += 1
@@ -150,12 +152,28 @@ class CameraNode(NodeBase):
             self.exit_code = 0
             return
         self._heard_s = time.monotonic()
-        image = prepare(image, self._crop, self.config.size)
-        self._send(image, captured_ns, self.config.frame_id)
+        self._send(self._prepared(image), captured_ns, self.config.frame_id)
+
+    def _prepared(self, image: np.ndarray) -> np.ndarray:
+        """What the model sees of a picture.
+
+        Raises:
+            ImageSourceError: the crop does not fit, or so few pixels show next to nothing.
+        """
+        used, size = (
+            min(image.shape[:2] if self._crop is None else self._crop[2:]),
+            self.config.size,
+        )
+        if LEAST_SHARE * size > used:
+            raise ImageSourceError(
+                f"picture of {image.shape[1]} x {image.shape[0]} pixels, of which {used} x {used} "
+                f"are used: the model sees {size} x {size}; set the camera to a larger picture"
+            )
+        return prepare(image, self._crop, size)
 
     def _send(self, image: np.ndarray, captured_ns: int, frame_id: str) -> None:
         self._publisher.publish(image_message(image, captured_ns, frame_id))
-        self._sent_s, self._problem = time.monotonic(), ""
+        self._sent_s = time.monotonic()
 
     def _check_alive(self) -> None:
         now_s = time.monotonic()
@@ -165,6 +183,12 @@ class CameraNode(NodeBase):
             level, text = diagnostics.WARN, "no image"
             if self._problem:  # they come, and cannot be used
                 level, text = diagnostics.ERROR, self._problem
+        elif self._passed_over > self._told_over:
+            level = diagnostics.WARN
+            text = f"{self._passed_over - self._told_over} images passed over: {self._problem}"
+        else:
+            self._problem = ""
+        self._told_over = self._passed_over
         told = {"silent_seconds": round(silent_s, 3), "passed_over": self._passed_over}
         status = diagnostics.status(f"{self.get_name()}: images", level, text, told)
         self._status.publish(diagnostics.array(self.get_clock().now().nanoseconds, status))
