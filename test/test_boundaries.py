@@ -46,8 +46,8 @@ MAY_IMPORT = {
     "nodes": BASE
     | {"kinematics", "files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
     "cli": BASE
-    | {"files", "parameter_file", "provenance", "robot", "simulation", "tasks", "bringup"}
-    | {"data", "models"}
+    | {"files", "yaml_text", "parameter_file", "provenance", "robot", "simulation", "tasks"}
+    | {"bringup", "data", "models"}
     | {"kinematics", "planning", "training", "evaluation", "runtime", "ros", "nodes"},
     "sim_bridge": BASE | {"tasks"},
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
