@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,3 +168,17 @@ def test_parts_by_the_recipe_for_any_robot(tmp_path):
     more = ["--encoder", str(encoder), "--no-cache"]
     assert main(["train", "model", "--data", data, "--output", str(model), *more, *machine]) == 0
     assert load_bundle(model).model.config.encoder["standardise"] is True
+
+
+def test_calibration_of_an_older_checkpoint_leaves_the_weights(world, tmp_path, capsys):
+    old = tmp_path / "old"
+    shutil.copytree(world / "run/checkpoint", old)
+    card = json.loads((old / "bundle.json").read_text())
+    found = card["info"].pop("familiar")
+    (old / "bundle.json").write_text(json.dumps(card))
+    weights = (old / "model.safetensors").read_bytes()
+    assert main(["calibrate", str(old), "--data", str(world / "data")]) == 0
+    assert "camera front: of held-out pictures" in capsys.readouterr().out
+    again = json.loads((old / "bundle.json").read_text())["info"]["familiar"]
+    assert again.pop("calibrated")["command"] and again == found
+    assert (old / "model.safetensors").read_bytes() == weights

@@ -580,10 +580,10 @@ class Real(Peer):
         """Until the newest diagnostic of the inputs says this."""
 
         def said() -> bool:
-            return bool(self.told) and text in self.told[-1].message
+            newest = self.told[-1] if self.told else DiagnosticStatus()
+            return text in newest.message and newest.level == level
 
         self.graph.until(said, f"'{text}'", timeout_s=60)
-        assert self.told[-1].level == level
 
     def until_planned(self) -> None:
         before = len(self.whole())
