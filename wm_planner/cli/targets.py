@@ -101,11 +101,12 @@ def _draw(args: argparse.Namespace, job: Job) -> Targets:
         dataset = open_dataset(args.data)
         horizon = job.planner.horizon
         return target.dataset_targets(dataset, args.task, horizon, args.seed, args.episodes)
+    if args.goals == "image":
+        image, state = _read_image(args.goal_image), _read_state(args.goal_state)
     # The first environment must draw: MuJoCo chooses its GL library only once.
     with closing(job.make_env(disturbed=False)(True)) as env:
         if args.goals == "random":
             return target.sample_targets(env, args.seed, args.episodes)
-        image, state = _read_image(args.goal_image), _read_state(args.goal_state)
         return target.image_targets(env, image, state, args.seed, args.episodes)
 
 
