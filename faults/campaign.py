@@ -100,7 +100,9 @@ def run_stage(
             if number % part.per_episode == 0:
                 stage.begin_episode()
             outcome = inject(stage, fault, number, seed, began_s)
-            tell({"outcome": asdict(outcome)})
+            tell({"outcome": asdict(outcome), "next": number + 1})
+            if stage.lost:
+                break  # a new graph goes on
             if number % part.per_episode == part.per_episode - 1:
                 stage.end_episode()
                 tell({"bags": check_bags(stage)})
@@ -155,13 +157,17 @@ class Campaign:
                     self._report.skip("network", f"two hosts need root: {error}")
                     continue
             try:
-                for first in range(0, part.count, ROUND):
-                    self._run(replace(part, first=first), domain)
+                first = 0
+                while first < part.count:
+                    # One that cannot even begin is told of, and its injections are left out.
+                    first = max(self._run(replace(part, first=first), domain), first + 1)
             finally:
                 if part.kind in (NETWORK, REMOTE):
                     remove_hosts(domain)
 
-    def _run(self, part: Part, domain: int) -> None:
+    def _run(self, part: Part, domain: int) -> int:
+        """Run one graph; the number of the injection that the next one begins with."""
+        following = part.first + ROUND
         directory = self._output / f"{part.kind}-{domain}-{part.first}"
         directory.mkdir(parents=True, exist_ok=True)
         seed = self._seed * 1000 + domain
@@ -174,7 +180,10 @@ class Campaign:
             stage = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True)
             assert stage.stdout is not None
             for line in stage.stdout:
-                self._report.take(part.kind, json.loads(line))
+                told = json.loads(line)
+                self._report.take(part.kind, told)
+                following = told.get("next", following)
         if stage.wait():
             lines = log.read_text(errors="replace").splitlines()[-3:]
             self._report.take(part.kind, {"error": f"the graph ended early: {' | '.join(lines)}"})
+        return following

@@ -72,6 +72,7 @@ class Stage:
         self.bags = directory / "bags"
         self.t0 = 0.0  # when the fault began
         self.slack_s = slack_s
+        self.lost = False  # it could not be brought back, even by hand
         self.managed: set[str] = set()  # lifecycle nodes
         self._episode = 0
 
@@ -262,4 +263,5 @@ class Stage:
         self.reset_clocks()
         for name in self.processes.commands:
             self.processes.start(name)
-        return self.until(self.driving, START_S)
+        self.lost = not self.until(self.driving, START_S)
+        return not self.lost
