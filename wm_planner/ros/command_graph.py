@@ -19,7 +19,9 @@ GUARD = "command_guard"  # sends the safe command when the controller has died
 # Begin the names of nodes that listen to commands and move nothing.
 BYSTANDERS = (GUARD, "finetune_node", "_ros2cli", "rosbag2", "foxglove_bridge", "rqt", "rviz")
 _UNKNOWN = "_NODE_NAME_UNKNOWN_"  # an endpoint is known before its node is
-_PATIENCE = 8  # looks after which an endpoint without a node counts as one of somebody's
+_PATIENCE = (
+    120  # looks after which an endpoint without a node is somebody: a clock that steps delays names
+)
 
 
 @dataclass(frozen=True)
