@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ pytest.importorskip("gymnasium", reason="needs the 'sim' extra")
 
 from wm_planner.cli import finetune as command  # noqa: E402
 from wm_planner.cli.main import main  # noqa: E402
+from wm_planner.data.store import TrajectoryStore  # noqa: E402
 from wm_planner.errors import ConfigError, DatasetError  # noqa: E402
 from wm_planner.models.checkpoint import load_bundle  # noqa: E402
 from wm_planner.tasks import get_task  # noqa: E402
@@ -184,7 +186,8 @@ def words(world, output, method, *more):
     """A short run."""
     line = ["finetune", "--method", method, "--checkpoint", world / "base", "--data"]
     line += [world / "data", "--output", output, "--threads", "1", "--num-updates", "6"]
-    line += ["--set", "rollout_steps=3", "--set", "batch_size=8", *more]
+    line += [*([] if "rollout_steps=20" in more else ["--set", "rollout_steps=3"])]
+    line += ["--set", "batch_size=8", *more]
     return [str(word) for word in line]
 
 
@@ -239,6 +242,21 @@ def test_the_card_says_where_a_finetuned_model_is_from(world, tmp_path):
         name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])
     }
     assert changed == {"predictor", "action_encoder"}
+
+
+def test_what_was_calibrated_stays_but_for_the_models_own_error(world, tmp_path):
+    shutil.copytree(world / "base", tmp_path / "base")
+    file = tmp_path / "base" / "bundle.json"
+    card = json.loads(file.read_text())
+    card["embodiment"] = TrajectoryStore.open(world / "data").embodiment.to_json()
+    file.write_text(json.dumps(card))
+    assert main(["calibrate", str(tmp_path / "base"), "--data", str(world / "data")]) == 0
+    before = load_bundle(tmp_path / "base").info["familiar"]
+    line = words(world, tmp_path / "run", "adversarial")
+    line[line.index(str(world / "base"))] = str(tmp_path / "base")
+    assert main(line) == 0
+    after = load_bundle(tmp_path / "run/checkpoint").info["familiar"]
+    assert after["cameras"] == before["cameras"] and after["surprise"] != before["surprise"]
 
 
 def test_methods_differ_and_base_is_plain_training(world, tmp_path):

@@ -15,9 +15,10 @@ from wm_planner.cli.training_options import (
     training_machine,
 )
 from wm_planner.config import parse_settings
-from wm_planner.errors import ConfigError
+from wm_planner.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
+    from wm_planner.data.store import TrajectoryStore
     from wm_planner.models.bundle import Bundle
     from wm_planner.training.finetune import Corrections, Finetuning
 
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
             store, bundle, args.method, config, args.output, parent, machine, corrections
         )
         if machine.writes:
+            _calibrate(bundle, store)
             with kept_for_resume(args.output):
                 save_bundle(bundle, result)
             before, after = bundle.info["held_out_before"], bundle.info["held_out"]
@@ -93,6 +95,21 @@ def run(args: argparse.Namespace) -> int:
                 before["val_last"],
             )
     return 0
+
+
+def _calibrate(bundle: Bundle, store: TrajectoryStore) -> None:
+    """The model's own error is another one than before; where none was known, none is found."""
+    from wm_planner.evaluation.familiar import surprise
+    from wm_planner.evaluation.recordings import encode_recordings, held_out
+
+    known = bundle.info.get("familiar")
+    if known is None:
+        return
+    try:
+        recordings = encode_recordings(bundle, store, held_out(bundle, store)[0])
+        bundle.info["familiar"] = {**known, "surprise": list(surprise(bundle, recordings))}
+    except DatasetError as error:  # hours of training are not lost for it
+        logger.warning("what surprises the model is as before the training: %s", error)
 
 
 def finetuning_of(args: argparse.Namespace) -> Finetuning:

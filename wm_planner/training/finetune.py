@@ -19,6 +19,7 @@ from wm_planner.training.model import ModelLearner, TransitionTraining, check_le
 from wm_planner.training.online import MakeEnv, Online, OnlineLearner, PlanRounds
 
 METHODS = ("base", "adversarial", "online")
+CALIBRATED = ("arrived", "familiar")  # keys of a card's info, see `wm-planner train`
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def finetune(
     bundle.model.to(machine.device)
     settings = {"method": method, "finetune": to_dict(config), "parent": parent}
     settings["data"] = store.meta
+    # What was calibrated of pictures holds: the encoder stays as it is.
+    calibrated = {key: bundle.info[key] for key in CALIBRATED if key in bundle.info}
     learner: ModelLearner
     with ExitStack() as stack:
         if method == "online":
@@ -117,7 +120,8 @@ def finetune(
         run = fit(learner, settings, output, machine)
     bundle.model.eval().requires_grad_(False)
     after = learner.evaluate()
-    bundle.info = {**settings, **run, "held_out_before": before, "held_out": after}
+    found = {"held_out_before": before, "held_out": after}
+    bundle.info = {**settings, **run, **found, **calibrated}
     return bundle
 
 
