@@ -141,7 +141,7 @@ def _read_image(file: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # of a picture that is too large to be one
-            return imageio.imread(content, mode="RGB")
+            return imageio.imread(content, mode="RGB", plugin="pillow")
     except (OSError, ValueError, SyntaxError, EOFError, Warning, DecompressionBombError) as error:
         said = str(error).partition("\n")[0]
         raise ConfigError(f"--goal-image {file}: no readable image: {said}") from error
