@@ -214,8 +214,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ConfigError(f"{where}: expected a whole number, got {shown(value)}")
-        if abs(value) > MAX_SEED:
-            raise ConfigError(f"{where}: expected a number below 2^63, got {shown(value)}")
+        if abs(value) > 2**64:
+            raise ConfigError(f"{where}: expected a number below 2^64, got {shown(value)}")
         return value
     if hint is bool:
         if not isinstance(value, bool):

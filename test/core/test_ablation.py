@@ -28,6 +28,7 @@ from wm_planner.evaluation.result import pooled
 from wm_planner.evaluation.table import ablation_table, error_table
 
 from .made_result import result
+from .training_world import dot_store
 
 CONFIG = Path(__file__).parents[2] / "config/tables/ablation.yaml"
 
@@ -177,7 +178,7 @@ def test_evaluations_with_other_settings_are_others() -> None:
     ("change", "message"),
     [
         ({"rows": {"base": {"reference": "bse"}}}, "Did you mean 'base'"),
-        ({"model_error_runs": -1}, "must be 0, for none, or at least 2, for an interval, got -1"),
+        ({"model_error_runs": -1}, "model_error_runs: expected a number from 0 to .*, got -1"),
         ({"model_error_runs": 1}, "at least 2, for an interval, got 1"),
         ({"reference": "bse"}, "Did you mean 'base'"),
         ({"modes": ["mcp"]}, "Did you mean 'mpc'"),
@@ -187,7 +188,7 @@ def test_evaluations_with_other_settings_are_others() -> None:
         ({"seeds": [0, -1]}, r"seeds must be from 0 to .* got \(0, -1\)"),
         ({"seeds": [1, 1]}, r"each may be named once, got \[1, 1\]"),
         ({"modes": ["mpc", "mpc"]}, "modes: each may be named once"),
-        ({"seeds": [2**64]}, "seeds must be from 0 to 18446744073709551615"),
+        ({"seeds": [2**64]}, "seeds must be from 0 to 9223372036854775807"),
         ({"eval_seed": -3}, "eval_seed must be from 0 to .*, got -3"),
         ({"rows": {"base": 3}}, "rows: base: expected a mapping of changes, {} for none, got 3"),
         ({"rows": {"base": 0}}, "rows: base: expected a mapping of changes, {} for none, got 0"),
@@ -229,7 +230,7 @@ def test_what_a_command_would_refuse_is_said_before_the_first_one(
     ("options", "message"),
     [
         (["--threads", "0"], "--threads must be at least 1, got 0"),
-        (["--seed", "-1"], "--seed: seeds must be from 0 to"),
+        (["--seed", "-1"], "argument --seed: expected a whole number from 0 to"),
         (["--seed", "1", "--seed", "1"], "--seed: seeds: each may be named once"),
         (["--row", "bse"], "Did you mean 'base'?"),
     ],
@@ -244,13 +245,15 @@ def test_options_are_checked_before_anything_runs(tmp_path, capsys, options, mes
     ("change", "message"),
     [
         ("planner: {horizn: 1}", "recipe.yaml: planner: unknown key 'horizn'"),
-        ("1: {}", "recipe.yaml: unknown key '1'"),
+        ("1: {}", "'1', a key, is not text; quote it"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_named(tmp_path, capsys, change, message) -> None:
     write(tmp_path, {"base": {}})
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(recipe.read_text() + "\n" + change)
+    others = yaml.safe_load(recipe.read_text())
+    others.pop(change.partition(":")[0], None)
+    recipe.write_text(yaml.safe_dump(others) + "\n" + change)
     assert run(tmp_path) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
@@ -306,9 +309,10 @@ def in_process(arguments: list[str]) -> None:
 
 def test_a_failing_command_ends_it_with_what_to_do(tmp_path, capfd) -> None:
     write(tmp_path, {"base": {}})
-    assert run(tmp_path, "--data", str(tmp_path)) == 2
+    store = dot_store(tmp_path / "short", count=2, steps=1)
+    assert run(tmp_path, "--data", str(store.directory)) == 2
     error = capfd.readouterr().err
-    assert f"{tmp_path}: no meta.json" in error
+    assert f"{store.directory}: trajectories have 2 frames" in error
     assert "failed with exit code 2" in error and "run the same command again" in error
 
 
@@ -324,5 +328,6 @@ def write(directory: Path, rows: dict) -> None:
 
 def run(directory: Path, *more: str) -> int:
     config, output = str(directory / "ablation.yaml"), str(directory / "out")
-    options = ["--config", config, "--output", output, "--quick", "--threads", "1"]
+    options = ["--config", config, "--output", output, "--quick"]
+    options += [] if "--threads" in more else ["--threads", "1"]
     return main(["ablation", *options, *more])

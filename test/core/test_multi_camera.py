@@ -68,7 +68,7 @@ def test_each_camera_has_its_own_tokens(kind):
     assert drawn.shape == (5, 3, 32, 64)
     assert torch.equal(drawn[..., :32], decoder.bases[0](tokens[:, :4]))
     assert build_decoder("multi:2:none", 32, 8, 6) is None
-    with pytest.raises(ValueError, match="at least 2 for kind multi, got 1"):
+    with pytest.raises(ConfigError, match="at least 2 for kind multi, got 1"):
         build_encoder({"kind": "multi", "cameras": 1, "base": base}, 32, 4, 6)
 
 

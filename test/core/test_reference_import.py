@@ -47,7 +47,9 @@ def convert(encoder, capsys):
     """`wm-planner import` of a path: exit code, report or None, and error."""
 
     def command(path, output, *arguments):
-        given = ["--output", str(output), "--encoder", str(encoder), "--encoder-variant", "32,2,2"]
+        given = ["--output", str(output), "--encoder", str(encoder)]
+        if "--encoder-variant" not in arguments:
+            given += ["--encoder-variant", "32,2,2"]
         code = cli.main(["import", str(path), *given, *arguments])
         out, err = capsys.readouterr()
         return code, yaml.safe_load(out), err

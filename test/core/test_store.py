@@ -95,10 +95,14 @@ def object_array(file):
         ("meta.json", lambda f: f.unlink(), "no meta.json"),
         ("meta.json", lambda f: f.write_text("{"), "not valid JSON"),
         ("meta.json", lambda f: f.write_text(json.dumps({"schema": 9})), "schema 9, expected 2"),
-        ("images.npy", lambda f: f.unlink(), "images.npy: cannot be read"),
+        ("images.npy", lambda f: f.unlink(), "images.npy: no such file"),
         ("states.npy", truncate, "states.npy: cannot be read"),
         ("actions.npy", object_array, "actions.npy: cannot be read"),
-        ("proprio.npy", lambda f: np.save(f, np.zeros((2, 4, 2))), "holds float64, expected"),
+        (
+            "proprio.npy",
+            lambda f: np.save(f, np.zeros((2, 4, 2))),
+            "expected float32 of 3 axes, got float64",
+        ),
         ("proprio.npy", lambda f: np.save(f, np.zeros((2, 3, 2), "f4")), "actions.npy says"),
     ],
 )

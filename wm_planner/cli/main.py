@@ -73,7 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if name and not name.startswith("-") and name not in COMMANDS:
             return _fail(f"unknown command '{name}'.{suggest(name, COMMANDS)}")
-        args = build_parser([name] if name in COMMANDS else tuple(COMMANDS)).parse_args(argv)
+        parser = build_parser([name] if name in COMMANDS else tuple(COMMANDS))
+        try:
+            args = parser.parse_args(argv)
+        except SystemExit as end:  # after --help, or what the parser has said is wrong
+            return int(end.code or 0)
         return args.run(args)
     except WmPlannerError as error:
         return _fail(str(error))
