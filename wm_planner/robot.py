@@ -436,13 +436,6 @@ class RobotFile:
                 f"action: max_rate: kind 'position' needs one above 0 for every joint, got "
                 f"{list(action.max_rate)}: without it the first plan may begin with a jump"
             )
-        step = max(action.max_rate, default=0.0) * self.control_dt_s
-        if action.kind == "position" and step > self.command.tracking_error:
-            raise ValueError(
-                f"command: tracking_error {self.command.tracking_error:g} is below the step of one "
-                f"control period, {step:g} (action.max_rate times control_dt_s): every full step "
-                "would be refused"
-            )
         if action.kind in ("velocity", "position_delta"):
             if not self.sends_positions and self.safe_action and any(self.safe_action):
                 raise ValueError(

@@ -195,7 +195,6 @@ def test_a_bad_robot_file_names_file_and_key(line, text, tmp_path):
         ({"kind": "position", "safe": (0.1,) * 6}, "safe_action: positions hold"),
         ({"kind": "position_delta", "safe": (0.1,) * 6}, "safe_action: positions hold"),
         ({"kind": "effort"}, "workspace and self_collision: nobody can tell where efforts lead"),
-        ({"kind": "position", "max_rate": (9.0,) * 6}, "tracking_error 0.2 is below the step"),
     ],
 )
 def test_a_robot_that_takes_positions_has_rates_and_holds(changes, text):

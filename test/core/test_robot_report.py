@@ -147,6 +147,13 @@ def test_what_stops_the_robot_when_commands_cease() -> None:
             dataclasses.replace(ROBOT, command=short)
 
 
+def test_a_step_beyond_the_tracking_error_is_told() -> None:
+    fast = dataclasses.replace(ROBOT.action, kind="position", max_rate=(9.0,) * 6)
+    robot = dataclasses.replace(ROBOT, action=fast)
+    told = texts(command_lines(robot, [], [], {}), Mark.WRONG)
+    assert "tracking_error 0.2 is below the step of one control period, 0.9" in told
+
+
 def test_limits_and_where_the_robot_is() -> None:
     lists = PositionLimits((-1.0,) * 6, (1.0,) * 6)
     robot = dataclasses.replace(ROBOT, position_limits=lists, home=(0.0,) * 6)

@@ -143,6 +143,13 @@ def command_lines(
     for party in publishers:
         yield note(f"{party.name} commands the robot now: stop it before 'explore' and 'run'")
     yield timeout_line(robot)
+    step = max(robot.action.max_rate, default=0.0) * robot.control_dt_s
+    if robot.action.kind == "position" and step > robot.command.tracking_error:
+        yield wrong(
+            f"command.tracking_error {robot.command.tracking_error:g} is below the step of one "
+            f"control period, {step:g} (action.max_rate times control_dt_s): the controller will "
+            "not start; lower max_rate, or widen tracking_error"
+        )
 
 
 def timeout_line(robot: RobotFile) -> Line:
