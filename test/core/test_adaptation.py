@@ -392,7 +392,7 @@ def test_the_robots_planner_asks_for_the_last_model_step_and_warms_up_with_it() 
     [
         ("adapt_learning_rate=-1", "adapt_learning_rate must be at least 0"),
         ("adapt_transitions=0", "adapt_transitions must be at least 1"),
-        ("adapt_layers=-1", "adapt_layers must be at least 0"),
+        ("adapt_layers=-1", "adapt_layers: expected a number from 0 to 100000000, got -1"),
         ("adapt_max_change=0", "adapt_max_change must be positive"),
         ("adapt_rate=1", "adapt_rate"),
     ],

@@ -139,7 +139,7 @@ def test_no_terms_cost_no_more_than_the_distance_alone() -> None:
     [
         ("{efort: 1}", "unknown cost 'efort'. Did you mean 'effort'"),
         ("{effort: 0}", "costs: effort: weight must be positive, got 0"),
-        ("{effort: -.inf}", "weight must be positive"),
+        ("{effort: -.inf}", "weight: expected a finite number, got -inf"),
         ("{effort: much}", "weight: expected a number, got 'much'"),
         ("{goal: -1}", "costs: goal: weight must be at least 0"),
         ("{rate: {wait: 1}}", "costs: rate: unknown key 'wait'. Did you mean 'weight'"),
@@ -178,7 +178,7 @@ def test_settings_go_to_a_file_and_back_and_can_be_a_key() -> None:
     with pytest.raises(ConfigError, match="'cem' has none of its own"):
         planner_config({"solver": "cem"}, ["solver_settings={momentum: 2}"])
     for given in ("{action_size: 3}", "{1: 2, shrnk: 3}"):  # the robot's, and keys of two kinds
-        with pytest.raises(ConfigError, match="solver_settings: unknown key '(action_size|1)'"):
+        with pytest.raises(ConfigError, match="('action_size'|'1', a key, is not text)"):
             planner_config({"solver": "icem"}, [f"solver_settings={given}"])
     mixed = {"keep_out": {"region": {3: [1, 2], "x": [1, 2]}}}
     assert hash(PlannerConfig(costs=mixed)) == hash(PlannerConfig(costs=dict(mixed)))

@@ -174,13 +174,13 @@ def test_targets_are_written_and_read(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("content", "task", "message"),
     [
-        (None, "wall", "targets.npz: is no file of targets"),
+        (None, "wall", "targets.npz: no such file"),
         (b"PK\x03\x04 broken", "wall", "is no file of targets"),
         (targets(NEAR), "point_maze", "holds targets of task 'wall', not of 'point_maze'"),
         (dict(task="pusht", starts=np.zeros((1, 2)), goals=np.zeros((1, 2))), "pusht", r"\(N, 7\)"),
         (dict(task="wall", starts=np.zeros((1, 2))), "wall", "goals"),
         (dict(GOOD, task="wal"), "wall", "targets.npz: is no file of targets: unknown task 'wal'"),
-        (np.zeros((1, 2)), "wall", "targets.npz: is no file of targets: it holds one array"),
+        (np.zeros((1, 2)), "wall", "is no file of targets: it is no archive of arrays"),
         (dict(GOOD, starts=np.array(5.0)), "wall", r"starts of task 'wall' must be \(N, 2\)"),
         (dict(GOOD, starts=np.array([["a", "b"]])), "wall", "starts must be numbers, got <U1"),
         (dict(GOOD, goals=np.array([[1, np.nan]])), "wall", r"npz: .*goals\[0\] is not finite"),

@@ -119,7 +119,7 @@ def test_compare_command(tmp_path, capsys) -> None:
     files[1].write_text("{}")
     assert cli.main(["eval", "--compare", *map(str, files)]) == 2
     assert "b.json: no result of 'wm-planner eval': key 'task'" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="none.json: no such file"):
         read_result(tmp_path / "none.json")
 
 
@@ -188,7 +188,10 @@ def test_a_key_that_is_missing_is_named(tmp_path, key: str) -> None:
         (dict(episodes=True), "episodes: expected a whole number, got True"),
         (dict(plan_seconds_p50=0), "plan_seconds_p50 must be positive, got 0.0"),
         (dict(plan_seconds_p50="x"), "plan_seconds_p50: expected a number, got 'x'"),
-        (dict(plan_seconds_p50=float("nan")), "plan_seconds_p50 must be .*, got nan"),
+        (
+            dict(plan_seconds_p50=float("nan")),
+            "_p50: expected a finite number, got nan",
+        ),
         (dict(success_rate="x"), "success_rate: expected a number, got 'x'"),
         (dict(success_rate=1.5), "success_rate must be from 0 to 1, got 1.5"),
         (dict(targets=[1]), r"targets: expected a string, got \[1\]"),

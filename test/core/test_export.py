@@ -9,7 +9,7 @@ import torch
 
 from wm_planner.cli import main as cli
 from wm_planner.config import from_yaml
-from wm_planner.errors import CheckpointError
+from wm_planner.errors import WriteError
 from wm_planner.models.bundle import Bundle, build_model
 from wm_planner.models.catalog import CARD, read_card
 from wm_planner.models.checkpoint import load_bundle, save_bundle
@@ -87,5 +87,5 @@ def test_nothing_is_overwritten(tmp_path, capsys) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match=r"file/half: cannot be written: Not a directory"):
+    with pytest.raises(WriteError, match=r"file/half: cannot be written: Not a directory"):
         save_bundle(trained(), tmp_path / "file" / "half")

@@ -79,7 +79,7 @@ def test_a_field_that_is_none_is_named(path, words):
         ({"good": 7}, "good: expected a list, got 7"),
         ({"topic": ""}, "topic: name the topic"),
         ({"max_age_s": 0}, "max_age_s must be above 0"),
-        ({"max_age_s": float("nan")}, "max_age_s must be above 0"),
+        ({"max_age_s": float("nan")}, "max_age_s: expected a finite number, got nan"),
         ({"goood": [7]}, "unknown key 'goood'. Did you mean 'good'"),
     ],
 )
