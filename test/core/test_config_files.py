@@ -46,6 +46,7 @@ TABLES = sorted((CONFIG / "tables").glob("*.yaml"))
 ABLATIONS = [file for file in TABLES if "recipe" in read_yaml(file)]
 GRIDS = [file for file in TABLES if file not in ABLATIONS]
 STEPS = 6  # model steps of a trajectory of noise
+QUICK = ["num_iterations=1", "warm_iterations=1", "num_candidates=3", "num_restarts=2"]
 
 
 def named(file: Path) -> str:
@@ -93,7 +94,7 @@ def test_recipes_make_models_that_plan(file: Path, tmp_path: Path) -> None:
     recipe = from_yaml(Recipe, file)
     store = noise(tmp_path / "data", recipe)
     bundle = trained(recipe, store, tmp_path)
-    config = planner_config(recipe.planner, ["num_iterations=1", "warm_iterations=1"])
+    config = planner_config(recipe.planner, QUICK)
     session = Session(Planner(bundle, config))
     images, proprio = store.images[0], store.proprio[0]
     session.set_goal(Goal(images[-1], proprio[-1]))
