@@ -131,6 +131,37 @@ def test_it_says_nothing_while_somebody_speaks_or_the_robot_rests(graph, last):
         assert (wire.guard._times, wire.safe()) == (own, [[0.0, 0.0]] if last == "rest" else [])
 
 
+def test_a_last_word_is_repeated_in_case_that_it_was_lost(graph):
+    wire = Wire(graph)
+    wire.send(0.5, 0.5)
+    graph.until(lambda: wire.guard._moves, "motion")
+    wire.send(0.0, 0.0)
+    graph.until(lambda: len(wire.safe()) >= 3, "the safe command again", 60.0)
+    graph.until(lambda: wire.guard._began_s is None, "the end", 60.0)
+    count = len(wire.safe())
+    wire.within(3 * AFTER_S)
+    assert (wire.guard._times, len(wire.safe())) == (0, count)
+
+
+def test_a_pause_of_its_own_is_no_silence_of_the_controller(graph):
+    """Commands have come meanwhile, and wait: it must not speak before it has heard them."""
+    wire = Wire(graph)
+    for _ in range(5):
+        wire.send(0.5, 0.5)
+        wire.within(DT_S)
+    stopped_s = time.monotonic()
+    while time.monotonic() < stopped_s + 3 * AFTER_S:  # nobody spins
+        wire.send(0.5, 0.5)
+    sent_s = time.monotonic()
+
+    def step() -> bool:
+        wire.send(0.5, 0.5)
+        return time.monotonic() > sent_s + AFTER_S
+
+    graph.until(step, "a while", 60.0)
+    assert (wire.guard._times, wire.safe()) == (0, [])
+
+
 def test_who_comes_back_is_not_talked_over(graph):
     wire = Wire(graph, for_s=60.0)
     wire.send(0.5, 0.5)

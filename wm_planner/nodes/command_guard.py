@@ -1,9 +1,10 @@
 """Command guard: sends the safe command when the controller's process has died in mid-motion.
 
 Most robots that take velocities or efforts go on with the last one when commands cease. This node
-listens to the robot's own command topic. When the last command there moves the robot, and no other
-follows in time, the guard sends the safe command until somebody speaks again, or for a bounded
-time. It starts no motion, and says nothing while a controller lives. A robot that takes positions
+listens to the robot's own command topic. When the robot was moved, and no command follows in time,
+the guard sends the safe command until somebody speaks again, or for a bounded time. It does so also
+behind a last word that was safe: a controller that ends may take that with it before the robot has
+got it. It starts no motion, and says nothing while a controller lives. A robot that takes positions
 needs none: it holds the last one.
 
 It needs neither torch nor the planner's machine: best it runs on the robot's host, where no network
@@ -45,7 +46,7 @@ class GuardConfig:
         0.5, "silence after a command that moves the robot, seconds", low=1e-3, high=60
     )
     for_s: float = param(
-        2.0, "the safe command is repeated for so long, seconds", low=1e-3, high=3600
+        0.5, "the safe command is repeated for so long, seconds", low=1e-3, high=3600
     )
 
     def __post_init__(self) -> None:
@@ -76,7 +77,10 @@ class CommandGuard(NodeBase):
         self._adapter = CommandAdapter(config.adapter, names, config.interface, dt_ns, frame)
         self._safe = np.array(config.safe_action)
         self._moves = False  # the last command of somebody else
-        self._heard_s: float | None = None
+        self._moved = False  # any of theirs since the guard spoke last
+        # Periods without a command: while this process itself stood still, it heard nobody, and
+        # that says nothing of the controller.
+        self._silent = 0
         self._began_s: float | None = None  # when the guard began to speak, while it does
         self._why = ""
         self._times = self._echoes = 0
@@ -90,15 +94,19 @@ class CommandGuard(NodeBase):
     def close(self) -> None:
         """A controller that died a moment ago is made up for before the guard ends, too."""
         patience_s = min(self.config.after_s, CLOSE_S)
-        deadline_s = time.monotonic() + patience_s + self.config.control_dt_s
-        while self._moves and time.monotonic() < deadline_s:
-            if self._silent_s() > patience_s:
+        began_s = heard_s = time.monotonic()
+        silent = self._silent
+        while self._moved and time.monotonic() < began_s + patience_s + self.config.control_dt_s:
+            if time.monotonic() > heard_s + patience_s:
                 self._begin()
                 self._speak()
                 self._command.wait_for_all_acked(Duration(seconds=LAST_WORD_S))
                 return
             if self.executor is not None:
                 self.executor.spin_once(timeout_sec=0.02)
+            if self._silent < silent:  # somebody speaks
+                heard_s = time.monotonic()
+            silent = self._silent
 
     def _on_command(self, message: Any) -> None:
         action = self._adapter.action_of(message)
@@ -106,15 +114,17 @@ class CommandGuard(NodeBase):
         if safe and self._echoes:
             self._echoes -= 1  # the guard's own
             return
-        self._heard_s, self._moves = time.monotonic(), not safe
+        self._silent, self._moves = 0, not safe
+        self._moved |= self._moves
         if self._began_s is not None or self._why:
             self.get_logger().info("commands come again: the guard is silent")
         self._began_s, self._why = None, ""
 
     def _on_timer(self) -> None:
+        self._silent += 1
         if self._began_s is None:
             self._echoes = 0
-            if not self._moves or self._silent_s() <= self.config.after_s:
+            if not self._moved or self._silent_s() <= self.config.after_s:
                 return
             self._begin()
         elif time.monotonic() - self._began_s > self.config.for_s:
@@ -123,7 +133,10 @@ class CommandGuard(NodeBase):
         self._speak()
 
     def _begin(self) -> None:
-        self._began_s, self._moves = time.monotonic(), False
+        self._began_s, self._moved = time.monotonic(), False
+        if not self._moves:
+            return
+        self._moves = False
         self._times += 1
         self._why = (
             f"no command for {self._silent_s():.2f} s after one that moves the robot: the safe "
@@ -138,7 +151,7 @@ class CommandGuard(NodeBase):
         self._command.publish(self._adapter.message(self._safe, stamp_ns))
 
     def _silent_s(self) -> float:
-        return 0.0 if self._heard_s is None else time.monotonic() - self._heard_s
+        return self._silent * float(self.config.control_dt_s)
 
     def _report(self) -> None:
         level, text = diagnostics.OK, "silent: commands come, or the robot rests"

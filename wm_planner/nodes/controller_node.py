@@ -19,13 +19,11 @@ from wm_planner.nodes.controller_config import ControllerConfig
 from wm_planner.nodes.controller_watch import ControllerWatch, positions_of
 from wm_planner.robot import DESCRIPTION
 from wm_planner.ros import diagnostics
-from wm_planner.ros.bounded import IMAGE_BYTES, PLAN_BYTES, STATE_BYTES, subscribe
 from wm_planner.ros.conversions import command_message, plan_from_message, to_ns
 from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, sensor
 from wm_planner.ros.robot_state import StateWatch
 from wm_planner.ros.run import run_node
 from wm_planner.ros.waiting import NotYetError, WaitingNode
-from wm_planner.runtime.robot_description import MAX_BYTES
 from wm_planner.runtime.safety import Command, Measured, Reason
 
 LAST_WORD_S = 0.2  # how long the last safe command may take to reach the robot
@@ -63,13 +61,13 @@ class ControllerNode(WaitingNode):
         self._command = self._watch.publisher
         self._sent = self.create_publisher(JointTrajectory, "command_sent", RECORD)
         sensed = sensor(lockstep)
-        subscribe(self, JointTrajectory, "plan", self._on_plan, COMMAND, PLAN_BYTES)
-        subscribe(self, JointState, "joint_states", self._on_state, sensed, STATE_BYTES)
+        self.create_subscription(JointTrajectory, "plan", self._on_plan, COMMAND)
+        self.create_subscription(JointState, "joint_states", self._on_state, sensed)
         if not lockstep:
-            subscribe(self, Image, "observation/image", self._on_image, sensed, IMAGE_BYTES)
+            self.create_subscription(Image, "observation/image", self._on_image, sensed)
             self.create_timer(self.config.control_dt_s, self._on_timer)
         if self.config.needs_description:
-            subscribe(self, String, DESCRIPTION, self._on_description, LATCHED, MAX_BYTES)
+            self.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
         self._robot = StateWatch(self, self.config.states)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_timer(LOOK_S, self._look)

@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 
 from wm_planner.errors import ConfigError
+from wm_planner.ros.bounded import bounded
 from wm_planner.ros.diagnostics import WARN, array, status
 from wm_planner.ros.parameters import check_parameter_files, read_parameters
 from wm_planner.ros.qos import RECORD
@@ -108,7 +109,12 @@ class NodeBase(Node):
     def create_subscription(
         self, msg_type: Any, topic: str, callback: Any, *args: Any, **options: Any
     ) -> Any:
-        """As of `rclpy.node.Node`; what `callback` raises does not end the node."""
+        """As of `rclpy.node.Node`; what `callback` raises does not end the node.
+
+        Messages beyond their bounds are refused, unless `callback` takes the bytes itself.
+        """
+        if not options.get("raw"):
+            callback, options["raw"] = bounded(self, msg_type, topic, callback), True
         callback = self._guarded(f"topic {topic}", callback)
         return super().create_subscription(msg_type, topic, callback, *args, **options)
 

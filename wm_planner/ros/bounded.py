@@ -12,42 +12,40 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
-from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.ros.conversions import MAX_NAMES, MAX_POINTS
 
 KIB, MIB = 2**10, 2**20
-STATE_BYTES = 256 * KIB  # joint states: some thousand joints
-IMAGE_BYTES = 64 * MIB
-PLAN_BYTES = 4 * MIB
+# Greatest size of a message, serialised; of any other kind a MiB.
+MAX_BYTES: dict[type, int] = {
+    JointState: 256 * KIB,  # some thousand joints
+    JointTrajectory: 4 * MIB,
+    String: 16 * MIB,  # a robot's description
+    Image: 64 * MIB,
+    CompressedImage: 64 * MIB,
+}
 _WARN_EVERY_S = 5.0
 
 
-def subscribe(
-    node: Node,
-    kind: type,
-    topic: str,
-    callback: Callable[[Any], None],
-    profile: QoSProfile,
-    max_bytes: int,
-) -> Subscription:
-    """Subscribe; a message beyond the bounds is refused and named in the log.
+def bounded(
+    node: Node, kind: type, topic: str, callback: Callable[[Any], None]
+) -> Callable[[bytes], None]:
+    """`callback` for the bytes of a message; what is too large is named in the log instead.
 
     Args:
         node: that listens.
         kind: message type. Of a JointTrajectory points and names are bounded, too.
         topic: name of the topic.
         callback: takes a message.
-        profile: quality of service.
-        max_bytes: greatest size of a message, serialised.
     """
     full_name = node.resolve_topic_name(topic)
 
     def on_bytes(data: bytes) -> None:
-        why = excess(data, kind, max_bytes)
+        why = excess(data, kind)
         if why:
             node.get_logger().error(
                 f"{full_name}: message refused: {why}", throttle_duration_sec=_WARN_EVERY_S
@@ -55,10 +53,10 @@ def subscribe(
         else:
             callback(deserialize_message(data, kind))
 
-    return node.create_subscription(kind, topic, on_bytes, profile, raw=True)
+    return on_bytes
 
 
-def excess(data: bytes, kind: type, max_bytes: int) -> str:
+def excess(data: bytes, kind: type) -> str:
     """What of a serialised message is beyond its bounds, in words; '' when nothing is."""
     if kind is JointTrajectory:
         num_names, num_points = trajectory_size(data)
@@ -66,8 +64,9 @@ def excess(data: bytes, kind: type, max_bytes: int) -> str:
             return f"it names {num_names} joints, at most {MAX_NAMES} are read"
         if num_points > MAX_POINTS:
             return f"it has {num_points} points, at most {MAX_POINTS} are read"
-    if len(data) > max_bytes:
-        return f"it has {len(data)} bytes, at most {max_bytes} are read"
+    most = MAX_BYTES.get(kind, MIB)
+    if len(data) > most:
+        return f"it has {len(data)} bytes, at most {most} are read"
     return ""
 
 

@@ -20,7 +20,7 @@ from wm_planner.ros.diagnostics import ERROR, OK, status
 
 LOOK_S = 0.5  # between two looks at who publishes
 TELL_S = 0.1
-_DEPTH, _MAX_BYTES = 10, 2**20
+_DEPTH = 10
 
 
 def message_type(name: str) -> type:
@@ -141,7 +141,7 @@ class _Listener:
         """What cannot be read is no good value."""
         self._since_s, self._problem = time.monotonic(), ""
         try:
-            beyond = excess(data, self._kind, _MAX_BYTES)
+            beyond = excess(data, self._kind)
             if beyond:
                 raise ConfigError(beyond)
             self._value = self.state.value(deserialize_message(data, self._kind))

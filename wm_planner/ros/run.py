@@ -5,23 +5,63 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from wm_planner.errors import WmPlannerError
 
+WAKE_S = 0.02  # a timer may be so late before it is looked after
 Spin = Callable[[float], None]
 
 
 class Stopped(Exception):
     """The process was asked to end."""
+
+
+class Waker:
+    """Ends a wait that outlasts a timer.
+
+    Some middlewares wait by the system's clock. When that is set back while no message comes,
+    timers on a steady clock would be as late. Enter it around each wait.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._since_s: float | None = None
+        self._ended = False
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def __enter__(self) -> None:
+        self._since_s = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._since_s = None
+
+    def end(self) -> None:
+        """Wake nobody any more."""
+        self._ended = True
+
+    def _run(self) -> None:
+        while not self._ended:
+            time.sleep(WAKE_S)
+            since_s = self._since_s
+            if since_s is not None and time.monotonic() - since_s > WAKE_S and self._is_late():
+                self._executor.wake()
+
+    def _is_late(self) -> bool:
+        timers = [timer for node in self._executor.get_nodes() for timer in node.timers]
+        try:
+            return any(timer.is_ready() for timer in timers)
+        except Exception:  # one was destroyed meanwhile
+            return False
 
 
 def spin_forever(node: Any, spin: Spin) -> int:
@@ -63,8 +103,11 @@ def run_node(
     executor = SingleThreadedExecutor()
     node: Any = None
 
+    waker = Waker(executor)
+
     def spin(timeout_s: float) -> None:
-        executor.spin_once(timeout_sec=min(timeout_s, 0.1))
+        with waker:
+            executor.spin_once(timeout_sec=min(timeout_s, 0.1))
         if stopping.is_set():
             raise Stopped
 
@@ -81,6 +124,7 @@ def run_node(
         return _refused(node, error)
     finally:
         started.set()
+        waker.end()
         if node is not None:
             if hasattr(node, "close"):
                 node.close()
