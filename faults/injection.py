@@ -11,6 +11,8 @@ from faults.fault import STOP, Fault, Outcome, held_s, judge, outside, stopped_a
 from faults.stage import CONTROLLER, RECOVER_S, START_S, Stage
 
 LATE_S = 1.5  # beyond the deadline, to learn how late a safe command comes
+# Of so many injections one goes on after the deadline, to hear what the controller says of itself.
+LISTEN_EVERY, LISTEN_S = 4, 0.4
 CALM_S = 0.15  # after the safe command, in which it must stay the last word
 
 
@@ -50,6 +52,8 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
                 lambda: stopped(stage.observer.since(injected_s)) is not None, allowed_s + LATE_S
             )
             stage.wait(CALM_S)
+            if number % LISTEN_EVERY == 0:
+                stage.wait(injected_s + allowed_s + LISTEN_S - time.monotonic())
         else:
             stage.wait(allowed_s - stage.slack_s + CALM_S)
     finally:
@@ -60,8 +64,9 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
     judged = judge(seen, injected_s, end_s, fault.expect, stage.bounds, allowed_s)
     outcome.stopped_s, outcome.held_s, problems = judged
     outcome.problems += problems
+    # Before the deadline a command may be zero because the plan says so, and the controller right.
     if outcome.stopped_s is not None and fault.expect == STOP:
-        said = stage.observer.said(CONTROLLER, injected_s + outcome.stopped_s)
+        said = stage.observer.said(CONTROLLER, injected_s + allowed_s)
         if said is not None:
             outcome.problems.append(f"the controller says '{said}' of a robot that is stopped")
     healed_s = time.monotonic()

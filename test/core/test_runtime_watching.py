@@ -112,15 +112,19 @@ def test_a_clock_that_was_mended_is_forgiven_and_no_stamp_is_said():
 
 def test_two_planners_of_different_names_are_rivals_at_once():
     rivals = Rivals()
-    assert not rivals.judge(["/planner_node"], 0.0) and rivals.text == ""
-    assert rivals.judge(["/planner_node", "/explore_node"], 1.0)
+    assert not rivals.judge({1: "/planner_node"}, 0.0) and rivals.text == ""
+    assert rivals.judge({1: "/planner_node", 2: "/explore_node"}, 1.0)
     assert "/planner_node, /explore_node" in rivals.text
 
 
-def test_a_planner_that_was_killed_and_started_again_is_waited_for():
-    rivals, twice = Rivals(listed_s=20.0), ["/planner_node"] * 2
+def test_of_one_name_the_dead_one_is_listed_for_a_while():
+    rivals, name = Rivals(listed_s=30.0), "/planner_node"
+    twice = {1: name, 2: name}
     assert not rivals.judge(twice, 0.0) and rivals.text
     assert not rivals.judge(twice, 20.0)
-    assert not rivals.judge(["/planner_node"], 20.5) and rivals.text == ""
-    assert not rivals.judge(twice, 30.0)
-    assert rivals.judge(twice, 50.1)
+    # Killed once more while the first one is still listed: each is dead in its turn.
+    assert not rivals.judge({2: name, 3: name}, 20.5) and rivals.text
+    assert not rivals.judge({2: name, 3: name}, 40.0)
+    assert not rivals.judge({3: name}, 40.5) and rivals.text == ""
+    assert not rivals.judge({3: name, 4: name}, 50.0)
+    assert rivals.judge({3: name, 4: name}, 80.1)

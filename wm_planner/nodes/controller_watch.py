@@ -159,7 +159,7 @@ class ControllerWatch:
         found = self._found
         return {
             "listeners": "" if found is None else ", ".join(found.listeners),
-            "planners": "" if found is None else ", ".join(found.planners),
+            "planners": "" if found is None else ", ".join(found.planners.values()),
             "joint_states behind_s": "" if offset_s is None else f"{offset_s:.3f}",
             "moving watched by": "joints"
             if self._follow is not None

@@ -5,7 +5,7 @@ The graph is looked at, never waited for: call `look` a few times a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +30,14 @@ class OnGraph:
 
     Attributes:
         strangers: others that publish commands, by their full names.
-        planners: those that publish plans.
+        planners: those that publish plans, by endpoint.
         listeners: nodes that get the commands.
         unheard: why nobody gets the commands, and the way out; '' when somebody does.
         misfit: a node beside the listeners that waits for another type; ''.
     """
 
     strangers: tuple[str, ...]
-    planners: tuple[str, ...]
+    planners: Mapping[Hashable, str]
     listeners: tuple[str, ...]
     unheard: str
     misfit: str
@@ -73,10 +73,12 @@ class CommandGraph:
         self._find_own()
         others = [info for info in self._publishers() if _gid(info) not in self._own]
         guard = self._full_name(self._node.get_namespace(), GUARD)
-        strangers = [name for name in self._names(others) if name != guard]
-        planners = self._names(self._node.get_publishers_info_by_topic(self._plan))
+        names = [self._name(info) for info in self._known(others)]
+        strangers = [name for name in names if name != guard]
+        planning = self._known(self._node.get_publishers_info_by_topic(self._plan))
+        planners: dict[Hashable, str] = {_gid(info): self._name(info) for info in planning}
         listeners, unheard, misfit = self._listeners()
-        return OnGraph(tuple(strangers), tuple(planners), tuple(listeners), unheard, misfit)
+        return OnGraph(tuple(strangers), planners, tuple(listeners), unheard, misfit)
 
     def _publishers(self) -> list[Any]:
         return self._node.get_publishers_info_by_topic(self._command)
@@ -91,13 +93,13 @@ class CommandGraph:
                 if _gid(info) not in self._before and self._name(info) == mine
             }
 
-    def _names(self, infos: list[Any]) -> list[str]:
-        """Full names, one for each endpoint whose node is known, or long unknown."""
+    def _known(self, infos: list[Any]) -> list[Any]:
+        """The endpoints whose node is known, or long unknown."""
         for info in infos:
             if info.node_name == _UNKNOWN:
                 self._nameless[_gid(info)] = self._nameless.get(_gid(info), 0) + 1
         return [
-            self._name(info)
+            info
             for info in infos
             if info.node_name != _UNKNOWN or self._nameless[_gid(info)] > _PATIENCE
         ]
