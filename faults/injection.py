@@ -53,7 +53,7 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
             )
             stage.wait(CALM_S)
             if number % LISTEN_EVERY == 0:
-                stage.wait(injected_s + allowed_s + LISTEN_S - time.monotonic())
+                stage.wait(max(0.0, injected_s + allowed_s + LISTEN_S - time.monotonic()))
         else:
             stage.wait(allowed_s - stage.slack_s + CALM_S)
     finally:
