@@ -20,8 +20,8 @@ from faults.kinds import all_faults
 from faults.network import hosts_of, make_hosts, remove_hosts
 from faults.report import Report
 
-# Injections in the life of a graph. Fast DDS's shared memory loses the buffers that a process held
-# when it was killed; after some hundred kills a publisher, such as the campaign's own, is mute.
+# Injections in the life of a graph. After many kills some publishers, such as the campaign's own,
+# were no longer heard by processes that were started then; why is not known.
 ROUND = 60
 
 
