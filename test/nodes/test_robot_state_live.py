@@ -104,6 +104,7 @@ def test_a_topic_of_another_type_is_named():
         (b"\x00\x01", "a message cannot be read"),
         (bytes(2**20 + 1), "a message cannot be read: .*1048577"),
     ],
+    ids=["good", "not good", "empty", "cut off", "too large"],  # bytes hold what lay in memory
 )
 def test_a_message_that_cannot_be_read_is_no_good_value(data, words):
     heard = []
