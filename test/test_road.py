@@ -70,7 +70,7 @@ def road(tmp_path) -> Iterator[Road]:
     arm = road.start(str(NODES / "stand_in_arm.py"))
     yield road
     arm.terminate()
-    assert arm.wait(10) == 0
+    assert arm.wait(60) == 0
 
 
 @pytest.mark.timeout(600)
@@ -83,7 +83,7 @@ def test_the_road(road):
         road("robot record arm.yaml --output runs/bags --episodes 1 --seconds 8")
     finally:
         hand.terminate()
-        hand.wait(10)
+        hand.wait(60)
     road("robot explore arm.yaml --output runs/bags --episodes 3 --seconds 18 --seed 1 --yes")
 
     info = road("dataset info runs/bags")

@@ -279,6 +279,6 @@ def test_command_ends_with_ctrl_c(tmp_path):
     bag = tmp_path / "episode_0000"
     until(lambda: list(bag.glob("*.mcap")), "the bag", timeout_s=60)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted after 0 episodes" in said
     assert (bag / "metadata.yaml").exists()
