@@ -303,3 +303,18 @@ def test_bad_pickles(tmp_path):
             if complaint := said.complaint(str(file)):
                 complaints.append(f"{read.__name__}, {name}: {complaint}")
     assert not complaints, "\n".join(complaints)
+
+
+def test_bad_videos(tmp_path):
+    pytest.importorskip("av")
+    from wm_planner.data.video import Video
+    from wm_planner.runtime.image_source import open_source
+
+    file, complaints = tmp_path / "bad.mp4", []
+    readers = (lambda: list(Video(file).pictures([0])), lambda: open_source(str(file)).read())
+    for name, content in (bad.COMMON | bad.VIDEOS).items():
+        file.write_bytes(content)
+        for read in readers:
+            if complaint := run_reader(read).complaint(str(file)):
+                complaints.append(f"{name}: {complaint}")
+    assert not complaints, "\n".join(complaints)
