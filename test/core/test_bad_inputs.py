@@ -314,7 +314,6 @@ def test_bad_videos(tmp_path):
     readers = (lambda: list(Video(file).pictures([0])), lambda: open_source(str(file)).read())
     for name, content in (bad.COMMON | bad.VIDEOS).items():
         file.write_bytes(content)
-        for read in readers:
-            if complaint := run_reader(read).complaint(str(file)):
-                complaints.append(f"{name}: {complaint}")
+        found = (run_reader(read).complaint(str(file)) for read in readers)
+        complaints += [f"{name}: {complaint}" for complaint in found if complaint]
     assert not complaints, "\n".join(complaints)
