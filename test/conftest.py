@@ -7,3 +7,8 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 
 # Tests run side by side: threads of several torch processes on few cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """The longest first: at the end it would keep one process busy while the others have none."""
+    items.sort(key=lambda item: item.path.name != "test_road.py")

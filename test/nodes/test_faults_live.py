@@ -25,7 +25,7 @@ def test_the_short_campaign_finds_nothing(tmp_path):
         env={**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"},
         capture_output=True,
         text=True,
-        timeout=115,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
