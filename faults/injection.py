@@ -28,6 +28,7 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
     """
     rng = np.random.default_rng([seed, number])
     allowed_s = stage.limit_s if fault.within_s is None else fault.within_s + stage.slack_s
+    due_s = allowed_s - stage.slack_s  # on a machine that has nothing else to do
     outcome = Outcome(
         fault.name, fault.subject, stage.kind, number, seed, 0.0, allowed_s, fault.expect
     )
@@ -53,7 +54,7 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
             )
             stage.wait(CALM_S)
             if number % LISTEN_EVERY == 0:
-                stage.wait(max(0.0, injected_s + allowed_s + LISTEN_S - time.monotonic()))
+                stage.wait(max(0.0, injected_s + due_s + LISTEN_S - time.monotonic()))
         else:
             stage.wait(allowed_s - stage.slack_s + CALM_S)
     finally:
@@ -66,7 +67,7 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
     outcome.problems += problems
     # Before the deadline a command may be zero because the plan says so, and the controller right.
     if outcome.stopped_s is not None and fault.expect == STOP:
-        said = stage.observer.said(CONTROLLER, injected_s + allowed_s)
+        said = stage.observer.said(CONTROLLER, injected_s + due_s)
         if said is not None:
             outcome.problems.append(f"the controller says '{said}' of a robot that is stopped")
     healed_s = time.monotonic()
