@@ -124,7 +124,7 @@ class CommandGuard(NodeBase):
         self._silent += 1
         if self._began_s is None:
             self._echoes = 0
-            if not self._moved or self._silent_s() <= self.config.after_s:
+            if not self._moved or self._silent_s() < self.config.after_s - 1e-9:
                 return
             self._begin()
         elif time.monotonic() - self._began_s > self.config.for_s:
