@@ -233,7 +233,7 @@ def test_images_become_what_the_camera_node_would_send(tmp_path):
 
 def test_hdf5_holds_the_same(tmp_path):
     h5py = pytest.importorskip("h5py", reason="needs the 'train' extra")
-    from wm_planner.data.hdf5 import export_hdf5
+    from wm_planner.data.hdf5_export import export_hdf5
 
     store = build_store(open_dataset(record(tmp_path / "bag")), tmp_path / "store", 2, 5, {})
     export_hdf5(store, tmp_path / "data.hdf5")

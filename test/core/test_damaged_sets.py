@@ -9,7 +9,7 @@ pytest.importorskip("h5py")
 pytest.importorskip("pyarrow")
 
 from wm_planner.cli.main import main
-from wm_planner.data.hdf5 import export_hdf5
+from wm_planner.data.hdf5_export import export_hdf5
 from wm_planner.data.lerobot import export_lerobot
 from wm_planner.data.store import write_store
 

@@ -164,7 +164,7 @@ def store(tmp_path_factory) -> TrajectoryStore:
 @pytest.mark.parametrize("kind", ["hdf5", "lerobot"])
 def test_an_export_to_a_full_disk_leaves_nothing(store, tmp_path, kind):
     pytest.importorskip({"hdf5": "h5py", "lerobot": "pyarrow"}[kind])
-    from wm_planner.data.hdf5 import export_hdf5
+    from wm_planner.data.hdf5_export import export_hdf5
     from wm_planner.data.lerobot import export_lerobot
 
     export = {"hdf5": export_hdf5, "lerobot": export_lerobot}[kind]
@@ -175,7 +175,7 @@ def test_an_export_to_a_full_disk_leaves_nothing(store, tmp_path, kind):
 
 def test_hdf5_does_not_end_the_process_on_a_full_disk(store, small_disk):
     pytest.importorskip("h5py")
-    from wm_planner.data.hdf5 import export_hdf5
+    from wm_planner.data.hdf5_export import export_hdf5
 
     (small_disk / "other").write_bytes(bytes(900 * KIB))
     with pytest.raises(WriteError, match=r"a.hdf5: .*No space left .* more than are free"):

@@ -9,7 +9,7 @@ import pytest
 
 h5py = pytest.importorskip("h5py", reason="needs the 'train' extra")
 
-from wm_planner.data.hdf5 import export_hdf5  # noqa: E402
+from wm_planner.data.hdf5_export import export_hdf5  # noqa: E402
 from wm_planner.data.layouts import open_dataset  # noqa: E402
 from wm_planner.data.prepare import prepare  # noqa: E402
 from wm_planner.errors import DatasetError  # noqa: E402

@@ -205,7 +205,7 @@ def _steps(accounts: Sequence[Account]) -> dict[str, Any]:
 def _exporter(kind: str) -> Callable[[TrajectoryStore, Path], None]:
     """Looked for before anything is built: each needs a library of its own."""
     if kind == "hdf5":
-        from wm_planner.data.hdf5 import export_hdf5
+        from wm_planner.data.hdf5_export import export_hdf5
 
         return export_hdf5
     from wm_planner.data.lerobot import export_lerobot
