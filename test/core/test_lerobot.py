@@ -13,7 +13,7 @@ pq = pytest.importorskip("pyarrow.parquet", reason="needs the 'train' extra")
 cv2 = pytest.importorskip("cv2", reason="needs the 'viz' extra")
 
 from wm_planner.cli.main import main  # noqa: E402
-from wm_planner.data import hdf5, lerobot  # noqa: E402
+from wm_planner.data import hdf5_export, lerobot  # noqa: E402
 from wm_planner.data.build import build_store  # noqa: E402
 from wm_planner.data.layouts import open_dataset  # noqa: E402
 from wm_planner.data.store import TrajectoryStore, write_store  # noqa: E402
@@ -131,7 +131,7 @@ def test_what_is_exported_is_read_back_bit_for_bit(tmp_path, monkeypatch, kind, 
         lerobot.export_lerobot(store, tmp_path / "out")
     else:
         pytest.importorskip("h5py", reason="needs the 'train' extra")
-        hdf5.export_hdf5(store, tmp_path / "out.h5")
+        hdf5_export.export_hdf5(store, tmp_path / "out.h5")
     dataset = open_dataset(tmp_path / ("out" if form == "lerobot" else "out.h5"))
     assert dataset.layout == form and dataset.embodiment == store.embodiment
     assert dataset.frame_skip == store.embodiment.frame_skip

@@ -109,10 +109,8 @@ def test_silent_controller_is_an_error_that_says_what_was_missing(graph):
 
 
 def test_missing_node_is_named(graph):
-    bridge = graph.add(
-        BridgeNode, image_size=32, command_timeout_s=0.5, wait_for_nodes=["planner_node"]
-    )
-    with pytest.raises(TaskError, match="nodes \\['planner_node'\\]"):
+    bridge = graph.add(BridgeNode, image_size=32, command_timeout_s=0.5, wait_for_nodes=["nobody"])
+    with pytest.raises(TaskError, match="nodes \\['nobody'\\]"):
         bridge.run(graph.spin)
 
 

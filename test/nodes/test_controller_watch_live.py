@@ -171,11 +171,11 @@ def test_joints_that_come_in_two_messages_are_named(graph):
 
 
 @pytest.mark.parametrize("name", ["teleop", "controller_node"])
-def test_another_publisher_of_commands_stops_the_robot_for_good(graph, name):
+def test_another_publisher_of_commands_stops_the_robot_for_good(graph, robot_context, name):
     arm = WatchedArm(graph)
     arm.drive()
-    stranger = graph.peer(name)
-    publisher = stranger.create_publisher(Float64MultiArray, "command", 10)
+    stranger = rclpy.create_node(name, context=robot_context)
+    stranger.create_publisher(Float64MultiArray, "command", 10)
     arm.until_told(ERROR, f"stopped: somebody else publishes on the robot's command topic: /{name}")
     silent(arm)
     arm.controller.trigger_deactivate()
@@ -183,7 +183,7 @@ def test_another_publisher_of_commands_stops_the_robot_for_good(graph, name):
     assert f"somebody else publishes on the robot's command topic: /{name}" in str(
         arm.controller._failure
     )
-    stranger.destroy_publisher(publisher)
+    stranger.destroy_node()
     graph.until(lambda: not arm.controller._watch.refusal(), "an empty topic", MINUTE)
     silent(arm)
     arm.drive()

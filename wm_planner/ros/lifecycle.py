@@ -116,6 +116,15 @@ class ManagedNode(NodeBase, LifecycleNode):
     def close(self) -> None:
         """Called once before the process ends, from whatever state."""
 
+    def destroy_node(self) -> None:
+        """Take the node off the graph at once.
+
+        rclpy keeps the state machine, and with it the node's place on the graph, until Python
+        collects its garbage.
+        """
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     def _only_possible(self, change: Callable[..., Any]) -> Callable[..., Any]:
         """The service's callback for transitions that the present state has."""
 
