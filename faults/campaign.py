@@ -20,8 +20,7 @@ from faults.kinds import all_faults
 from faults.network import hosts_of, make_hosts, remove_hosts
 from faults.report import Report
 
-# Injections in the life of a graph. After many kills some publishers, such as the campaign's own,
-# were no longer heard by processes that were started then; why is not known.
+# Injections in the life of a graph: what one graph cannot be freed of ends with it.
 ROUND = 60
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from rclpy.context import Context
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from faults.arm import Arm
@@ -169,7 +170,9 @@ class Stage:
 
     def _spin(self) -> None:
         with suppress(ExternalShutdownException):
-            self._executor.spin()
+            while self.context.ok():
+                with suppress(InvalidHandle):  # of what an injection destroyed in its own thread
+                    self._executor.spin()
 
     def _mount(self) -> None:
         """A small disk for the bags, where this process may mount one."""
