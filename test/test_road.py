@@ -55,7 +55,7 @@ class Road:
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=300,
             check=False,
         )
         text = done.stdout + done.stderr
@@ -73,7 +73,7 @@ def road(tmp_path) -> Iterator[Road]:
     assert arm.wait(60) == 0
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_road(road):
     assert "nothing is missing" in road("robot check arm.yaml --seconds 2")
 
@@ -95,7 +95,7 @@ def test_the_road(road):
 
     run = "robot run arm.yaml --checkpoint runs/arm/checkpoint --goal goal"
     road(f"{run} --dry-run --time-limit 3")
-    arrived = road(f"{run} --record runs/corrections --time-limit 60 --yes")
+    arrived = road(f"{run} --record runs/corrections --time-limit 150 --yes")
     assert "arrived" in arrived
     road("dataset build runs/corrections --output data/corrections --steps 5 --only success")
     tuned = "finetune --method online --checkpoint runs/arm/checkpoint --data data/arm"
