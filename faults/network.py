@@ -6,14 +6,13 @@ A host is a network namespace; the cable between them is `faults.cable`.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -55,13 +54,16 @@ class NetworkStage(Stage):
 
     kind = NETWORK
     away = (CAMERA, PLANNER, RECORDER)  # on the planner's host
+    wire: ClassVar[dict[str, str]] = {
+        "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
+    }
 
     def __init__(self, directory: Path, domain: int, seed: int, slack_s: float = 0.0) -> None:
         super().__init__(directory, domain, seed, slack_s)
         self.hosts = hosts_of(domain)
 
     def __enter__(self) -> NetworkStage:
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"
         self._cable = subprocess.Popen(
             [sys.executable, "-m", "faults.cable", *self.hosts, str(self.seed)],
             stdin=subprocess.PIPE,

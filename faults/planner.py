@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from rclpy.node import Node
@@ -54,7 +54,8 @@ class PlannerStage(Stage):
     """See the module; the joint states and the pictures go through this process."""
 
     kind = PLANNER
-    transports = ""  # as they are: the driver's pictures are larger than a socket's buffer
+    # With shared memory: the driver's pictures are larger than a socket's buffer.
+    wire: ClassVar[dict[str, str]] = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import rclpy
@@ -53,7 +53,11 @@ class Stage:
     """
 
     kind = STAND_IN
-    transports = "UDPv4"  # in shared memory a killed process leaves its buffers taken
+    # What DDS goes over: this machine alone, and no shared memory.
+    wire: ClassVar[dict[str, str]] = {
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(Path(__file__).with_name("loopback.xml")),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
+    }
 
     def __init__(self, directory: Path, domain: int, seed: int, slack_s: float = 0.0) -> None:
         self.directory, self.domain, self.seed = directory, domain, seed
@@ -129,12 +133,9 @@ class Stage:
             "ROS_DOMAIN_ID": str(self.domain),
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
+            **self.wire,
         }
-        if self.transports:
-            os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = self.transports
-            environment["FASTDDS_BUILTIN_TRANSPORTS"] = self.transports
-        environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = environment["ROS_AUTOMATIC_DISCOVERY_RANGE"]
+        os.environ.update(self.wire)  # of this process, too
         try:
             self.clock = SteppedClock(self.directory / "clock")
             environment.update(self.clock.environment)
