@@ -13,6 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from wm_planner.bringup import enclave_arguments
+from wm_planner.ros.logs import find_log_directory
 
 ENCLAVE = "wm_planner_robot"  # whose keys every command has
 
@@ -29,6 +30,7 @@ class Listener:
     """
 
     def __init__(self, domain_id: int, make_node: Callable[..., Any]) -> None:
+        find_log_directory(os.environ)
         self._context = Context()
         rclpy.init(
             args=["--ros-args", *enclave_arguments(ENCLAVE, os.environ)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from wm_planner.errors import WmPlannerError
+from wm_planner.ros.logs import find_log_directory
 
 WAKE_S = 0.02  # a timer may be so late before it is looked after
 Spin = Callable[[float], None]
@@ -87,7 +89,10 @@ def run_node(
         body: (node, spin) -> exit code; ``spin(timeout_s)`` serves callbacks.
     """
     try:
+        find_log_directory(os.environ)
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except WmPlannerError as error:
+        return _refused(None, error)
     except RuntimeError as error:  # a parameter file or an argument that ROS cannot read
         return _refused(None, " ".join(str(error).split()))
     stopping, started = threading.Event(), threading.Event()
