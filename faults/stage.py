@@ -38,7 +38,7 @@ CONTROLLER, CAMERA, RECORDER, PLANNER, GUARD = (
     "planner_node",
     "command_guard",
 )
-START_S, RECOVER_S = 90.0, 30.0
+START_S, RECOVER_S = 90.0, 60.0
 DISK_MIB = 48
 
 
@@ -267,5 +267,6 @@ class Stage:
         self.reset_clocks()
         for name in self.processes.commands:
             self.processes.start(name)
+        self.prepare()  # what was asked for is stamped by a clock that was wrong
         self.lost = not self.until(self.driving, START_S)
         return not self.lost

@@ -20,11 +20,11 @@ from wm_planner.robot import (
     INTERFACE,
     PositionLimits,
     RobotFile,
+    guard_after_s,
     observation_topic,
 )
 from wm_planner.robot_state import plain_states
 
-GUARD_PERIODS = 5  # of silence, after which the command guard takes the controller for dead
 CLOCK = {"/clock": "clock"}  # rclpy listens to the first; the second is within the namespace
 
 
@@ -271,7 +271,7 @@ def _guard(robot: RobotFile) -> NodeSpec:
         "interface": INTERFACE[robot.action.kind],
         "frame_id": robot.command.frame_id,
         "control_dt_s": dt_s,
-        "after_s": min(GUARD_PERIODS * dt_s, robot.stale_after_s),
+        "after_s": guard_after_s(dt_s, robot.stale_after_s),
     }
     topics = _remappings({"command": robot.command.topic}) | remappings(robot)
     node = _node("command_guard", parameters, required=False, remappings=topics)

@@ -29,6 +29,7 @@ ADAPTERS = {
 CHECK_ACTIONS = ("stop", "warn", "ignore")
 TWIST_ADAPTERS = ("twist", "twist_unstamped")
 DESCRIPTION = "robot_description"
+GUARD_PERIODS = 5  # of silence, after which the command guard takes the controller for dead
 COLLISION_DISTANCE = 0.01  # metres, where a robot file says no more than that it is kept
 # The field of a trajectory point that carries the action, by the kind of action.
 INTERFACE = {
@@ -519,6 +520,11 @@ def adapter_hint(message_type: str) -> str:
         if sent == message_type:
             return f"write command.adapter: {adapter}"
     return f"choose a controller that takes one of {', '.join(dict.fromkeys(ADAPTERS.values()))}"
+
+
+def guard_after_s(control_dt_s: float, stale_after_s: float) -> float:
+    """Silence after which the command guard speaks in the controller's place, seconds."""
+    return min(GUARD_PERIODS * control_dt_s, stale_after_s)
 
 
 def _sees_the_same(one: CameraSource, other: CameraSource) -> bool:

@@ -156,3 +156,36 @@ def test_the_safe_command_needs_neither_plan_nor_time():
     loop.gate.stop()
     command = loop.safe_command()
     assert command.reason is Reason.STOPPED and command.action == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "gap", "then"), [(0.3, 399, 0.3), (0.3, 400, 0.2), (0.5, 400, 0.2), (-0.3, 400, -0.2)]
+)
+def test_after_a_pause_in_which_a_guard_may_have_spoken_there_is_no_leap_from_rest(
+    value, gap, then
+):
+    limits = Limits(low=[-1.0], high=[1.0], max_rate=[2e6])  # 0.2 a tick
+    gate = SafetyGate(limits, np.zeros(1), STALE, DT)
+    gate.enable()
+    loop = ControlLoop(gate, ("arm",), late_ns=4 * DT)
+    loop.put(plan(value=value))
+    loop.sensed("arm", 0)
+    sent = [loop.tick(now, now).action[0] for now in (0, DT, 2 * DT)]
+    assert sent[-1] == pytest.approx(value)
+    now = 2 * DT + gap
+    late = loop.tick(now, now)
+    assert late.action == pytest.approx([then])
+    assert late.reason is (Reason.OK if then == value else Reason.LIMITED)
+    assert loop.tick(now + DT, now + DT).action == pytest.approx([np.clip(value, -0.4, 0.4)])
+
+
+def test_what_was_before_an_activation_was_no_pause():
+    gate = SafetyGate(Limits(low=[-1.0], high=[1.0]), np.zeros(1), STALE, DT)
+    gate.enable()
+    loop = ControlLoop(gate, ("arm",), late_ns=4 * DT)
+    loop.put(plan())
+    loop.tick(0, 0)
+    loop.clear()
+    loop.put(plan(stamp=9 * DT))
+    loop.sensed("arm", 9 * DT)
+    assert loop.tick(9 * DT, 9 * DT).reason is Reason.OK

@@ -9,7 +9,7 @@ import numpy as np
 from wm_planner.config import from_dict, suggest
 from wm_planner.embodiment import KINDS, TWIST_AXES, ActionSpace
 from wm_planner.kinematics.checks import Space, space_of
-from wm_planner.robot import DESCRIPTION, INTERFACE, Workspace
+from wm_planner.robot import DESCRIPTION, INTERFACE, Workspace, guard_after_s
 from wm_planner.robot_state import StateTopic, state_parameter
 from wm_planner.ros.adapters import CommandAdapter
 from wm_planner.ros.parameters import param, required
@@ -260,7 +260,12 @@ class ControllerConfig:
         )
         if self.lockstep:
             return ControlLoop(gate, ("joint_states",), self.rows_per_plan)
-        return ControlLoop(gate, ("joint_states", "observation/image"))
+        late_ns = None
+        if not self.begins_somewhere:
+            # A period before the command guard speaks: which of the two comes first is chance.
+            after_s = guard_after_s(self.control_dt_s, self.stale_after_s) - self.control_dt_s
+            late_ns = round(max(after_s, 1.5 * self.control_dt_s) * 1e9)
+        return ControlLoop(gate, ("joint_states", "observation/image"), late_ns=late_ns)
 
     def space(self, description: str) -> Space | None:
         """Where the robot may go beside position limits; None: that is not limited.

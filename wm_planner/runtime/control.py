@@ -26,14 +26,23 @@ class ControlLoop:
         sources: what the robot is sensed by; nothing is followed until each has been heard of.
         rows_per_plan: in lock-step, how many rows of a plan are executed before a newer plan must
             have come; None in real time, where the newest plan is followed as far as it goes.
+        late_ns: time between two ticks, on the steady clock, after which a command guard may have
+            stopped the robot. The next action is then near the safe action, too: near the one that
+            was sent last alone, it would be a leap from rest. None: there is no guard.
     """
 
     def __init__(
-        self, gate: SafetyGate, sources: Sequence[str], rows_per_plan: int | None = None
+        self,
+        gate: SafetyGate,
+        sources: Sequence[str],
+        rows_per_plan: int | None = None,
+        late_ns: int | None = None,
     ) -> None:
         self.gate = gate
         self._sources = tuple(sources)
         self._rows_per_plan = rows_per_plan
+        self._late_ns = late_ns
+        self._ticked_ns: int | None = None  # steady
         self._buffer = PlanBuffer()
         self._sensed: dict[str, tuple[int, int | None]] = {}  # stamp, receipt
         self._plan_received_ns: int | None = None
@@ -95,6 +104,7 @@ class ControlLoop:
         self._sensed.clear()
         self._measured = None
         self._answered = None
+        self._ticked_ns = None
 
     def safe_command(self, now_ns: int = 0, steady_ns: int | None = None) -> Command:
         """The refusal of a gate that is stopped or disabled, or that has no plan."""
@@ -120,6 +130,10 @@ class ControlLoop:
         return command
 
     def _decide(self, now_ns: int, steady_ns: int | None) -> Command:
+        if self._late_ns is not None and steady_ns is not None:
+            before_ns = steady_ns if self._ticked_ns is None else self._ticked_ns
+            self.gate.late = steady_ns - before_ns >= self._late_ns
+            self._ticked_ns = steady_ns
         due = self._buffer.due(now_ns)
         action, stamp_ns = None, None
         if due is not None:

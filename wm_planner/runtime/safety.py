@@ -204,6 +204,7 @@ class SafetyGate:
         self.control_dt_ns = control_dt_ns
         self.guard = guard
         self.obeys = True  # False: the robot says that it executes no commands
+        self.late = False  # whoever takes this process for dead may have stopped the robot by now
         self._hold = hold
         self._tracking_error = tracking_error
         self._holding = True  # the safe action is that of the refusals that go on
@@ -301,7 +302,11 @@ class SafetyGate:
         if reason is not None:
             return self._refuse(reason, fresh)
         assert action is not None
-        allowed, limited = limit(action, self._last_sent, self.limits, self.control_dt_ns * 1e-9)
+        dt_s = self.control_dt_ns * 1e-9
+        allowed, limited = limit(action, self._last_sent, self.limits, dt_s)
+        if self.late:  # no leap, whether the robot rests or goes on with the last action
+            allowed, cut = limit(allowed, self._safe_action, self.limits, dt_s)
+            limited |= cut
         if fresh is not None and np.isfinite(self._tracking_error):
             ahead = np.abs(allowed - fresh.positions)
             if np.any(ahead > self._tracking_error):
