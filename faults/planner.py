@@ -12,7 +12,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
 from faults.fault import PLANNER
-from faults.stage import Stage
+from faults.stage import Stage, profile
 from faults.wire import Wire
 from wm_planner.bringup import NodeSpec, RunOptions, bring_up
 from wm_planner.data.prepare import prepare
@@ -54,8 +54,8 @@ class PlannerStage(Stage):
     """See the module; the joint states and the pictures go through this process."""
 
     kind = PLANNER
-    # With shared memory: the driver's pictures are larger than a socket's buffer.
-    wire: ClassVar[dict[str, str]] = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    # The driver's pictures are larger than a socket's buffer.
+    wire: ClassVar[dict[str, str]] = profile("shared_memory")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -42,6 +42,13 @@ START_S, RECOVER_S = 90.0, 60.0
 DISK_MIB = 48
 
 
+def profile(name: str) -> dict[str, str]:
+    """Environment for one of Fast DDS's profiles beside this file, which leave others alone."""
+    # The range that would leave them alone by itself ignores what a profile says of transports.
+    file = Path(__file__).with_name(f"{name}.xml")
+    return {"FASTRTPS_DEFAULT_PROFILES_FILE": str(file), "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}
+
+
 class Stage:
     """A graph with the stand-in planner; use as a ``with`` block.
 
@@ -53,11 +60,7 @@ class Stage:
     """
 
     kind = STAND_IN
-    # What DDS goes over: this machine alone, and no shared memory.
-    wire: ClassVar[dict[str, str]] = {
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(Path(__file__).with_name("loopback.xml")),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
-    }
+    wire: ClassVar[dict[str, str]] = profile("loopback")  # what DDS goes over
 
     def __init__(self, directory: Path, domain: int, seed: int, slack_s: float = 0.0) -> None:
         self.directory, self.domain, self.seed = directory, domain, seed

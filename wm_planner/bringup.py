@@ -116,7 +116,7 @@ def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
         nodes.append(_explorer(robot, options))
     if options.control:
         nodes.append(_controller(robot, options, common))
-        if not options.lockstep and not robot.sends_positions:
+        if _is_guarded(robot, options):
             nodes.append(_guard(robot))
     if options.record:
         nodes.append(_recorder(robot, options))
@@ -232,6 +232,7 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
         "stale_after_s": robot.stale_after_s,
         "adapter": robot.command.adapter,
         "frame_id": robot.command.frame_id,
+        "guarded": _is_guarded(robot, options),
         "autostart": options.activate,
     }
     if isinstance(limits, PositionLimits):
@@ -261,8 +262,12 @@ def _controller(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -
     )
 
 
+def _is_guarded(robot: RobotFile, options: RunOptions) -> bool:
+    """Whether the robot goes on with its last velocity or effort when its controller dies."""
+    return not options.lockstep and not robot.sends_positions
+
+
 def _guard(robot: RobotFile) -> NodeSpec:
-    """Of a robot that goes on with its last velocity or effort when its controller dies."""
     dt_s = robot.control_dt_s
     parameters = {
         "action_names": list(robot.action.names),

@@ -24,6 +24,8 @@ from wm_planner.ros.command_topics import TYPES
 from wm_planner.ros.diagnostics import ERROR
 from wm_planner.ros.qos import COMMAND, RECORD
 
+from .test_controller_live import DT_S as CONTROL_DT_S
+from .test_controller_live import NEVER_S, SUCCESS, Arm
 from .test_parameter_files import ROOT
 
 DT_S, AFTER_S = 0.05, 0.3
@@ -191,6 +193,22 @@ def test_its_own_end_leaves_no_motion_behind(graph):
     graph.until(lambda: wire.guard._moves, "motion")
     graph.remove(wire.guard)
     graph.until(wire.safe, "the safe command")
+
+
+def test_a_controller_moves_the_robot_once_the_guard_hears_it(graph):
+    arm = Arm(graph, "forward", guarded=True, stale_after_s=NEVER_S)
+    graph.until(lambda: arm.controller.trigger_activate() == SUCCESS, "activation")
+    arm.live(lambda: len(arm.sent) > 3, "commands")
+    assert not np.any(arm.sent)
+    graph.add(
+        CommandGuard,
+        action_names=list(arm.controller.config.action_names),
+        safe_action=[0.0, 0.0],
+        control_dt_s=CONTROL_DT_S,
+    )
+    arm.live(arm.moves, "a motion")
+    arm.controller.trigger_deactivate()
+    arm.drive()
 
 
 def test_robots_that_go_on_moving_have_a_guard_and_those_that_hold_have_none():

@@ -36,6 +36,7 @@ LIMITS = {
     "max_rate": [0.0, 0.0],
     "safe_action": [0.0, 0.0],
     "adapter": "forward",
+    "guarded": True,
 }
 Permissions = dict[tuple[str, str], set[str]]  # (topics or services, qualifier) -> names
 

@@ -4,8 +4,11 @@ Most robots that take velocities or efforts go on with the last one when command
 listens to the robot's own command topic. When the robot was moved, and no command follows in time,
 the guard sends the safe command until somebody speaks again, or for a bounded time. It does so also
 behind a last word that was safe: a controller that ends may take that with it before the robot has
-got it. It starts no motion, and says nothing while a controller lives. A robot that takes positions
-needs none: it holds the last one.
+got it. It starts no motion, and sends no command while a controller lives. A robot that takes
+positions needs none: it holds the last one.
+
+On `command_guard/hears` it tells a controller that it hears the commands. Only then does the
+controller move the robot: one that died before would leave its last command.
 
 It needs neither torch nor the planner's machine: best it runs on the robot's host, where no network
 stands between them.
@@ -20,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.duration import Duration
+from std_msgs.msg import Empty
 
 from wm_planner.ros import diagnostics
 from wm_planner.ros.adapters import CommandAdapter
@@ -28,6 +32,7 @@ from wm_planner.ros.parameters import param, required
 from wm_planner.ros.qos import COMMAND, SENSOR
 from wm_planner.ros.run import run_node
 
+HEARS = "command_guard/hears"  # tells a controller that its commands are heard
 LAST_WORD_S = 0.2  # how long the last safe command may take to reach the robot
 CLOSE_S = 1.0  # at its end the guard waits no longer for the controller's last word
 
@@ -77,6 +82,7 @@ class CommandGuard(NodeBase):
         self._adapter = CommandAdapter(config.adapter, names, config.interface, dt_ns, frame)
         self._safe = np.array(config.safe_action)
         self._moves = False  # the last command of somebody else
+        self._heard = False  # a command of somebody else's, since the last period
         self._moved = False  # any of theirs since the guard spoke last
         # Periods without a command: while this process itself stood still, it heard nobody, and
         # that says nothing of the controller.
@@ -86,6 +92,7 @@ class CommandGuard(NodeBase):
         self._times = self._echoes = 0
         kind = self._adapter.message_type
         self._command = self.create_publisher(kind, "command", COMMAND)
+        self._hears = self.create_publisher(Empty, HEARS, COMMAND)
         # Best effort hears everybody; of a stream of commands none is missed for long.
         self.create_subscription(kind, "command", self._on_command, SENSOR)
         self.create_timer(config.control_dt_s, self._on_timer)
@@ -114,13 +121,16 @@ class CommandGuard(NodeBase):
         if safe and self._echoes:
             self._echoes -= 1  # the guard's own
             return
-        self._silent, self._moves = 0, not safe
+        self._silent, self._moves, self._heard = 0, not safe, True
         self._moved |= self._moves
         if self._began_s is not None or self._why:
             self.get_logger().info("commands come again: the guard is silent")
         self._began_s, self._why = None, ""
 
     def _on_timer(self) -> None:
+        if self._heard:
+            self._heard = False
+            self._hears.publish(Empty())
         self._silent += 1
         if self._began_s is None:
             self._echoes = 0

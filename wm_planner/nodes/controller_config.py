@@ -64,6 +64,9 @@ class ControllerConfig:
         NONE, "links that touch with the joints there are not checked; a single 0: not known"
     )
     robot_state: str = param("", "topics on which the robot says whether it obeys, as JSON")
+    guarded: bool = param(
+        False, "follow no plan before the command guard hears the commands: it is started, too"
+    )
     adapter: str = param(
         "joint_trajectory", "forward, joint_trajectory, twist, twist_unstamped or simulator"
     )

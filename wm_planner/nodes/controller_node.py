@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from rclpy.duration import Duration
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.errors import NonFiniteActionError
 from wm_planner.kinematics.checks import Space
+from wm_planner.nodes.command_guard import HEARS
 from wm_planner.nodes.controller_config import ControllerConfig
 from wm_planner.nodes.controller_watch import ControllerWatch, positions_of
 from wm_planner.robot import DESCRIPTION
@@ -68,6 +69,8 @@ class ControllerNode(WaitingNode):
             self.create_timer(self.config.control_dt_s, self._on_timer)
         if self.config.needs_description:
             self.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
+        if self.config.guarded:
+            self.create_subscription(Empty, HEARS, self._on_guard, COMMAND)
         self._robot = StateWatch(self, self.config.states)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_timer(LOOK_S, self._look)
@@ -88,6 +91,7 @@ class ControllerNode(WaitingNode):
         self._counts = dict.fromkeys(self._counts, 0)
         self._stop_cause = ""
         self._watch.begin()
+        gate.guarded = not self.config.guarded
         gate.enable()
         self._active = True
 
@@ -155,6 +159,10 @@ class ControllerNode(WaitingNode):
         self._watch.sensed(message, stamp_ns, self._now_ns())
         if self.config.lockstep and self._active:
             self._answer(stamp_ns)
+
+    def _on_guard(self, _: Empty) -> None:
+        # It hears this node, or one that has just ended: the graph tells others.
+        self._loop.gate.guarded |= self._counts["commands"] > 0
 
     def _on_image(self, message: Image) -> None:
         stamp_ns = to_ns(message.header.stamp)

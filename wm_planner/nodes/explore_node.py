@@ -41,7 +41,7 @@ ACCEPT_S = 15.0  # from the controller's first command to the first that follows
 SILENCE_S = 2.0  # without a command: the controller has gone
 PAUSE_S = 0.1  # of a longer one, in which this process could not listen, so much counts as silence
 ENOUGH_OF_BOX = 0.25  # a joint that is led through so much of its box is judged
-ANSWER_S, CLOSE_S = 10.0, 15.0  # of the recorder
+ANSWER_S, CLOSE_S = 60.0, 60.0  # of the recorder, on a machine that is busy
 HOME_S = 10.0  # beside twice the time that the way home should take
 LAST_WORD_S = 0.3
 # Of the gate's reasons, those that still follow the plan.
@@ -55,6 +55,7 @@ MEANING = {
     "tracking_error": "a joint stays behind what it is sent; is it blocked?",
     "stopped": "somebody has stopped it",
     "disabled": "somebody has deactivated it",
+    "no_guard": "the command guard does not hear the commands; does it run?",
     "robot_state": "the robot says that it executes no commands",
 }
 

@@ -27,6 +27,7 @@ class Reason(str, Enum):
     STOPPED = "stopped"
     DISABLED = "disabled"
     ROBOT_STATE = "robot_state"
+    NO_GUARD = "no_guard"
     NO_PLAN = "no_plan"
     STALE = "stale"
     BAD_SHAPE = "bad_shape"
@@ -156,11 +157,12 @@ def differs(wanted: np.ndarray, allowed: np.ndarray) -> bool:
 class SafetyGate:
     """Decides what is sent at each tick. It starts disabled; use it from one thread.
 
-    The checks, in this order: stopped, disabled, robot_state, no_plan, stale, bad_shape,
-    non_finite, then the limits: bounds, rates, and where the joints may be. Every refusal sends the
-    safe action, and sends it at once, not rate-limited: for a robot that takes velocities or
-    efforts the safe action is zero, and ramping towards zero would keep driving on a command that
-    has just been found wrong. The next accepted action is rate-limited from the safe action.
+    The checks, in this order: stopped, disabled, robot_state, no_guard, no_plan, stale,
+    bad_shape, non_finite, then the limits: bounds, rates, and where the joints may be. Every
+    refusal sends the safe action, and sends it at once, not rate-limited: for a robot that takes
+    velocities or efforts the safe action is zero, and ramping towards zero would keep driving on a
+    command that has just been found wrong. The next accepted action is rate-limited from the safe
+    action.
 
     A robot that takes positions has no fixed safe action: build the gate with `hold=True`, and call
     `begin` with the measured position before `enable`. A refusal then holds the position that was
@@ -204,6 +206,7 @@ class SafetyGate:
         self.control_dt_ns = control_dt_ns
         self.guard = guard
         self.obeys = True  # False: the robot says that it executes no commands
+        self.guarded = True  # False: the command guard does not hear the commands yet
         self.late = False  # whoever takes this process for dead may have stopped the robot by now
         self._hold = hold
         self._tracking_error = tracking_error
@@ -335,6 +338,8 @@ class SafetyGate:
             return Reason.DISABLED
         if not self.obeys:
             return Reason.ROBOT_STATE
+        if not self.guarded:
+            return Reason.NO_GUARD
         if action is None or plan_stamp_ns is None:
             return Reason.NO_PLAN
         if any(self._is_stale(stamp, now_ns) for stamp in (observation_stamp_ns, plan_stamp_ns)):
