@@ -8,6 +8,7 @@ whose 95 % interval is Wilson's, or a value with its interval (panel, series, x,
 from __future__ import annotations
 
 import csv
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def draw(path: Path) -> Path:
             draw_line(axis, mine, series, head["x"])
         axis.label_outer(remove_inner_ticks=False)
         axis.set_title(panel, fontsize="medium")
-    figure.suptitle(head["title"])
+    figure.suptitle(textwrap.fill(head["title"], 24 * max(2, len(panels))))
     if series != [""]:
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(series))
