@@ -12,6 +12,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,19 +98,27 @@ class Desk:
     def __init__(self, place: Path, domain: int) -> None:
         self.directory = place / "wm_planner"
         self.directory.mkdir(parents=True)
+        shutil.copytree(ROOT / "examples", self.directory / "examples")  # pip builds inside
         for path in ROOT.iterdir():
-            if path.name not in LEFT_OUT:
+            if path.name not in (*LEFT_OUT, "examples"):
                 (self.directory / path.name).symlink_to(path)
-        (self.directory / ".venv").symlink_to(sys.prefix)
+        activate = self.directory / ".venv" / "bin" / "activate"  # this Python is it already
+        activate.parent.mkdir(parents=True)
+        activate.touch()
         commands = place / "bin"
         commands.mkdir()
-        for name, module in (("python", ""), ("wm-planner", "-m wm_planner.cli.main")):
+        modules = {"python": "", "pip": "-m pip", "wm-planner": "-m wm_planner.cli.main"}
+        for name, module in modules.items():
             (commands / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
             (commands / name).chmod(0o755)
         self.environment = {
             **os.environ,
             "PATH": f"{commands}:{os.environ['PATH']}",
-            "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONPATH": f"{ROOT}:{place / 'site'}:{os.environ.get('PYTHONPATH', '')}",
+            # What pip installs goes beside the desk, and pip takes nothing from the network.
+            "PIP_TARGET": str(place / "site"),
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",  # which pip reads as: do not isolate
             "OMP_NUM_THREADS": "1",
             "ROS_DOMAIN_ID": str(domain),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
