@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test results bench bench-quick faults lint clean gl .venv
+.PHONY: demo test results bench bench-quick faults lint docs docs-check figures picture clean gl .venv
 
 demo: gl $(STAMP)
 	@mkdir -p runs/demo
@@ -44,8 +44,24 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Every line of README and documents as it is typed, but those marked: about an hour of an idle machine.
+docs-check: gl $(STAMP)
+	$(BIN)/python -m test.check_docs
+
+figures: $(STAMP)
+	$(BIN)/python docs/figures.py
+
+# The moving picture of README: a film of the arm in real time.
+picture: gl $(STAMP)
+	@mkdir -p runs/picture
+	$(BIN)/wm-planner robot run config/robots/arm_reach.yaml --episodes 1 --film runs/picture/film.mp4
+	$(BIN)/python docs/picture.py runs/picture/film.mp4 docs/arm.webp
+
 clean:
-	rm -rf .venv build install log runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build site install log runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv: $(STAMP)
@@ -53,7 +69,7 @@ clean:
 # A sourced ROS 2 is used as it is: no wheels of it, and the numpy that its messages are built for.
 $(STAMP): setup.py constraints.txt
 	@set -e; \
-	extras=model,sim,record,viz,train,controls,dev; \
+	extras=model,sim,record,viz,train,controls,dev,docs; \
 	if $(PYTHON) -c 'import rclpy' 2>/dev/null; then \
 	    echo "ROS 2 found ($${ROS_DISTRO:-unnamed}): using it"; \
 	    $(PYTHON) -m venv --system-site-packages .venv; \

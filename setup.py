@@ -30,6 +30,7 @@ EXTRAS = {
     # those of opencv-python-headless and need a desktop's libraries. It goes beside this extra:
     # pip install --no-deps gym-pusht
     "controls": ["gymnasium-robotics", "pymunk<7", "pygame", "shapely", "opencv-python-headless"],
+    "docs": ["mkdocs-material", "matplotlib", "imageio", "imageio-ffmpeg", "pillow"],
     "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy"],
 }
 

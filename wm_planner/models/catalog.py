@@ -48,7 +48,7 @@ def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
     if task is not None and not any(n.startswith(f"{task}-") for n in shipped_checkpoints()):
         raise CheckpointError(
             f"unknown checkpoint '{name}': no such directory, and none is shipped for task "
-            f"'{task}'; train one (docs/training.md) and give its directory, for example "
+            f"'{task}'; train one (docs/train.md) and give its directory, for example "
             f"runs/{task}/model/checkpoint"
         )
     raise CheckpointError(

@@ -10,8 +10,8 @@ unless told otherwise.
 Two limits are this package's own: a step that does not lower the error is not taken, and the
 weights that adapt stay in a ball around those of the checkpoint.
 
-A learning rate of 0.0002 is a good first one for the shipped checkpoints; docs/training.md says
-where it helps.
+A learning rate of 0.0002 is a good first one for the shipped checkpoints; the page
+docs/experiments/shifts.md says where it helps.
 """
 
 from __future__ import annotations
