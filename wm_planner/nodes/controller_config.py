@@ -252,10 +252,12 @@ class ControllerConfig:
         safe = np.array(self.safe_action)
         if self.holds:  # `begin` says where
             safe = np.clip(safe, limits.low, limits.high)
+        # A tick may be late by a tenth of a period, and the safe command must not be.
+        late_ns = 0 if self.lockstep else self.dt_ns // 10
         gate = SafetyGate(
             limits,
             safe,
-            self.stale_after_ns,
+            max(self.stale_after_ns - late_ns, 1),
             self.dt_ns,
             self.holds,
             guard,
@@ -263,12 +265,12 @@ class ControllerConfig:
         )
         if self.lockstep:
             return ControlLoop(gate, ("joint_states",), self.rows_per_plan)
-        late_ns = None
+        guard_ns = None
         if not self.begins_somewhere:
             # A period before the command guard speaks: which of the two comes first is chance.
             after_s = guard_after_s(self.control_dt_s, self.stale_after_s) - self.control_dt_s
-            late_ns = round(max(after_s, 1.5 * self.control_dt_s) * 1e9)
-        return ControlLoop(gate, ("joint_states", "observation/image"), late_ns=late_ns)
+            guard_ns = round(max(after_s, 1.5 * self.control_dt_s) * 1e9)
+        return ControlLoop(gate, ("joint_states", "observation/image"), late_ns=guard_ns)
 
     def space(self, description: str) -> Space | None:
         """Where the robot may go beside position limits; None: that is not limited.
