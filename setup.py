@@ -25,6 +25,7 @@ EXTRAS = {
     "sim": ["mujoco", "gymnasium"],
     "record": ["rosbags", "mcap", "zstandard"],
     "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
+    "view": ["aiohttp", "opencv-python-headless"],
     "train": ["tensorboard", "h5py", "pyarrow", "av", "pillow"],
     # All that gym-pusht needs but itself: it asks for opencv-python, whose files would replace
     # those of opencv-python-headless and need a desktop's libraries. It goes beside this extra:
@@ -55,7 +56,7 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*", "sim_bridge", "sim_bridge.*"]),
     package_data={
         "sim_bridge.envs": ["assets/*.xml"],
-        NAME: ["py.typed", "checkpoints/**/*", "training/*.yaml"],
+        NAME: ["py.typed", "checkpoints/**/*", "training/*.yaml", "view/static/*"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

@@ -45,10 +45,11 @@ MAY_IMPORT = {
     "ros": BASE | {"robot", "tasks", "data"},
     "nodes": BASE
     | {"kinematics", "files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
+    "view": BASE | {"files", "robot", "data", "models", "runtime", "ros"},
     "cli": BASE
     | {"files", "yaml_text", "parameter_file", "provenance", "robot", "simulation", "tasks"}
     | {"bringup", "data", "models"}
-    | {"kinematics", "planning", "training", "evaluation", "runtime", "ros", "nodes"},
+    | {"kinematics", "planning", "training", "evaluation", "runtime", "ros", "nodes", "view"},
     "sim_bridge": BASE | {"tasks"},
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
     "sim_bridge.arm_driver": BASE | {"tasks", "ros", "sim_bridge"},
@@ -65,6 +66,7 @@ MUST_NOT_KNOW = {
     **dict.fromkeys(("models", "training", "evaluation", "runtime"), "ros mujoco"),
     "planning": "ros mujoco disk",
     "ros": "torch mujoco",
+    "view": "torch mujoco",
     "nodes": "mujoco",
     "cli": "mujoco",
     "sim_bridge": "torch ros",

@@ -24,6 +24,7 @@ from wm_planner.nodes.finetune_node import FinetuneNode
 from wm_planner.nodes.planner_node import PlannerNode
 from wm_planner.robot import read_robot
 from wm_planner.tasks import get_task
+from wm_planner.view.node import ViewNode
 
 from .test_parameter_files import ROOT
 
@@ -52,6 +53,14 @@ def recorder(tmp_path: Path) -> dict:
     return {"output": str(tmp_path), "embodiment": body}
 
 
+class ViewerOfWall(ViewNode):
+    """The page's node, which has found out which robot is planned for."""
+
+    def __init__(self, **options) -> None:
+        super().__init__(**options)
+        self._know(get_task("wall").embodiment, "joint_states")
+
+
 # Every node of a robot, each with the settings that make it use most topics.
 NODES = {
     "camera_node": (CameraNode, lambda _: {"fail_after_s": 0.0}),
@@ -65,6 +74,7 @@ NODES = {
         lambda _: {key: LIMITS[key] for key in ("action_names", "safe_action", "adapter")},
     ),
     "finetune_node": (FinetuneNode, recorder),
+    "view_node": (ViewerOfWall, lambda _: {}),
     "explore_node": (ExploreNode, lambda _: {**explorer(), "use_description": True}),
 }
 
@@ -149,7 +159,7 @@ def test_only_the_operator_and_the_nodes_of_the_loop_may_move_the_robot():
 
     assert publishers("command") == {"controller_node", "command_guard"}
     assert publishers("plan") == {"planner_node", "explore_node"}
-    assert publishers("goal/image") == {OPERATOR}
+    assert publishers("goal/image") == {OPERATOR, "view_node"}
 
 
 def test_the_operator_may_ask_for_every_service_of_the_nodes_and_no_other():

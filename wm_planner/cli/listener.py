@@ -24,16 +24,19 @@ class Listener:
     Args:
         domain_id: where it meets others.
         make_node: makes the node with the options of `rclpy.node.Node` that it is given.
+        enclave: whose keys the node has.
 
     Attributes:
         node: as made.
     """
 
-    def __init__(self, domain_id: int, make_node: Callable[..., Any]) -> None:
+    def __init__(
+        self, domain_id: int, make_node: Callable[..., Any], enclave: str = ENCLAVE
+    ) -> None:
         find_log_directory(os.environ)
         self._context = Context()
         rclpy.init(
-            args=["--ros-args", *enclave_arguments(ENCLAVE, os.environ)],
+            args=["--ros-args", *enclave_arguments(enclave, os.environ)],
             context=self._context,
             domain_id=domain_id,
             signal_handler_options=SignalHandlerOptions.NO,

@@ -23,6 +23,7 @@ from wm_planner.errors import WmPlannerError
 COMMANDS = {
     "robot": "wm_planner.cli.robot",
     "sim": "wm_planner.cli.sim",
+    "view": "wm_planner.cli.view",
     "eval": "wm_planner.cli.eval",
     "results": "wm_planner.cli.results",
     "ablation": "wm_planner.cli.ablation",

@@ -8,10 +8,10 @@ import numpy as np
 
 from wm_planner.bringup import RunOptions, bring_up
 from wm_planner.cli.robot_session import START_S, Session
-from wm_planner.cli.robot_view import View
 from wm_planner.data.goal_file import FACTS, save_goal
 from wm_planner.errors import ConfigError
 from wm_planner.robot import read_robot
+from wm_planner.ros.robot_view import View
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--output {args.output}: holds a goal already; choose another directory")
     with Session(robot, bring_up(robot, RunOptions(record=False, control=False))) as session:
         print(f"{body.name}: waiting for pictures and joints ({session.where})", flush=True)
-        view = View(session.node, robot)
+        view = View(session.node, body, robot.joint_states)
         session.until(view.complete, lambda: f"no goal was taken: {view.missing()}", START_S)
         picture, proprio = view.picture(), view.proprio
         assert proprio is not None

@@ -34,13 +34,13 @@ from wm_planner.cli.robot_report import (
 )
 from wm_planner.cli.robot_session import NAME
 from wm_planner.cli.robot_space import space_lines, state_lines
-from wm_planner.cli.robot_view import PICTURES
 from wm_planner.errors import ConfigError, ImageSourceError
 from wm_planner.robot import DESCRIPTION, CameraSource, RobotFile
 from wm_planner.robot_state import StateTopic
 from wm_planner.ros.command_topics import command_type, type_on_graph
 from wm_planner.ros.conversions import image_array
 from wm_planner.ros.robot_state import StateWatch
+from wm_planner.ros.robot_view import PICTURES
 from wm_planner.runtime.image_source import open_source
 
 JOINTS = {"sensor_msgs/msg/JointState": JointState}

@@ -14,7 +14,7 @@ from typing import Any
 from lifecycle_msgs.srv import ChangeState
 
 from wm_planner.bringup import NodeSpec, remappings
-from wm_planner.cli.listener import Listener
+from wm_planner.cli.listener import ENCLAVE, Listener
 from wm_planner.cli.preflight import child_environment
 from wm_planner.cli.processes import Supervisor
 from wm_planner.cli.sim import child_of
@@ -23,6 +23,7 @@ from wm_planner.robot import RobotFile
 from wm_planner.ros.base import NodeBase
 
 NAME = "wm_planner_robot"
+PLAIN_NODE = partial(NodeBase, NAME)
 PATIENCE_S = 10.0  # after which a command says what it is waiting for
 START_S = 60.0  # time to start: loading torch and a checkpoint takes seconds on a small machine
 ANSWER_S = 10.0
@@ -31,18 +32,18 @@ ARM_S = 5.0  # until the controller must have heard where the joints are
 TRANSITIONS = {"configure": 1, "cleanup": 2, "activate": 3, "deactivate": 4}
 
 
-def robot_environment(robot: RobotFile, environment: Mapping[str, str]) -> dict[str, str]:
+def robot_environment(robot: RobotFile | None, environment: Mapping[str, str]) -> dict[str, str]:
     """Environment of the processes around a robot.
 
     A robot that runs already is met where the user's ROS settings say. One that a driver stands for
     stays on this machine, in a domain of its own unless one is given: its commands must not reach a
-    real robot that happens to use the same topics.
+    real robot that happens to use the same topics. Without a robot file nothing is started.
 
     Raises:
         ConfigError: ROS_DOMAIN_ID is not a number that works.
     """
     children = child_environment(dict(environment))
-    if robot.driver is None:
+    if robot is None or robot.driver is None:
         for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
             if not environment.get(key):
                 children.pop(key)
@@ -54,9 +55,12 @@ class Session:
     """Starts the processes of a table and ends them together; use as a ``with`` block.
 
     Args:
-        robot: whose environment decides where the processes meet.
+        robot: whose topics have names of their own; where a driver stands for it, the processes
+            meet where no real robot is. None: no robot file is given.
         specs: what to start.
         logs: directory of the processes' logs; None: one that goes with a run that ends well.
+        make_node: makes the command's node with the options of `rclpy.node.Node`.
+        enclave: whose keys that node has.
 
     Attributes:
         node: the command's own node; its callbacks are served by `step`.
@@ -64,11 +68,17 @@ class Session:
     """
 
     def __init__(
-        self, robot: RobotFile, specs: Sequence[NodeSpec], logs: Path | None = None
+        self,
+        robot: RobotFile | None,
+        specs: Sequence[NodeSpec],
+        logs: Path | None = None,
+        make_node: Callable[..., Any] = PLAIN_NODE,
+        enclave: str = ENCLAVE,
     ) -> None:
-        self.environment = robot_environment(robot, os.environ)
+        # Who starts nothing listens where others have started it.
+        self.environment = robot_environment(robot if specs else None, os.environ)
         self._specs, self._given = list(specs), logs
-        self._robot = robot
+        self._robot, self._make_node, self._enclave = robot, make_node, enclave
         self._clients: dict[str, Any] = {}
 
     @property
@@ -81,10 +91,12 @@ class Session:
             if key in self.environment:  # the node below is of this process
                 os.environ[key] = self.environment[key]
         self._logs = self._given or Path(tempfile.mkdtemp(prefix="wm-planner-robot-"))
-        names = [f"{name}:={topic}" for name, topic in remappings(self._robot).items()]
+        topics = {} if self._robot is None else remappings(self._robot)
+        names = [f"{name}:={topic}" for name, topic in topics.items()]
         arguments = [word for name in names for word in ("-r", name)]
-        make_node = partial(NodeBase, NAME, cli_args=["--ros-args", *arguments])
-        self._listener = Listener(int(self.environment["ROS_DOMAIN_ID"]), make_node)
+        make_node = partial(self._make_node, cli_args=["--ros-args", *arguments])
+        domain = int(self.environment["ROS_DOMAIN_ID"])
+        self._listener = Listener(domain, make_node, self._enclave)
         self.node = self._listener.node
         children = [child_of(spec, self._logs / "parameters") for spec in self._specs]
         self._supervisor = Supervisor(children, self._logs, self.environment)

@@ -14,7 +14,6 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
-from wm_planner.cli.robot_view import PICTURES, View
 from wm_planner.cli.run_film import RunFilm
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, ImageSourceError, PlanningError
@@ -30,6 +29,7 @@ from wm_planner.ros.conversions import (
 )
 from wm_planner.ros.diagnostics import ERROR, values_of
 from wm_planner.ros.qos import LATCHED, RECORD, SENSOR
+from wm_planner.ros.robot_view import PICTURES, View
 from wm_planner.runtime.arrival import Arrival, proprio_distance
 from wm_planner.runtime.cuts import Cuts
 from wm_planner.runtime.position_limits import tightened
@@ -111,7 +111,7 @@ class Watch:
         self._goal_ns: int | None = None
         self._sharper = False
         self._begin_s = time.monotonic()
-        self.view = View(node, robot, self._on_picture, self._on_proprio)
+        self.view = View(node, self._body, robot.joint_states, self._on_picture, self._on_proprio)
         self._goal_image = node.create_publisher(Image, "goal/image", LATCHED)
         self._goal_state = node.create_publisher(JointState, "goal/joint_states", LATCHED)
         node.create_subscription(Header, "goal/accepted", self._on_accepted, LATCHED)

@@ -6,6 +6,7 @@ A directory with ``image.png`` and ``goal.json``; a bare picture does, too, with
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,39 +71,57 @@ def load_goal(path: Path | str, embodiment: Embodiment) -> tuple[np.ndarray, np.
         return _picture(path, embodiment), None
     file = path / FACTS
     facts = read_json(file, way_out="'wm-planner robot goal' writes a goal")
+    return _picture(path / IMAGE, embodiment), proprio_of(facts, str(file), embodiment)
+
+
+def proprio_of(facts: Any, name: str, embodiment: Embodiment) -> np.ndarray:
+    """(P,) float32 proprioception of what ``goal.json`` holds; `name` is the file's, for errors.
+
+    Raises:
+        ConfigError: it is no goal, or of a robot with other proprioception.
+    """
     try:
-        given = {str(name): float(value) for name, value in dict(facts["proprio"]).items()}
+        given = {str(entry): float(value) for entry, value in dict(facts["proprio"]).items()}
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file}: is no goal: {type(error).__name__}: {error}") from error
-    missing = [name for name in embodiment.proprio if name not in given]
+        raise ConfigError(f"{name}: is no goal: {type(error).__name__}: {error}") from error
+    missing = [entry for entry in embodiment.proprio if entry not in given]
     if missing:
         raise ConfigError(
-            f"{file}: has no '{missing[0]}', which is proprioception of '{embodiment.name}'; take "
+            f"{name}: has no '{missing[0]}', which is proprioception of '{embodiment.name}'; take "
             "the goal again with 'wm-planner robot goal'"
         )
-    proprio = np.array([given[name] for name in embodiment.proprio], np.float32)
+    proprio = np.array([given[entry] for entry in embodiment.proprio], np.float32)
     if not np.isfinite(proprio).all():
-        raise ConfigError(f"{file}: proprio must be finite, got {proprio.tolist()}")
-    return _picture(path / IMAGE, embodiment), proprio
+        raise ConfigError(f"{name}: proprio must be finite, got {proprio.tolist()}")
+    return proprio
 
 
-def _picture(file: Path, embodiment: Embodiment) -> np.ndarray:
+def picture_of(data: bytes, name: str, embodiment: Embodiment) -> np.ndarray:
+    """(S, C * S, 3) uint8 RGB of a picture file's bytes; `name` is the file's, for errors.
+
+    Raises:
+        ConfigError: it is no picture, or not of the size that the planner sees.
+    """
     import cv2
 
-    way_out = "; give a picture or a goal's directory"
-    with raised_as(ConfigError, ConfigError, before="goal ", after=way_out):
-        data = np.frombuffer(read_bytes(file, MOST_BYTES), np.uint8)
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:  # larger than OpenCV may make it, see `wm_planner`
         image = None
     if image is None:
-        raise ConfigError(f"goal {file}: is not a picture that can be read")
+        raise ConfigError(f"goal {name}: is not a picture that can be read")
     size, count = embodiment.image_size, len(embodiment.cameras)
     height, width = image.shape[:2]
     if (height, width) != (size, count * size):
         raise ConfigError(
-            f"goal {file} is {width} x {height} pixels, the planner sees {count * size} x {size}: "
+            f"goal {name} is {width} x {height} pixels, the planner sees {count * size} x {size}: "
             "take it with 'wm-planner robot goal', which crops and resizes as the camera node does"
         )
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def _picture(file: Path, embodiment: Embodiment) -> np.ndarray:
+    way_out = "; give a picture or a goal's directory"
+    with raised_as(ConfigError, ConfigError, before="goal ", after=way_out):
+        data = read_bytes(file, MOST_BYTES)
+    return picture_of(data, str(file), embodiment)

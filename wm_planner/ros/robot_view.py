@@ -1,4 +1,4 @@
-"""What a planner would see and feel of a robot, gathered by a command's own node."""
+"""What a planner would see and feel of a robot, gathered by a node beside it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from wm_planner.nodes.planner_config import joint_collector
-from wm_planner.robot import RobotFile, observation_topic
+from wm_planner.data.alignment import tolerances
+from wm_planner.data.joints import JointCollector
+from wm_planner.embodiment import Embodiment
+from wm_planner.robot import observation_topic
 from wm_planner.ros.conversions import image_array, to_ns
 from wm_planner.ros.qos import SENSOR
 
@@ -26,7 +28,8 @@ class View:
 
     Args:
         node: to listen with.
-        robot: whose camera nodes run.
+        body: of the robot, whose camera nodes run.
+        joint_states: topic of its joints.
         on_picture: (stamp, picture) called when a camera's picture completes the view.
         on_proprio: (stamp, proprioception) called with each.
 
@@ -37,12 +40,14 @@ class View:
     def __init__(
         self,
         node: Node,
-        robot: RobotFile,
+        body: Embodiment,
+        joint_states: str,
         on_picture: Callable[[int, np.ndarray], None] | None = None,
         on_proprio: Callable[[int, np.ndarray], None] | None = None,
     ) -> None:
-        self._node, self._robot, self._body = node, robot, robot.embodiment
-        self._joints = joint_collector(self._body)  # as the planner joins them
+        self._node, self._body, self._joint_states = node, body, joint_states
+        # As the planner joins them.
+        self._joints = JointCollector(body.proprio, tolerances(body).joint_gap_ns)
         self._needed = [camera.name for camera in self._body.cameras if not camera.optional]
         self._on_picture, self._on_proprio = on_picture, on_proprio
         self.proprio: np.ndarray | None = None
@@ -52,7 +57,7 @@ class View:
             topic = observation_topic(self._body, camera.name)
             callback = partial(self._on_image, camera.name)
             node.create_subscription(Image, topic, callback, SENSOR)
-        node.create_subscription(JointState, robot.joint_states, self._on_joints, SENSOR)
+        node.create_subscription(JointState, joint_states, self._on_joints, SENSOR)
 
     def _on_image(self, name: str, message: Image) -> None:
         self._images[name] = to_ns(message.header.stamp), image_array(message)
@@ -84,7 +89,7 @@ class View:
         if self.proprio is None:
             missing = self._joints.missing
             why = f" (nobody sends {missing[0]})" if missing else ""
-            parts.append(f"no joints came on {self._robot.joint_states}{why}")
+            parts.append(f"no joints came on {self._joint_states}{why}")
         if not parts:
             parts.append(
                 f"pictures and joints are more than {TOGETHER_S:g} s apart by their stamps"
