@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -13,13 +12,11 @@ from typing import Any
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episode import MEASURED
 from wm_planner.evaluation.grid import Grid, Reference
-from wm_planner.evaluation.job import Job, default_batch, run_job
+from wm_planner.evaluation.job import Job, job_of, run_job
 from wm_planner.evaluation.record import Record
 from wm_planner.evaluation.result import TIMES, Comparison, Result, compare
 from wm_planner.evaluation.target import Targets, sample_targets
-from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.models.checkpoint import torch_device
-from wm_planner.planning import planner_config
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
 
@@ -163,23 +160,10 @@ def run_grid(
 def _cell(
     grid: Grid, device: str, task: str, checkpoint: str, loop_name: str, planner: str, shift: str
 ) -> Cell:
-    card = read_card(resolve_checkpoint(checkpoint, task) / CARD, task)
     changes = {"solver": planner, "seed": grid.seed, **(grid.planners[planner] or {})}
-    settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    config = planner_config(card["planner"], settings, f"planners: {planner}")
     shifts = grid.shifts_of(shift)
     loop = grid.loop_of(loop_name, shifts)
-    job = Job(
-        task=task,
-        checkpoint=checkpoint,
-        weights_sha256=card["sha256"],
-        image_size=card["preprocess"]["image_size"],
-        planner=config,
-        loop=loop,
-        shifts=shifts,
-        batch_size=default_batch(config, loop),
-        device=device,
-    )
+    job = job_of(task, checkpoint, changes, f"planners: {planner}", loop, shifts, device)
     name = "-".join([task, Path(checkpoint).name, loop_name, planner, shift])
     return Cell(name, planner, shift, loop_name, job)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import resource
 import signal
@@ -12,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +24,8 @@ from wm_planner.evaluation.record import Record
 from wm_planner.evaluation.target import Targets
 from wm_planner.models import checkpoint
 from wm_planner.models.bundle import Bundle
-from wm_planner.planning import Planner, PlannerConfig
+from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+from wm_planner.planning import Planner, PlannerConfig, planner_config
 from wm_planner.planning.starting_points import MAX_ROLLOUTS
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
@@ -96,6 +99,43 @@ def default_batch(config: PlannerConfig, loop: Loop) -> int:
         return 1
     candidates = config.num_restarts if config.descends else config.num_samples
     return min(MAX_BATCH, max(1, MAX_ROLLOUTS // candidates))
+
+
+def job_of(
+    task: str,
+    checkpoint: str,
+    changes: dict[str, Any],
+    source: str,
+    loop: Loop,
+    shifts: Shifts | None = None,
+    device: str = "cpu",
+) -> Job:
+    """The evaluation of a checkpoint, whose weights are not loaded.
+
+    Args:
+        task: task name.
+        checkpoint: shipped name, variant or directory.
+        changes: of the planner settings that the checkpoint recommends.
+        source: names their origin in errors.
+        loop, shifts, device: see `Job`.
+
+    Raises:
+        WmPlannerError: the checkpoint is missing or of another task, or a setting is unusable.
+    """
+    card = read_card(resolve_checkpoint(checkpoint, task) / CARD, task)
+    settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    config = planner_config(card["planner"], settings, source)
+    return Job(
+        task=task,
+        checkpoint=checkpoint,
+        weights_sha256=card["sha256"],
+        image_size=card["preprocess"]["image_size"],
+        planner=config,
+        loop=loop,
+        shifts=shifts or Shifts(),
+        batch_size=default_batch(config, loop),
+        device=device,
+    )
 
 
 def run_job(
