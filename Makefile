@@ -24,10 +24,11 @@ results: gl $(STAMP)
 	done; done
 	@for task in wall point_maze pusht; do for figure in \
 	    "model-error --checkpoint base --checkpoint adversarial --checkpoint online" \
-	    "landscape --checkpoint base --checkpoint adversarial" "efficiency --budgets 1 3 10 30"; do \
+	    "landscape --checkpoint base --checkpoint adversarial"; do \
 	    output=runs/results/$${figure%% *}-$$task.png; test -e $$output || \
 	        $(BIN)/wm-planner plot $$figure --task $$task --output $$output || exit 1; \
 	done; done
+	$(BIN)/wm-planner frontier --config config/tables/frontier.yaml --output runs/frontier
 	$(BIN)/python -m benchmarks --clock cpu --save
 
 bench: $(STAMP)

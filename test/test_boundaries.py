@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "robot_state": {"errors", "config", "files"},
     "yaml_text": set(),
     "provenance": set(),
+    "cluster": {"", "errors", "provenance"},
     "torch_file": {"errors", "files"},
     "topic_names": {"config"},
     "robot": BASE | {"topic_names"},
@@ -39,7 +40,7 @@ MAY_IMPORT = {
     "models": BASE | {"tasks", "files", "torch_file"},
     "planning": BASE | {"tasks", "models"},
     "training": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
-    "evaluation": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
+    "evaluation": BASE | {"cluster", "files", "provenance", "tasks", "data", "models", "planning"},
     "kinematics": BASE | {"robot", "runtime"},
     "runtime": BASE | {"files", "robot", "tasks", "data", "models", "planning"},
     "ros": BASE | {"robot", "tasks", "data"},
@@ -47,7 +48,8 @@ MAY_IMPORT = {
     | {"kinematics", "files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
     "view": BASE | {"files", "robot", "data", "models", "runtime", "ros"},
     "cli": BASE
-    | {"files", "yaml_text", "parameter_file", "provenance", "robot", "simulation", "tasks"}
+    | {"cluster", "files", "yaml_text", "parameter_file", "provenance", "robot", "simulation"}
+    | {"tasks"}
     | {"bringup", "data", "models"}
     | {"kinematics", "planning", "training", "evaluation", "runtime", "ros", "nodes", "view"},
     "sim_bridge": BASE | {"tasks"},
@@ -59,6 +61,7 @@ STARTS_PROCESSES = {"bringup", "simulation", "cli"}
 MUST_NOT_KNOW = {
     **dict.fromkeys(("", "types", "errors", "config", "registry"), "torch ros mujoco"),
     **dict.fromkeys(("files", "yaml_text", "parameter_file", "provenance"), "torch ros mujoco"),
+    "cluster": "torch ros mujoco",
     **dict.fromkeys(("torch_file", "embodiment", "topic_names", "robot_state"), "torch ros mujoco"),
     **dict.fromkeys(("tasks", "bringup", "simulation", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",

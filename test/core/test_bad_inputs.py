@@ -56,7 +56,7 @@ def room(tmp_path_factory) -> Path:
 def good_values(room: Path) -> dict[str, dict[str, Any]]:
     """Values of the options that a command must be told, by the command; '' is for all."""
     figures = {f"plot {name}": {"output": str(room / "a.png")} for name in
-               ("landscape", "efficiency", "model-error")}  # fmt: skip
+               ("landscape", "model-error")}  # fmt: skip
     return {
         "": {
             "file": str(ROBOT),
@@ -71,6 +71,7 @@ def good_values(room: Path) -> dict[str, dict[str, Any]]:
             "path": str(room / "store"),
         },
         "ablation": {"config": str(CONFIG / "tables/ablation.yaml")},
+        "frontier": {"config": str(CONFIG / "tables/frontier.yaml")},
         "import": {"also": ("task",), "task": "pusht", "path": str(TINY)},
         "eval": {"also": ("task", "checkpoint")},
         "finetune": {"method": "base"},
@@ -100,6 +101,7 @@ def classes() -> dict[str, tuple[Any, dict[str, Any]]]:
     """By a name: what is read, and good settings of it."""
     from wm_planner.evaluation.ablation import Ablation
     from wm_planner.evaluation.episode import Loop
+    from wm_planner.evaluation.frontier import Frontier
     from wm_planner.evaluation.grid import Grid
     from wm_planner.evaluation.result import Result
     from wm_planner.models.preprocess import Preprocess
@@ -117,6 +119,7 @@ def classes() -> dict[str, tuple[Any, dict[str, Any]]]:
         "recipe": (Recipe, read_yaml(CONFIG / "recipes/wall.yaml")),
         "grid": (Grid, read_yaml(CONFIG / "tables/table1.yaml")),
         "ablation": (Ablation, read_yaml(CONFIG / "tables/ablation.yaml")),
+        "frontier": (Frontier, read_yaml(CONFIG / "tables/frontier.yaml")),
         "planner": (PlannerConfig, {}),
         "shifts": (Shifts, {}),
         "loop": (Loop, {}),

@@ -68,7 +68,7 @@ def test_errors_become_exit_codes(command, capsys, error, code, message):
     [
         "ablation --config a.yaml --output out",
         "plot landscape --task wall --output a.png",
-        "plot efficiency --task wall --output a.png",
+        "frontier --config a.yaml --output out",
     ],
 )
 @pytest.mark.parametrize(("threads", "end"), [("0", "at least 1"), ("100000", "at most 1024")])

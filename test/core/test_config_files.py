@@ -5,6 +5,7 @@ What a file says is its own affair. Beside that, what one file promises of other
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from wm_planner.evaluation.ablation import (
     training_stages,
 )
 from wm_planner.evaluation.cell import cells, run_grid
+from wm_planner.evaluation.frontier import Frontier
+from wm_planner.evaluation.frontier_run import FrontierRun
 from wm_planner.evaluation.grid import Grid
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.catalog import (
@@ -44,7 +47,8 @@ CONFIG = Path(__file__).parents[2] / "config"
 RECIPES = CONFIG / "recipes"
 TABLES = sorted((CONFIG / "tables").glob("*.yaml"))
 ABLATIONS = [file for file in TABLES if "recipe" in read_yaml(file)]
-GRIDS = [file for file in TABLES if file not in ABLATIONS]
+FRONTIERS = [file for file in TABLES if "search" in read_yaml(file)]
+GRIDS = [file for file in TABLES if file not in (*ABLATIONS, *FRONTIERS)]
 STEPS = 6  # model steps of a trajectory of noise
 QUICK = ["num_iterations=1", "warm_iterations=1", "num_candidates=3", "num_restarts=2"]
 
@@ -139,6 +143,15 @@ def test_ablations_are_understood(file: Path) -> None:
     for name in ablation.rows:
         for stage in training_stages(ablation.row(name), recipe, 0, Path("d"), Path("o")):
             from_dict(Recipe, stage.recipe, name)
+
+
+@pytest.mark.parametrize("file", FRONTIERS, ids=named)
+def test_frontiers_are_understood(file: Path, tmp_path: Path) -> None:
+    """Every trial of every task can be made; `test_frontier` runs a small one."""
+    frontier = from_yaml(Frontier, file)
+    for kind in (frontier, frontier.quickly()):
+        for task in frontier.checkpoints:
+            FrontierRun(kind, task, tmp_path, lambda **_: nullcontext())
 
 
 @pytest.mark.parametrize("file", GRIDS, ids=named)

@@ -11,17 +11,14 @@ import pytest
 from sim_bridge.rendering import check_rendering
 from wm_planner.cli import main as cli
 from wm_planner.errors import RenderError, TaskError
-from wm_planner.evaluation.episode import EnvMaker, Loop
+from wm_planner.evaluation.episode import EnvMaker
 from wm_planner.evaluation.figures import (
-    efficiency,
     execute,
     expert_runs,
     landscape,
     model_error,
 )
-from wm_planner.evaluation.job import Job
 from wm_planner.evaluation.stats import mean_interval
-from wm_planner.evaluation.target import sample_targets
 from wm_planner.models import checkpoint
 from wm_planner.planning import Planner, PlannerConfig
 
@@ -99,32 +96,11 @@ def test_landscape_of_a_linear_model_is_a_known_parabola() -> None:
     np.testing.assert_allclose(loss, data["losses"]["gbp"])  # the same model
 
 
-@pytest.fixture
-def world(monkeypatch):
-    monkeypatch.setattr(EnvMaker, "__call__", lambda self, render: DotEnv(render))
-    monkeypatch.setattr(checkpoint, "load_bundle", lambda *given: dot_bundle())
-
-
-def test_efficiency_rises_with_the_budget(world, tmp_path) -> None:
-    config = PlannerConfig(objective="last", horizon=6, learning_rate=0.1, init="zero")
-    job = Job("wall", "base", "0", 4, config, Loop("open-loop"), batch_size=4)
-    which = sample_targets(DotEnv(), 0, 4)
-    told = []
-    points = efficiency({"gbp": job}, which, [100, 1, 100], tmp_path, starts=told.append)
-    assert [p["num_iterations"] for p in points] == [1, 100]
-    assert points[0]["success_rate"] == 0.0 and points[1]["success_rate"] == 1.0
-    assert points[1]["interval_low"] == pytest.approx(0.5101, abs=1e-4)
-    assert told == ["gbp, 1 iterations", "gbp, 100 iterations"]
-    again = efficiency({"gbp": job}, which, [1, 100], tmp_path)
-    assert again == points  # from disk, times and all
-
-
 @pytest.mark.parametrize(
     ("figure", "arguments", "key"),
     [
         ("landscape", "--size 3", "losses"),
         ("model-error", "--episodes 2", "checkpoints"),
-        ("efficiency", "--episodes 1 --budgets 1 2 --planner gbp --mode open-loop", "points"),
     ],
 )
 def test_command_draws_and_writes_numbers(tmp_path, figure: str, arguments: str, key: str) -> None:
@@ -165,7 +141,6 @@ def test_checkpoints_are_compared_with_the_first_run_by_run(monkeypatch, tmp_pat
         ("landscape --task wall --output nowhere/a.png", "existing directory"),
         ("model-error --task wall --output a.png --episodes 0", "--episodes must be at least 2"),
         ("model-error --task wall --output a.png --episodes 1", "--episodes must be at least 2"),
-        ("efficiency --task wall --output a.png --episodes 0", "--episodes must be at least 1"),
         ("landscape --task wall --output a.png --size 1", "--size must be at least 2, got 1"),
         (
             "landscape --task wall --output a.png --seed -1",
@@ -176,12 +151,10 @@ def test_checkpoints_are_compared_with_the_first_run_by_run(monkeypatch, tmp_pat
             "landscape --task wall --output a.png --checkpoint a --checkpoint b --checkpoint c",
             "--checkpoint: a plane has two axes, got 3 plans",
         ),
-        ("efficiency --task wall --output a.png --budgets 0", "--budgets must be at least 1"),
-        ("efficiency --task wall --output a.png --planner gpb", "Did you mean 'gbp'?"),
     ],
 )
 def test_command_names_what_is_wrong(
-    world, tmp_path, monkeypatch, capsys, arguments: str, message: str
+    tmp_path, monkeypatch, capsys, arguments: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["plot", *arguments.split()]) == 2
@@ -190,23 +163,9 @@ def test_command_names_what_is_wrong(
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.json"])
-def test_command_writes_over_no_directory(world, tmp_path, capsys, name: str) -> None:
+def test_command_writes_over_no_directory(tmp_path, capsys, name: str) -> None:
     (tmp_path / name).mkdir()
     file = tmp_path / "a.png"
     assert cli.main(["plot", "landscape", "--task", "wall", "--output", str(file)]) == 2
     message = f"--output {tmp_path / name}: cannot be written: Is a directory"
     assert message in capsys.readouterr().err
-
-
-def test_efficiency_begins_nothing_where_a_run_is_of_other_settings(
-    world, tmp_path, capsys
-) -> None:
-    file = tmp_path / "a.png"
-    other = tmp_path / "a.runs" / "gbp-2"
-    other.mkdir(parents=True)
-    (other / "config.json").write_text('{"task": "pusht"}')
-    command = ["plot", "efficiency", "--task", "wall", "--output", str(file), "--planner", "gbp"]
-    assert cli.main([*command, "--budgets", "1", "2", "--episodes", "1"]) == 2
-    message = f"--output {file}: {other}: holds an evaluation with task pusht, this one has wall"
-    assert message in capsys.readouterr().err
-    assert not list(tmp_path.rglob("batches.jsonl"))

@@ -265,6 +265,31 @@ def test_warm_iterations_apply_to_warm_starts_only() -> None:
     assert counts == [8, 3]
 
 
+@pytest.mark.parametrize("solver", ["cem", "icem", "mppi", "gradient-cem"])
+def test_warm_samples_apply_to_warm_starts_only(solver: str) -> None:
+    own = {"shrink": 1.0, "kept_share": 0.0} if solver == "icem" else {}
+    settings = {"num_samples": 40, "num_elites": 10, "num_iterations": 6, "solver_settings": own}
+    session = make(solver=solver, warm_samples=8, warm_init_std=1e-6, warm_iterations=3, **settings)
+    plans = [session.plan(observation(START, stamp)) for stamp in (0, 5 * DT_NS)]
+    rounds = 2 if solver == "gradient-cem" else 1
+    assert session.last.num_evaluations == 2 + rounds * 3 * 8
+    if solver != "gradient-cem":  # whose samples leave their place by gradients
+        end = np.zeros((5, 2))
+        np.testing.assert_allclose(
+            plans[1].actions, np.vstack([plans[0].actions[5:], end]), atol=1e-4
+        )
+
+
+def test_elites_of_a_warm_start_keep_their_share_and_fit_the_samples() -> None:
+    config = PlannerConfig(solver="cem", num_samples=300, num_elites=30, warm_samples=32)
+    assert config.when_warm().make_solver().num_elites == 3
+    assert PlannerConfig(warm_samples=2).when_warm().num_elites == 2
+    with pytest.raises(ConfigError, match="with a warm start, num_elites 9 exceeds num_samples 8"):
+        planner_config({"solver": "cem"}, ["warm_samples=8", "warm_elites=9"])
+    with pytest.raises(ConfigError, match="warm_samples must be at least 2, got 1"):
+        planner_config({}, ["warm_samples=1"])
+
+
 def test_without_proprioception_only_the_images_count() -> None:
     session = make(action_noise_std=0.0)
     session.set_goal(goal(TARGET, proprio=False))

@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
+import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from wm_planner.cli.options import add_option, add_table_options, check_threads
+from wm_planner.cli.options import add_option, add_table_options, check_threads, cluster_of
 from wm_planner.cli.parser import path, whole
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.table import ablation_table, error_table
 from wm_planner.files import write_json, write_text
 
 if TYPE_CHECKING:
+    from wm_planner.cluster import Cluster
     from wm_planner.evaluation.ablation import Ablation, Stage
     from wm_planner.training.recipe import Recipe
 
@@ -41,6 +44,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--row", action="append", help=one)
     parser.add_argument("--seed", action="append", type=whole, help=one)
     add_option(parser, "--threads", default=2)
+    add_option(
+        parser,
+        "--ray",
+        help="train and evaluate on the Ray cluster there: auto (this machine's) or HOST:PORT; its "
+        "machines share the working directory and OUTPUT (docs/scale.md)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -73,7 +82,11 @@ def run(args: argparse.Namespace) -> int:
     if collects and not args.data.exists():
         sizes = [f"--{key.replace('_', '-')}={value}" for key, value in recipe["collect"].items()]
         args.data.parent.mkdir(parents=True, exist_ok=True)
-        _command(["collect", "--task", recipe["task"], *sizes, "--output", str(args.data)])
+        on = [] if args.ray is None else ["--ray", args.ray]
+        _command(["collect", "--task", recipe["task"], *sizes, *on, "--output", str(args.data)])
+    with cluster_of(args) as cluster:
+        if cluster is not None:
+            _run_on(cluster, args, ablation, names, recipe)
     results: dict[tuple[str, str], list[Any]] = {}
     kinds = (*ablation.modes, *([MODEL_ERROR] if ablation.model_error_runs else []))
     for seed in ablation.seeds:
@@ -167,24 +180,104 @@ def _training(
     return list(training_stages(ablation.row(name), recipe, seed, args.data, args.output))
 
 
+def _stages(
+    args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
+) -> tuple[list[Stage], list[Stage]]:
+    """Those that train a row, one after the other, and those that evaluate what came of it."""
+    from wm_planner.evaluation.ablation import evaluation_stages
+
+    training = _training(args, ablation, name, seed, recipe)
+    checkpoint = training[-1].done
+    evaluating = evaluation_stages(ablation, name, seed, recipe["task"], checkpoint, args.output)
+    return training, list(evaluating)
+
+
 def _one(
     args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
 ) -> list[Any]:
     """Of a row and seed: a `Result` of each mode, then the model's error."""
-    from wm_planner.evaluation.ablation import evaluation_stages, read_error
+    from wm_planner.evaluation.ablation import read_error
     from wm_planner.evaluation.result import read_result
 
-    stages = _training(args, ablation, name, seed, recipe)
-    for stage in stages:
-        more = ["--resume", "--threads", str(args.threads), "--recipe", str(stage.recipe_file)]
-        _run(stage, more, f"{name}, seed {seed}")
+    training, evaluating = _stages(args, ablation, name, seed, recipe)
+    for stage in training:
+        _run(stage, _more(stage, args.threads), f"{name}, seed {seed}")
     results = []
-    checkpoint = stages[-1].done
-    for stage in evaluation_stages(ablation, name, seed, recipe["task"], checkpoint, args.output):
+    for stage in evaluating:
         _run(stage, [], f"{name}, seed {seed}")
         read = read_result if stage.arguments[0] == "eval" else read_error
         results.append(read(stage.done))
     return results
+
+
+def _run_on(
+    cluster: Cluster, args: argparse.Namespace, ablation: Ablation, names: list[str], recipe: dict
+) -> None:
+    """Run all that is missing on a cluster: a task for each stage, after the one that it needs.
+
+    Rows that share a stage wait for the same task.
+    """
+    from wm_planner.cluster import Task
+
+    tasks: dict[Hashable, Task] = {}
+    what: dict[Hashable, str] = {}
+    here = Path.cwd()
+    for seed in ablation.seeds:
+        for name in names:
+            before: tuple[Hashable, ...] = ()
+            training, evaluating = _stages(args, ablation, name, seed, recipe)
+            for stage in (*training, *evaluating):
+                trains = stage in training
+                if not stage.done.exists():
+                    more = _more(stage, args.threads) if trains else []
+                    tasks.setdefault(stage.output, Task((stage, more, here), before))
+                    what.setdefault(stage.output, f"{name}, seed {seed}: {stage.output.name}")
+                if trains and not stage.done.exists():
+                    before = (stage.output,)
+    for number, key in enumerate(cluster.run_graph(run_stage, tasks, args.threads), start=1):
+        logger.info("%s: finished, %d of %d", what[key], number, len(tasks))
+
+
+def run_stage(stage: Stage, more: list[str], directory: Path) -> None:
+    """A stage on a machine of a cluster; what it prints goes into OUTPUT.log.
+
+    Args:
+        stage: see `Stage`; its paths are those of the machine that the ablation was started on.
+        more: further arguments.
+        directory: where the ablation was started.
+
+    Raises:
+        ConfigError: the directory is not there, or the command failed.
+    """
+    machine = socket.gethostname()
+    if not directory.is_dir():
+        raise ConfigError(
+            f"{directory} is not there on machine {machine} of the cluster: start the ablation in "
+            "a directory that all machines share"
+        )
+    log = directory / stage.output.with_name(stage.output.name + ".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if stage.recipe is not None:
+        write_text(directory / stage.recipe_file, yaml.safe_dump(stage.recipe, sort_keys=False))
+    command = [*stage.arguments, *more]
+    with log.open("ab") as stream:
+        code = subprocess.run(
+            [sys.executable, "-m", "wm_planner.cli.main", *command],
+            cwd=directory,
+            stdout=stream,
+            stderr=stream,
+            check=False,
+        ).returncode
+    if code:
+        raise ConfigError(
+            f"'{shlex.join(['wm-planner', *command])}' failed on machine {machine} with exit code "
+            f"{code}; see {log}, mend what it says and run the same command again"
+        )
+
+
+def _more(stage: Stage, threads: int) -> list[str]:
+    """What a training stage is told beside its own arguments."""
+    return ["--resume", "--threads", str(threads), "--recipe", str(stage.recipe_file)]
 
 
 def _run(stage: Stage, more: list[str], what: str) -> None:

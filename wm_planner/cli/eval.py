@@ -8,7 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.cli.options import add_option, add_options, check_numbers, check_writable
+from wm_planner.cli.options import (
+    add_option,
+    add_options,
+    check_numbers,
+    check_writable,
+    cluster_of,
+)
 from wm_planner.cli.parser import path, whole, written
 from wm_planner.cli.targets import add_arguments, find_targets
 from wm_planner.errors import ConfigError
@@ -64,7 +70,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "planning call divided by its episodes, so 1 measures latency",
     )
     add_option(parser, "--processes", help="default 1; results are the same")
-    add_options(parser, "--threads", "--device", "--json")
+    add_options(parser, "--ray", "--threads", "--device", "--json")
     parser.add_argument(
         "--output",
         type=written,
@@ -114,8 +120,9 @@ def run(args: argparse.Namespace) -> int:
         targets.save(args.output / TARGETS)
     from tqdm import tqdm
 
-    with tqdm(total=job.num_periods(targets), desc="eval", unit="period") as bar:
-        evaluation = run_job(job, targets, record, args.processes, bundle, bar.update)
+    total = job.num_periods(targets)
+    with cluster_of(args) as cluster, tqdm(total=total, desc="eval", unit="period") as bar:
+        evaluation = run_job(job, targets, record, args.processes, bundle, bar.update, cluster)
     result = Result.of(job, args.seed, targets, evaluation)
     if args.json is not None:
         write_json(args.json, result.to_json())

@@ -35,26 +35,42 @@ def draw_landscape(path: Path, data: dict[str, Any]) -> None:
     _save(figure, path)
 
 
-def draw_efficiency(path: Path, data: dict[str, Any]) -> None:
-    """A line for each planner: success, with its interval, against seconds."""
-    figure = Figure((1.5 * PANEL, PANEL), layout="constrained")
+def draw_frontier(path: Path, data: dict[str, Any]) -> None:
+    """Success, with its interval, against seconds: of each planner a line along the first plan's
+    budget and a dashed one along the warm plans', which meet at the tuned point."""
+    figure = Figure((2 * PANEL, 1.2 * PANEL), layout="constrained")
     axis = figure.subplots()
-    for planner in dict.fromkeys(point["planner"] for point in data["points"]):
-        points = [point for point in data["points"] if point["planner"] == planner]
-        seconds = [point["seconds"] for point in points]
-        rate = np.array([point["success_rate"] for point in points])
-        ends = [[point[f"interval_{end}"] for point in points] for end in ("low", "high")]
-        reach = np.abs(np.array(ends) - rate)
-        axis.errorbar(seconds, rate, reach, marker="o", capsize=3, label=planner)
-        for point in points:
-            place = (point["seconds"], point["success_rate"])
-            axis.annotate(point["num_iterations"], place, xytext=(4, 4), textcoords="offset points")
+    names = dict.fromkeys(point["planner"] for point in data["points"])
+    for number, planner in enumerate(names):
+        colour = f"C{number % 10}"
+        own = [point for point in data["points"] if point["planner"] == planner]
+        for sweep, line in (("first", "-"), ("warm", "--"), ("fixed", "")):
+            points = [point for point in own if point["sweep"] in (sweep, "tuned")]
+            points.sort(key=lambda point: point["seconds"])
+            if sweep == "fixed" or len(points) < 2:
+                points = [point for point in points if point["sweep"] == sweep]
+            _with_intervals(axis, points, color=colour, linestyle=line, marker=".")
+        middle = [point for point in own if point["sweep"] in ("tuned", "fixed")]
+        _with_intervals(axis, middle, color=colour, linestyle="", marker="o", label=planner)
     axis.set_xscale("log")
-    axis.set_ylim(-0.03, 1.03)
-    axis.set_xlabel("planning time of an episode, s (marks: iterations of a plan)")
+    low = min(point["interval_low"] for point in data["points"])
+    axis.set_ylim(max(-0.03, low - 0.03), 1.01)
+    axis.set_xlabel(
+        f"{data['unit']} of planning per episode (solid: first plan's budget, dashed: warm plans')"
+    )
     axis.set_ylabel("success rate, 95 % interval")
+    axis.set_title(f"{data['task']}, {data['points'][0]['episodes']} targets; dots: as tuned")
     axis.legend()
     _save(figure, path)
+
+
+def _with_intervals(axis: Any, points: list[dict[str, Any]], **style: Any) -> None:
+    if not points:
+        return
+    rate = np.array([point["success_rate"] for point in points])
+    ends = [[point[f"interval_{end}"] for point in points] for end in ("low", "high")]
+    seconds = [point["seconds"] for point in points]
+    axis.errorbar(seconds, rate, np.abs(np.array(ends) - rate), elinewidth=0.5, capsize=2, **style)
 
 
 def draw_model_error(path: Path, data: dict[str, Any]) -> None:

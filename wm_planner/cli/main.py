@@ -27,6 +27,7 @@ COMMANDS = {
     "eval": "wm_planner.cli.eval",
     "results": "wm_planner.cli.results",
     "ablation": "wm_planner.cli.ablation",
+    "frontier": "wm_planner.cli.frontier",
     "plot": "wm_planner.cli.plot",
     "collect": "wm_planner.cli.collect",
     "dataset": "wm_planner.cli.dataset",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wm_planner.cli.parser import path, seed, whole, written
 from wm_planner.errors import ConfigError
 from wm_planner.registry import listed
 from wm_planner.tasks import task_names
+
+if TYPE_CHECKING:
+    from wm_planner.cluster import Cluster
 
 MAX_THREADS = 1024  # more than machines have cores; of a hundred thousand, torch crashes
 
@@ -50,6 +54,11 @@ def _shared() -> dict[str, dict[str, Any]]:
             "help": "CPU threads of each process (default %(default)s)",
         },
         "--processes": {"type": whole, "default": 1, "help": "default %(default)s"},
+        "--ray": {
+            "metavar": "ADDRESS",
+            "help": "run on the Ray cluster there: auto (this machine's) or HOST:PORT; results are "
+            "the same (docs/scale.md)",
+        },
         "--device": {"default": "cpu", "help": "torch device: cpu (default) or cuda"},
         "--json": {"type": written, "help": "file for the result as one JSON object"},
         "--output": {"type": written, "required": True, "help": "directory to write"},
@@ -83,6 +92,19 @@ def add_table_options(parser: argparse.ArgumentParser, name: str, holds: str, qu
     what = f"directory for {name}.json, {name}.md and {holds}; one that was begun is finished"
     add_option(parser, "--output", help=what)
     parser.add_argument("--quick", action="store_true", help=f"{quick}: does it run?")
+
+
+def cluster_of(args: argparse.Namespace) -> AbstractContextManager[Cluster | None]:
+    """The cluster that --ray names; without it, none, and Ray is not needed.
+
+    Raises:
+        WmPlannerError: see `Cluster`.
+    """
+    if args.ray is None:
+        return nullcontext()
+    from wm_planner.cluster import Cluster
+
+    return Cluster(args.ray)
 
 
 def check_numbers(args: argparse.Namespace, **least: int) -> None:

@@ -1,4 +1,4 @@
-"""`wm-planner plot landscape|efficiency|model-error`: a figure, and its numbers as JSON."""
+"""`wm-planner plot landscape|model-error`: a figure, and its numbers as JSON."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ logger = logging.getLogger(__name__)
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("plot", help="loss landscape, efficiency or model error")
+    parser = subparsers.add_parser("plot", help="loss landscape or model error")
     figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
     helps = {
         "landscape": "planning loss over the plane of the expert's actions and two plans: of two "
         "checkpoints, or of gbp and cem with one",
-        "efficiency": "success against planning time as the planners' budgets grow",
         "model-error": "latent model error on expert against on planned trajectories",
     }
     for name, text in helps.items():
@@ -40,18 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         )
         written = "figure to write; its numbers go beside it, into FILE.json"
         add_option(figure, "--output", metavar="FILE.png", help=written)
-    landscape, efficiency, model_error = (figures.choices[name] for name in helps)
+    landscape, model_error = (figures.choices[name] for name in helps)
     landscape.add_argument("--size", type=whole, default=41, help="points on a side (default 41)")
-    efficiency.add_argument(
-        "--planner", action="append", help="default gbp and cem; may be repeated"
-    )
-    add_option(efficiency, "--mode")
-    efficiency.add_argument("--budgets", type=whole, nargs="+", default=[1, 3, 10, 30, 100])
-    add_option(efficiency, "--episodes", default=20)
-    efficiency.add_argument(
-        "--batch-size", type=whole, default=1, help="1 (default): the time is that of one robot"
-    )
-    add_option(efficiency, "--processes", help="more disturb each other's time")
     add_option(model_error, "--episodes", default=50, help="expert runs (default 50)")
     parser.set_defaults(run=run)
 
@@ -72,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         check_writable("--output", file)
     # An interval needs two runs, a surface two points on a side.
     runs = 2 if args.figure == "model-error" else 1
-    check_numbers(args, episodes=runs, size=2, batch_size=1, processes=1)
+    check_numbers(args, episodes=runs, size=2)
     args.checkpoint = list(dict.fromkeys(args.checkpoint or ["base"]))
     data = _COMPUTE[args.figure](args)
     write_json(args.output.with_suffix(".json"), {"task": args.task, "seed": args.seed, **data})
@@ -100,29 +89,6 @@ def _landscape(args: argparse.Namespace) -> dict[str, Any]:
     if first == second:  # one model: both planners look at the same surface
         data["losses"] = {first: data["losses"]["gbp"]}
     return data
-
-
-def _efficiency(args: argparse.Namespace) -> dict[str, Any]:
-    from wm_planner.evaluation.figures import efficiency
-    from wm_planner.evaluation.target import sample_targets
-    from wm_planner.provenance import provenance
-
-    if len(args.checkpoint) > 1:
-        raise ConfigError("--checkpoint: efficiency is of one checkpoint")
-    if min(args.budgets) < 1:
-        raise ConfigError(f"--budgets must be at least 1, got {min(args.budgets)}")
-    names = dict.fromkeys(args.planner or ("gbp", "cem"))
-    jobs = {name: _job(args, args.checkpoint[0], name)[0] for name in names}
-    with closing(next(iter(jobs.values())).make_env()(True)) as env:
-        targets = sample_targets(env, args.seed, args.episodes)
-    runs = args.output.with_suffix(".runs")
-    try:
-        origin = provenance()
-        points = efficiency(jobs, targets, args.budgets, runs, args.processes, origin, logger.info)
-    except ConfigError as error:  # of a run directory, which is not what was typed
-        there, typed = f"--output {runs}", f"--output {args.output}: {runs}"
-        raise ConfigError(str(error).replace(there, typed)) from error
-    return {"checkpoint": args.checkpoint[0], "mode": args.mode, "points": points}
 
 
 def _model_error(args: argparse.Namespace) -> dict[str, Any]:
@@ -157,4 +123,4 @@ def _planner(args: argparse.Namespace, checkpoint: str, planner: str) -> tuple[J
     return job, Planner(bundle, job.planner)
 
 
-_COMPUTE = {"landscape": _landscape, "efficiency": _efficiency, "model-error": _model_error}
+_COMPUTE = {"landscape": _landscape, "model-error": _model_error}

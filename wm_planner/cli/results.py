@@ -11,7 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.cli.options import add_option, add_table_options, check_least
+from wm_planner.cli.options import (
+    add_option,
+    add_options,
+    add_table_options,
+    check_least,
+    cluster_of,
+)
 from wm_planner.errors import ConfigError, WmPlannerError
 from wm_planner.evaluation.table import grid_table
 
@@ -34,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     cores = os.cpu_count() or 1
     add_option(parser, "--processes", default=cores, help="default: as many as cores")
-    add_option(parser, "--device")
+    add_options(parser, "--ray", "--device")
     parser.set_defaults(run=run)
 
 
@@ -67,7 +73,10 @@ def run(args: argparse.Namespace) -> int:
         cells(part, "cpu")
     except WmPlannerError as error:  # of what the file says: it is named nowhere else
         raise ConfigError(f"{args.config}: {error}") from error
-    rows = run_grid(part, args.output, args.processes, args.device, origin, logger.info)
+    with cluster_of(args) as cluster:
+        rows = run_grid(
+            part, args.output, args.processes, args.device, origin, logger.info, cluster
+        )
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),

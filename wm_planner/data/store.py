@@ -127,6 +127,33 @@ def create_array(file: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
     return array
 
 
+def create_arrays(directory: Path, count: int, like: Trajectory) -> dict[str, np.memmap]:
+    """The arrays of a store for `count` trajectories of the shape of one.
+
+    Raises:
+        WriteError: the disk has no room for them.
+    """
+    return {
+        name: create_array(directory / f"{name}.npy", dtype, (count, *like[name].shape))
+        for name, dtype in ARRAYS.items()
+    }
+
+
+def put(directory: Path, arrays: dict[str, np.memmap], index: int, trajectory: Trajectory) -> None:
+    """Write one trajectory into arrays of the store `directory`.
+
+    Raises:
+        DatasetError: it has another shape than those before.
+    """
+    for name, array in arrays.items():
+        if trajectory[name].shape != array.shape[1:]:
+            raise DatasetError(
+                f"{directory}: trajectory {index} has {name} of shape "
+                f"{trajectory[name].shape}, those before {array.shape[1:]}"
+            )
+        array[index] = trajectory[name]
+
+
 def write_store(
     directory: Path | str, count: int, trajectories: Iterable[Trajectory], meta: dict[str, Any]
 ) -> TrajectoryStore:
@@ -155,16 +182,9 @@ def write_store(
                 raise DatasetError(
                     f"{directory}: more than the announced {count} trajectories came"
                 )
-            for name, dtype in ARRAYS.items():
-                if name not in maps:
-                    shape = (count, *trajectory[name].shape)
-                    maps[name] = create_array(part / f"{name}.npy", dtype, shape)
-                if trajectory[name].shape != maps[name].shape[1:]:
-                    raise DatasetError(
-                        f"{directory}: trajectory {written - 1} has {name} of shape "
-                        f"{trajectory[name].shape}, those before {maps[name].shape[1:]}"
-                    )
-                maps[name][written - 1] = trajectory[name]
+            if not maps:
+                maps = create_arrays(part, count, trajectory)
+            put(directory, maps, written - 1, trajectory)
         if written != count:
             raise DatasetError(f"{directory}: {written} trajectories came, {count} were announced")
         for array in maps.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -10,16 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from wm_planner.cluster import Cluster
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episode import MEASURED
 from wm_planner.evaluation.grid import Grid, Reference
-from wm_planner.evaluation.job import Job, default_batch, run_job
+from wm_planner.evaluation.job import Job, fill_records, job_of, run_job
 from wm_planner.evaluation.record import Record
 from wm_planner.evaluation.result import TIMES, Comparison, Result, compare
 from wm_planner.evaluation.target import Targets, sample_targets
-from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.models.checkpoint import torch_device
-from wm_planner.planning import planner_config
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
 
@@ -112,6 +110,7 @@ def run_grid(
     device: str = "cpu",
     origin: dict[str, str] | None = None,
     starts: Callable[[str], object] = lambda name: None,
+    cluster: Cluster | None = None,
 ) -> list[CellResult]:
     """Run what `output` does not hold yet.
 
@@ -120,6 +119,8 @@ def run_grid(
         output: directory, with a record for every cell and its timing; see `Record`.
         processes: see `run_job`; timing always has the machine to itself.
         starts: told the name of each cell and timing before it begins.
+        cluster: runs the batches of all cells beside each other. What is timed stays on this
+            machine.
 
     Returns:
         A row for each cell: its result, planning times of episodes one at a time and alone (its own
@@ -139,9 +140,12 @@ def run_grid(
         record = Record(output / kind / cell.name, job, origin)
         return Result.of(job, grid.seed, of, run_job(job, of, record, processes))
 
+    if cluster is not None:
+        _fill(todo, targets, output, origin, cluster, starts)
     found: dict[tuple[str, ...], Result] = {}
     for cell in todo:
-        starts(cell.name)
+        if cluster is None or cell.job.loop.latency == MEASURED:
+            starts(cell.name)
         found[cell.key()] = run("cells", cell, cell.job, targets[cell.world], processes)
     for cell in todo:
         if cell.job.loop.latency == MEASURED:  # has had the machine to itself, in every episode
@@ -160,26 +164,36 @@ def run_grid(
     return rows
 
 
+def _fill(
+    todo: list[Cell],
+    targets: dict[tuple[str, Shifts], Targets],
+    output: Path,
+    origin: dict[str, str] | None,
+    cluster: Cluster,
+    starts: Callable[[str], object],
+) -> None:
+    """Run the cells on the cluster, but those whose latency is measured."""
+    those = [cell for cell in todo if cell.job.loop.latency != MEASURED]
+    done: list[int] = []
+
+    def finished(place: int) -> None:
+        done.append(place)
+        starts(f"{those[place].name}: finished, {len(done)} of {len(those)} cells")
+
+    jobs = [
+        (cell.job, targets[cell.world], Record(output / "cells" / cell.name, cell.job, origin))
+        for cell in those
+    ]
+    fill_records(jobs, cluster, finished)
+
+
 def _cell(
     grid: Grid, device: str, task: str, checkpoint: str, loop_name: str, planner: str, shift: str
 ) -> Cell:
-    card = read_card(resolve_checkpoint(checkpoint, task) / CARD, task)
     changes = {"solver": planner, "seed": grid.seed, **(grid.planners[planner] or {})}
-    settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    config = planner_config(card["planner"], settings, f"planners: {planner}")
     shifts = grid.shifts_of(shift)
     loop = grid.loop_of(loop_name, shifts)
-    job = Job(
-        task=task,
-        checkpoint=checkpoint,
-        weights_sha256=card["sha256"],
-        image_size=card["preprocess"]["image_size"],
-        planner=config,
-        loop=loop,
-        shifts=shifts,
-        batch_size=default_batch(config, loop),
-        device=device,
-    )
+    job = job_of(task, checkpoint, changes, f"planners: {planner}", loop, shifts, device)
     name = "-".join([task, Path(checkpoint).name, loop_name, planner, shift])
     return Cell(name, planner, shift, loop_name, job)
 

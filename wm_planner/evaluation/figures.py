@@ -1,13 +1,11 @@
-"""The numbers of the paper's figures: loss landscape (2), efficiency (3) and model error (4).
+"""The numbers of the paper's figures: loss landscape (2) and model error (4).
 
 Landscape and model error are about runs of the task's scripted expert, whose actions are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,8 @@ from torch import Tensor
 from wm_planner.errors import TaskError
 from wm_planner.evaluation.arena import draw, encode, frame_distance
 from wm_planner.evaluation.episode import Env
-from wm_planner.evaluation.job import Job, run_job
-from wm_planner.evaluation.record import Record
-from wm_planner.evaluation.result import Result
 from wm_planner.evaluation.stats import GAP, mean_interval
-from wm_planner.evaluation.target import MAX_DRAWS, Targets
+from wm_planner.evaluation.target import MAX_DRAWS
 from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import Planner
@@ -124,50 +119,6 @@ def losses_of(planner: Planner, ends: Latent, raw: np.ndarray) -> np.ndarray:
             goal_cost(imagined, goal, config.objective, config.objective_base, planner.alpha)
         )
     return torch.cat(losses).cpu().numpy()
-
-
-def efficiency(
-    jobs: dict[str, Job],
-    targets: Targets,
-    budgets: Iterable[int],
-    directory: Path,
-    processes: int = 1,
-    origin: dict[str, str] | None = None,
-    starts: Callable[[str], object] = lambda name: None,
-) -> list[dict[str, Any]]:
-    """Success against planning time as the planners' budgets grow, on the same targets.
-
-    Args:
-        jobs: by planner; a batch size of 1 makes the seconds those of one robot.
-        budgets: iterations of a plan, with and without a warm start.
-        directory: of the records; see `Record` and `run_job`.
-        starts: told the name of each evaluation before it begins.
-
-    Returns:
-        A point for each, with planning 'seconds' of an episode.
-
-    Raises:
-        ConfigError: a directory holds an evaluation of other settings; none has begun.
-        WmPlannerError: see `run_job`.
-    """
-    todo = []
-    for name, job in jobs.items():
-        for budget in sorted(set(budgets)):
-            planner = replace(job.planner, num_iterations=budget, warm_iterations=None)
-            limited = replace(job, planner=planner)
-            # All of them first: one that holds something else is no reason to stop after hours.
-            todo.append((name, limited, Record(directory / f"{name}-{budget}", limited, origin)))
-    points = []
-    for name, job, record in todo:
-        iterations = job.planner.num_iterations
-        starts(f"{name}, {iterations} iterations")
-        evaluation = run_job(job, targets, record, processes)
-        result = Result.of(job, job.planner.seed, targets, evaluation)
-        point: dict[str, Any] = {"planner": name, "num_iterations": iterations}
-        point |= {"seconds": result.plan_seconds_per_episode, "success_rate": result.success_rate}
-        point |= {"interval_low": result.interval_low, "interval_high": result.interval_high}
-        points.append(point)
-    return points
 
 
 def model_error(planner: Planner, env: Env, runs: ExpertRuns) -> dict[str, Any]:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import resource
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from wm_planner.errors import WmPlannerError
+from wm_planner.cluster import Cluster
+from wm_planner.errors import ConfigError, WmPlannerError
 from wm_planner.evaluation.arena import Arena
 from wm_planner.evaluation.episode import MEASURED, EnvMaker, Evaluation, Loop
 from wm_planner.evaluation.record import Record
 from wm_planner.evaluation.target import Targets
 from wm_planner.models import checkpoint
 from wm_planner.models.bundle import Bundle
-from wm_planner.planning import Planner, PlannerConfig
+from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+from wm_planner.planning import Planner, PlannerConfig, planner_config
 from wm_planner.planning.starting_points import MAX_ROLLOUTS
 from wm_planner.tasks import get_task
 from wm_planner.tasks.shifts import Shifts
@@ -87,7 +92,7 @@ class Job:
         return steps * task.embodiment.frame_skip * len(targets)
 
 
-_ARENAS: dict[Job, Arena] = {}  # one per worker process
+_ARENAS: dict[Job, Arena] = {}  # one at most, of a worker process
 
 
 def default_batch(config: PlannerConfig, loop: Loop) -> int:
@@ -98,6 +103,43 @@ def default_batch(config: PlannerConfig, loop: Loop) -> int:
     return min(MAX_BATCH, max(1, MAX_ROLLOUTS // candidates))
 
 
+def job_of(
+    task: str,
+    checkpoint: str,
+    changes: dict[str, Any],
+    source: str,
+    loop: Loop,
+    shifts: Shifts | None = None,
+    device: str = "cpu",
+) -> Job:
+    """The evaluation of a checkpoint, whose weights are not loaded.
+
+    Args:
+        task: task name.
+        checkpoint: shipped name, variant or directory.
+        changes: of the planner settings that the checkpoint recommends.
+        source: names their origin in errors.
+        loop, shifts, device: see `Job`.
+
+    Raises:
+        WmPlannerError: the checkpoint is missing or of another task, or a setting is unusable.
+    """
+    card = read_card(resolve_checkpoint(checkpoint, task) / CARD, task)
+    settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    config = planner_config(card["planner"], settings, source)
+    return Job(
+        task=task,
+        checkpoint=checkpoint,
+        weights_sha256=card["sha256"],
+        image_size=card["preprocess"]["image_size"],
+        planner=config,
+        loop=loop,
+        shifts=shifts or Shifts(),
+        batch_size=default_batch(config, loop),
+        device=device,
+    )
+
+
 def run_job(
     job: Job,
     targets: Targets,
@@ -105,10 +147,11 @@ def run_job(
     processes: int = 1,
     bundle: Bundle | None = None,
     progress: Progress = lambda periods: None,
+    cluster: Cluster | None = None,
 ) -> Evaluation:
     """Run every target that `record` does not know yet.
 
-    Batches are the same whatever the number of processes, and so are results.
+    Batches are the same whatever the number of processes and machines, and so are results.
 
     Args:
         job: settings.
@@ -118,31 +161,87 @@ def run_job(
             plans take longer.
         bundle: the job's checkpoint, where this process has loaded it already.
         progress: told the number of control periods that are done, or saved by a success.
+        cluster: runs the batches, unless their latency is measured.
 
     Raises:
         PlanningError: the model gives no finite plan.
         WmPlannerError: a process was killed; what is finished is in `record`.
     """
-    size = job.batch_size
-    parts = [targets.part(slice(i, i + size)) for i in range(0, len(targets), size)]
-    keys = [part.sha256() for part in parts]
-    finished = {} if record is None else record.finished()
-    pending = [i for i, key in enumerate(keys) if key not in finished]
-    waiting = [parts[i] for i in pending]
+    batches = _Batches(job, targets, record)
+    waiting = batches.waiting()
     progress(job.num_periods(targets) - sum(map(job.num_periods, waiting)))
-    if processes > 1 and len(pending) > 1 and job.loop.latency != MEASURED:
-        batches = _in_processes(job, waiting, min(processes, len(pending)), progress)
+    if cluster is not None and job.loop.latency != MEASURED:
+        done = _on_cluster(cluster, [(job, part) for part in waiting], progress)
+    elif processes > 1 and len(waiting) > 1 and job.loop.latency != MEASURED:
+        done = _in_processes(job, waiting, min(processes, len(waiting)), progress)
     else:
-        batches = _in_turn(job, waiting, bundle, progress)
-    for index, evaluation in batches:
-        key = keys[pending[index]]
-        finished[key] = evaluation
-        if record is not None:
-            record.add(key, evaluation)
-    total = Evaluation()
-    for key in keys:
-        total.extend(finished[key])
-    return total
+        done = _in_turn(job, waiting, bundle, progress)
+    for index, evaluation in done:
+        batches.add(waiting[index], evaluation)
+    return batches.total()
+
+
+def fill_records(
+    todo: Sequence[tuple[Job, Targets, Record]],
+    cluster: Cluster,
+    finished: Callable[[int], object] = lambda index: None,
+) -> None:
+    """Run on a cluster what the records of several jobs do not know yet, all batches beside each
+    other.
+
+    Args:
+        todo: none of a measured latency.
+        cluster: runs the batches.
+        finished: told the place of a job in `todo` when its record is complete.
+
+    Raises:
+        WmPlannerError: see `run_job`.
+    """
+    batches = [_Batches(*one) for one in todo]
+    owners, items = [], []
+    left = [len(one.waiting()) for one in batches]
+    for place, one in enumerate(batches):
+        parts = one.waiting()
+        owners += [place] * len(parts)
+        items += [(one.job, part) for part in parts]
+        if not parts:
+            finished(place)
+    for index, evaluation in _on_cluster(cluster, items):
+        place = owners[index]
+        batches[place].add(items[index][1], evaluation)
+        left[place] -= 1
+        if not left[place]:
+            finished(place)
+
+
+class _Batches:
+    """The targets of a job in batches, and what is known of each."""
+
+    def __init__(self, job: Job, targets: Targets, record: Record | None) -> None:
+        self.job, self._record = job, record
+        size = job.batch_size
+        parts = [targets.part(slice(i, i + size)) for i in range(0, len(targets), size)]
+        self._parts = {part.sha256(): part for part in parts}
+        self._keys = [part.sha256() for part in parts]  # equal batches have one key
+        self._finished = {} if record is None else record.finished()
+
+    def waiting(self) -> list[Targets]:
+        """Those that are to be run."""
+        return [part for key, part in self._parts.items() if key not in self._finished]
+
+    def add(self, part: Targets, evaluation: Evaluation) -> None:
+        """One has been run."""
+        key = part.sha256()
+        self._finished[key] = evaluation
+        if self._record is not None:
+            self._record.add(key, evaluation)
+
+    def total(self) -> Evaluation:
+        """Of all of them, in the order of the targets."""
+        total = Evaluation()
+        for key in self._keys:
+            total.extend(self._finished[key])
+        return total
 
 
 def _in_turn(
@@ -152,6 +251,19 @@ def _in_turn(
         with job.arena(max(map(len, parts)), bundle) as arena:
             for index, part in enumerate(parts):
                 yield index, _run_part(arena, part, progress)
+
+
+def _on_cluster(
+    cluster: Cluster, items: list[tuple[Job, Targets]], progress: Progress = lambda periods: None
+) -> Iterator[tuple[int, Evaluation]]:
+    """Items of one device."""
+    if not items:
+        return
+    job = items[0][0]
+    gpus = 0 if job.device == "cpu" else 1
+    for index, evaluation in cluster.run(_work, items, job.threads, gpus):
+        yield index, evaluation
+        progress(job.num_periods(items[index][1]))
 
 
 def _in_processes(
@@ -184,7 +296,21 @@ def _in_processes(
 
 
 def _work(job: Job, targets: Targets) -> Evaluation:
+    """In another process, of this machine or of a cluster's.
+
+    Raises:
+        ConfigError: this machine has other weights of the checkpoint.
+    """
     if job not in _ARENAS:
+        for arena in _ARENAS.values():  # of another cell: a process of a cluster runs many
+            arena.__exit__()
+        _ARENAS.clear()
+        card = read_card(resolve_checkpoint(job.checkpoint, job.task) / CARD, job.task)
+        if card["sha256"] != job.weights_sha256:
+            raise ConfigError(
+                f"checkpoint {job.checkpoint}: machine {socket.gethostname()} has one of other "
+                "weights; name it by a path that is the same on all machines"
+            )
         _ARENAS[job] = job.arena(job.batch_size)
     return _run_part(_ARENAS[job], targets)
 

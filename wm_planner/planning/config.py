@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wm_planner.config import MAX_SEED, Natural, from_dict, parse_settings, suggest
@@ -32,6 +32,8 @@ _AT_LEAST = {
     "replan_steps": 1,
     "num_samples": 2,
     "num_elites": 2,
+    "warm_samples": 2,
+    "warm_elites": 2,
     "gradient_steps": 1,
     "action_noise_std": 0,
     "restart_std": 0,
@@ -44,6 +46,7 @@ _POSITIVE = (
     "learning_rate",
     "objective_base",
     "init_std",
+    "warm_init_std",
     "temperature",
     "adapt_max_change",
     "max_seconds",
@@ -92,6 +95,8 @@ class PlannerConfig:
         num_samples, num_elites: candidates and refitted share (cem, gradient-cem; mppi has no
             elites).
         init_std: first standard deviation of the samples (mppi keeps it).
+        warm_samples, warm_elites, warm_init_std: the same when the last plan is at hand; None takes
+            those of a first plan, of elites their share of the samples.
         gradient_steps: steps that every sample takes (gradient-cem).
         temperature: in units of the cost (mppi).
         objective: 'last', 'all' or 'staged'; see `planning.objective`.
@@ -136,6 +141,9 @@ class PlannerConfig:
     num_samples: Natural = 300
     num_elites: Natural = 30
     init_std: float = 1.0
+    warm_samples: Natural | None = None
+    warm_elites: Natural | None = None
+    warm_init_std: float | None = None
     gradient_steps: Natural = 1
     temperature: float = 0.01
     objective: str = "all"
@@ -181,11 +189,31 @@ class PlannerConfig:
         if self.replan_steps > self.horizon:
             raise ValueError(f"replan_steps {self.replan_steps} exceeds horizon {self.horizon}")
         self.make_solver()
+        try:
+            self.when_warm()
+        except ValueError as error:
+            raise ValueError(f"with a warm start, {error}") from error
         make_terms(self.costs)
 
     def make_solver(self, action_size: int = 0) -> Solver:
         """The solver, for a robot with so many entries of one raw action."""
         return make_solver(self.solver, self, self.solver_settings, action_size)
+
+    def when_warm(self) -> PlannerConfig:
+        """The settings of samples as a plan from the last one has them."""
+        if (self.warm_samples, self.warm_elites, self.warm_init_std) == (None, None, None):
+            return self
+        samples = self.warm_samples or self.num_samples
+        share = max(2, round(self.num_elites * samples / self.num_samples))
+        return replace(
+            self,
+            num_samples=samples,
+            num_elites=self.warm_elites or share,
+            init_std=self.warm_init_std or self.init_std,
+            warm_samples=None,
+            warm_elites=None,
+            warm_init_std=None,
+        )
 
     @property
     def descends(self) -> bool:

@@ -48,7 +48,9 @@ class Planner:
         self.bundle, self.config = bundle, config
         self.embodiment = bundle.embodiment
         self.alpha = config.objective_alpha
-        self._solver = config.make_solver(self.embodiment.action.size)
+        size = self.embodiment.action.size
+        self._solver = config.make_solver(size)
+        self._warm_solver = config.when_warm().make_solver(size)
         self.adaptation = Adaptation(bundle.model, config, round(self.embodiment.model_dt_s * 1e9))
         self.engine = Engine(self.adaptation.model, config)
         self.encoder = ObservationEncoder(bundle)
@@ -275,7 +277,8 @@ class Planner:
             if self.captured is not None and watch is None and problem.extra is None:
                 found = self.captured.solve(problem, *args)
             if found is None:
-                found = self._solver.solve(cost_fn, *args)
+                solver = self._warm_solver if is_warm else self._solver
+                found = solver.solve(cost_fn, *args)
             result = found if result is None else _joined(result, found)
             points = found.actions[:, None]
         assert result is not None
