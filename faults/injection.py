@@ -77,6 +77,7 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
     outcome.recovered_s = back_s - healed_s if came_back else None
     if fault.recovers and not came_back:
         outcome.problems.append(f"did not move again within {RECOVER_S:.0f} s")
+        outcome.problems.append(f"they say: {stage.observer.complaints()}")
     if fault.recovers is False and came_back:
         outcome.problems.append("moves again though nobody has activated it again")
     later = stage.observer.since(end_s)

@@ -60,6 +60,16 @@ class Observer(Node):
                 return text
         return None
 
+    def complaints(self) -> str:
+        """What the nodes say that is not OK, and how long ago."""
+        now_s = time.monotonic()
+        told = self.levels.items()
+        return "; ".join(
+            f"{name}: {text} ({now_s - at_s:.1f} s ago)"
+            for name, (at_s, level, text) in told
+            if level
+        )
+
     def _on_command(self, message: Float64MultiArray, info: Any) -> None:
         if message.layout.data_offset == INTRUDER:
             return

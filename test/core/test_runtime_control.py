@@ -179,6 +179,19 @@ def test_after_a_pause_in_which_a_guard_may_have_spoken_there_is_no_leap_from_re
     assert loop.tick(now + DT, now + DT).action == pytest.approx([np.clip(value, -0.4, 0.4)])
 
 
+def test_who_was_stopped_meanwhile_begins_near_rest():
+    limits = Limits(low=[-1.0], high=[1.0], max_rate=[2e6])  # 0.2 a tick
+    gate = SafetyGate(limits, np.zeros(1), STALE, DT)
+    gate.enable()
+    loop = ControlLoop(gate, ("arm",), late_ns=4 * DT)
+    loop.put(plan(value=0.3))
+    loop.sensed("arm", 0)
+    assert [loop.tick(now, now).action[0] for now in (0, DT)] == pytest.approx([0.2, 0.3])
+    loop.interrupt()
+    assert loop.tick(2 * DT, 2 * DT).action == pytest.approx([0.2])
+    assert loop.tick(3 * DT, 3 * DT).action == pytest.approx([0.3])
+
+
 def test_what_was_before_an_activation_was_no_pause():
     gate = SafetyGate(Limits(low=[-1.0], high=[1.0]), np.zeros(1), STALE, DT)
     gate.enable()

@@ -8,7 +8,8 @@ got it. It starts no motion, and sends no command while a controller lives. A ro
 positions needs none: it holds the last one.
 
 On `command_guard/hears` it tells a controller that it hears the commands. Only then does the
-controller move the robot: one that died before would leave its last command.
+controller move the robot: one that died before would leave its last command. It also tells one
+that was only held up that the robot was stopped meanwhile: its next command is no leap from rest.
 
 It needs neither torch nor the planner's machine: best it runs on the robot's host, where no network
 stands between them.
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.duration import Duration
-from std_msgs.msg import Empty
+from std_msgs.msg import Bool
 
 from wm_planner.ros import diagnostics
 from wm_planner.ros.adapters import CommandAdapter
@@ -32,7 +33,7 @@ from wm_planner.ros.parameters import param, required
 from wm_planner.ros.qos import COMMAND, SENSOR
 from wm_planner.ros.run import run_node
 
-HEARS = "command_guard/hears"  # tells a controller that its commands are heard
+HEARS = "command_guard/hears"  # tells a controller: true, it is heard; false, it was not
 LAST_WORD_S = 0.2  # how long the last safe command may take to reach the robot
 CLOSE_S = 1.0  # at its end the guard waits no longer for the controller's last word
 
@@ -92,7 +93,7 @@ class CommandGuard(NodeBase):
         self._times = self._echoes = 0
         kind = self._adapter.message_type
         self._command = self.create_publisher(kind, "command", COMMAND)
-        self._hears = self.create_publisher(Empty, HEARS, COMMAND)
+        self._hears = self.create_publisher(Bool, HEARS, COMMAND)
         # Best effort hears everybody; of a stream of commands none is missed for long.
         self.create_subscription(kind, "command", self._on_command, SENSOR)
         self.create_timer(config.control_dt_s, self._on_timer)
@@ -130,7 +131,7 @@ class CommandGuard(NodeBase):
     def _on_timer(self) -> None:
         if self._heard:
             self._heard = False
-            self._hears.publish(Empty())
+            self._hears.publish(Bool(data=True))
         self._silent += 1
         if self._began_s is None:
             self._echoes = 0
@@ -159,6 +160,7 @@ class CommandGuard(NodeBase):
         self._echoes += 1
         stamp_ns = self.get_clock().now().nanoseconds
         self._command.publish(self._adapter.message(self._safe, stamp_ns))
+        self._hears.publish(Bool(data=False))
 
     def _silent_s(self) -> float:
         return self._silent * float(self.config.control_dt_s)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rclpy.duration import Duration
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Empty, String
+from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -70,7 +70,7 @@ class ControllerNode(WaitingNode):
         if self.config.needs_description:
             self.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
         if self.config.guarded:
-            self.create_subscription(Empty, HEARS, self._on_guard, COMMAND)
+            self.create_subscription(Bool, HEARS, self._on_guard, COMMAND)
         self._robot = StateWatch(self, self.config.states)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_timer(LOOK_S, self._look)
@@ -160,9 +160,12 @@ class ControllerNode(WaitingNode):
         if self.config.lockstep and self._active:
             self._answer(stamp_ns)
 
-    def _on_guard(self, _: Empty) -> None:
-        # It hears this node, or one that has just ended: the graph tells others.
-        self._loop.gate.guarded |= self._counts["commands"] > 0
+    def _on_guard(self, message: Bool) -> None:
+        if not message.data:
+            self._loop.interrupt()
+        # What it hears is this node, or one that has just ended: the graph tells others.
+        elif self._counts["commands"]:
+            self._loop.gate.guarded = True
 
     def _on_image(self, message: Image) -> None:
         stamp_ns = to_ns(message.header.stamp)

@@ -12,6 +12,8 @@ from wm_planner.runtime.plan_buffer import PlanBuffer
 from wm_planner.runtime.safety import Command, Measured, SafetyGate
 from wm_planner.types import Plan
 
+NEVER_NS = 10**18  # so long ago was a tick after which anything may have happened
+
 
 class ControlLoop:
     """Joins plan buffer, ages of what was sensed, and the gate. Use it from one thread.
@@ -105,6 +107,10 @@ class ControlLoop:
         self._measured = None
         self._answered = None
         self._ticked_ns = None
+
+    def interrupt(self) -> None:
+        """Somebody has stopped the robot since the last tick: the next action is near rest, too."""
+        self._ticked_ns = -NEVER_NS
 
     def safe_command(self, now_ns: int = 0, steady_ns: int | None = None) -> Command:
         """The refusal of a gate that is stopped or disabled, or that has no plan."""
