@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wm_planner.errors import ConfigError, RenderError
+from wm_planner.extras import way_out
 
 RENDERER = "sim_bridge.rendering"  # as a program it draws something, or says why it cannot
 RENDER_TIMEOUT_S = 60.0
@@ -76,11 +77,7 @@ def check_ros() -> None:
     try:
         import rclpy  # noqa: F401
     except ImportError as error:
-        raise ConfigError(
-            f"rclpy cannot be imported ({error}): source an installed ROS 2 "
-            "(source /opt/ros/<distribution>/setup.bash), or install it from PyPI with "
-            "`pip install -e .[ros]`"
-        ) from error
+        raise ConfigError(f"rclpy cannot be imported ({error}): {way_out('rclpy')}") from error
 
 
 def check_rendering(environment: dict[str, str]) -> None:
