@@ -32,6 +32,7 @@ PROMISES = {
     "viz": r"wm_planner\.cli\.(film|run_film|figures)",
     "train": r"wm_planner\.(data|cli\.(train|dataset|export|finetune))(\.\w+)*",
     "ros": r"wm_planner\.(ros|nodes|cli\.(robot|listener|monitor)\w*)(\.\w+)*",
+    "view,ros": r"wm_planner\.view(\.\w+)*",
     "sim,ros": r"sim_bridge\.\w+",
 }
 

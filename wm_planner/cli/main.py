@@ -38,6 +38,7 @@ COMMANDS = {
     "calibrate": "wm_planner.cli.calibrate",
     "export": "wm_planner.cli.export",
     "info": "wm_planner.cli.info",
+    "doctor": "wm_planner.cli.doctor",
 }
 
 _LONGEST = 1200  # characters of an error; findings of several lines fit

@@ -27,7 +27,7 @@ def child_environment(environment: os._Environ[str] | dict[str, str]) -> dict[st
         "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),  # two runs on a machine do not meet
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "OMP_NUM_THREADS": "1",
-        "MUJOCO_GL": "egl",
+        "MUJOCO_GL": "cgl" if sys.platform == "darwin" else "egl",
         **{key: value for key, value in environment.items() if value or key != "ROS_DOMAIN_ID"},
         "PYTHONUNBUFFERED": "1",
     }

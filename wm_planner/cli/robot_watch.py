@@ -15,11 +15,6 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
-<<<<<<< HEAD
-from wm_planner.cli.run_film import RunFilm
-=======
-from wm_planner.cli.robot_view import PICTURES, View
->>>>>>> 7c0948d (install: each extra works alone, errors name it; Python 3.10 to 3.14, aarch64 and macOS resolve; make installs quietly)
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, ImageSourceError, PlanningError
 from wm_planner.robot import DESCRIPTION, INTERFACE, CameraSource, PositionLimits, RobotFile
