@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test results bench bench-quick faults lint docs docs-check figures picture clean gl .venv
+.PHONY: demo test results bench bench-quick faults lint docs docs-check figures picture clean gl resolve resolve-write .venv
 
 demo: gl $(STAMP)
 	@mkdir -p runs/demo
@@ -68,23 +68,18 @@ clean:
 .venv: $(STAMP)
 
 # A sourced ROS 2 is used as it is: no wheels of it, and the numpy that its messages are built for.
-$(STAMP): setup.py constraints.txt
-	@set -e; \
-	extras=model,sim,record,viz,train,controls,dev,docs; \
-	if $(PYTHON) -c 'import rclpy' 2>/dev/null; then \
-	    echo "ROS 2 found ($${ROS_DISTRO:-unnamed}): using it"; \
-	    $(PYTHON) -m venv --system-site-packages .venv; \
-	    grep -E '^(torch|setuptools)==' constraints.txt > .venv/constraints.txt; \
-	    $(PYTHON) -c 'import numpy; print("numpy==" + numpy.__version__)' >> .venv/constraints.txt; \
-	else \
-	    echo "no ROS 2 found: installing it from wheels"; \
-	    extras=$$extras,ros; \
-	    $(PYTHON) -m venv .venv; \
-	    cp constraints.txt .venv/constraints.txt; \
-	fi; \
-	$(BIN)/python -m pip install -c .venv/constraints.txt -e ".[$$extras]"; \
-	$(BIN)/python -m pip install -c constraints.txt --no-deps gym-pusht
+$(STAMP): setup.py constraints.txt tools/install.py
+	@$(PYTHON) tools/install.py
 	@touch $@
+
+# Does everything resolve, for each Python and machine that docs/install.md names? A dry run, with uv.
+resolve: $(STAMP)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt uv
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/resolve.py --check docs/install.md
+
+resolve-write: $(STAMP)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt uv
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/resolve.py --write docs/install.md
 
 # Offscreen rendering needs libEGL and a driver for it: Mesa's, or a graphics card's own.
 gl:

@@ -1,39 +1,61 @@
 """An ament_python package that plain pip installs too."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 NAME = "wm_planner"
 HERE = Path(__file__).parent
+URL = "https://github.com/wm-planner/wm_planner"
+PYTHONS = ("3", "3.10", "3.11", "3.12", "3.13", "3.14")
 
-# One environment holds one ROS distribution: these are Jazzy's wheels, for machines without a
-# ROS installation. With a sourced ROS 2, leave this extra out.
+# Only for Linux on x86_64 are there wheels of ROS 2, Jazzy's, and one environment holds one ROS
+# distribution: elsewhere, and beside a sourced ROS 2, nothing of it is installed from here.
+ROS_WHEELS = 'sys_platform == "linux" and platform_machine == "x86_64"'
 ROS_INTERFACES = (
     "common-interfaces diagnostic-msgs geometry-msgs nav-msgs sensor-msgs std-msgs std-srvs "
     "trajectory-msgs visualization-msgs"
 ).split()
 ROS_CORE_INTERFACES = "action-msgs builtin-interfaces lifecycle-msgs rcl-interfaces rosgraph-msgs"
+ROS = [
+    "ros-rclpy[fastrtps]==7.1.6",
+    "ros-ament-index-python==1.8.1",
+    *(f"ros-{name}==5.3.6" for name in ROS_INTERFACES),
+    *(f"ros-{name}==2.0.3" for name in ROS_CORE_INTERFACES.split()),
+]
+# All that gym-pusht needs but itself: it asks for opencv-python, whose files would replace those
+# of opencv-python-headless and need a desktop's libraries. It goes beside these:
+# pip install --no-deps gym-pusht
+GYM_PUSHT = ["pymunk<7", "pygame", "shapely", "opencv-python-headless"]
+GYM_PUSHT_WHEELS = 'python_version < "3.14" and platform_machine != "aarch64"'
+
+# Each extra works alone: what it is for is in docs/install.md.
+MODEL = ["torch", "transformers", "scipy"]
+VIZ = ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"]
+RECORD = ["rosbags", "mcap", "zstandard", "opencv-python-headless"]
 EXTRAS = {
-    "ros": [
-        "ros-rclpy[fastrtps]==7.1.6",
-        "ros-ament-index-python==1.8.1",
-        *(f"ros-{name}==5.3.6" for name in ROS_INTERFACES),
-        *(f"ros-{name}==2.0.3" for name in ROS_CORE_INTERFACES.split()),
-    ],
-    "model": ["torch", "transformers", "scipy"],
+    "model": MODEL,
     "sim": ["mujoco", "gymnasium"],
-    "record": ["rosbags", "mcap", "zstandard"],
-    "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow", "opencv-python-headless"],
+    "record": RECORD,
+    "viz": VIZ,
     "view": ["aiohttp", "opencv-python-headless"],
-    "train": ["tensorboard", "h5py", "pyarrow", "av", "pillow"],
-    # All that gym-pusht needs but itself: it asks for opencv-python, whose files would replace
-    # those of opencv-python-headless and need a desktop's libraries. It goes beside this extra:
-    # pip install --no-deps gym-pusht
-    "controls": ["gymnasium-robotics", "pymunk<7", "pygame", "shapely", "opencv-python-headless"],
-    "docs": ["mkdocs-material", "matplotlib", "imageio", "imageio-ffmpeg", "pillow"],
+    "train": [*MODEL, *RECORD, "tensorboard", "h5py", "pyarrow", "av", "pillow"],
+}
+EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
+EXTRAS |= {
+    "ros": [*(f"{name}; {ROS_WHEELS}" for name in ROS), *RECORD],
+    "controls": ["gymnasium-robotics", *(f"{name}; {GYM_PUSHT_WHEELS}" for name in GYM_PUSHT)],
+    "docs": [*VIZ, "mkdocs-material"],
     "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy"],
 }
+
+
+def long_description() -> str:
+    """The README, whose links lead into the repository wherever it is read."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"(!\[[^\]]*\]\()(?!http|#)", rf"\1{URL}/raw/main/", text)
+    return re.sub(r"((?<!!)\[[^\]]*\]\()(?!http|#)", rf"\1{URL}/blob/main/", text)
 
 
 def shared(folder: str, pattern: str) -> list[tuple[str, list[str]]]:
@@ -47,11 +69,31 @@ def shared(folder: str, pattern: str) -> list[tuple[str, list[str]]]:
 
 setup(
     name=NAME,
-    version="0.1.0",
+    version="0.2.0",
     description="Closed-loop robot control by planning through a learned visual world model",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
     license="MIT",
     maintainer="wm_planner maintainers",
     maintainer_email="maintainers@wm-planner.invalid",
+    url=URL,
+    project_urls={
+        "Documentation": f"{URL}/tree/main/docs",
+        "Changelog": f"{URL}/blob/main/CHANGELOG.rst",
+        "Issues": f"{URL}/issues",
+        "Source": URL,
+    },
+    keywords="robotics ros2 world-model planning mpc robot-learning",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: {version}" for version in PYTHONS),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*", "sim_bridge", "sim_bridge.*"]),
     package_data={

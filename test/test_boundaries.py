@@ -20,8 +20,9 @@ MAY_IMPORT = {
     "": set(),
     "types": set(),
     "errors": set(),
+    "extras": set(),
     "config": {"types", "errors", "files", "yaml_text"},
-    "registry": {"errors", "config"},
+    "registry": {"errors", "config", "extras"},
     "embodiment": {"errors", "config"},
     "files": {"errors"},
     "robot_state": {"errors", "config", "files"},
@@ -48,18 +49,18 @@ MAY_IMPORT = {
     | {"kinematics", "files", "robot", "tasks", "data", "models", "planning", "runtime", "ros"},
     "view": BASE | {"files", "robot", "data", "models", "runtime", "ros"},
     "cli": BASE
-    | {"cluster", "files", "yaml_text", "parameter_file", "provenance", "robot", "simulation"}
-    | {"tasks"}
+    | {"cluster", "extras", "files", "yaml_text", "parameter_file", "provenance"}
+    | {"robot", "simulation", "tasks"}
     | {"bringup", "data", "models"}
     | {"kinematics", "planning", "training", "evaluation", "runtime", "ros", "nodes", "view"},
-    "sim_bridge": BASE | {"tasks"},
+    "sim_bridge": BASE | {"extras", "tasks"},
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
     "sim_bridge.arm_driver": BASE | {"tasks", "ros", "sim_bridge"},
 }
 STARTS_PROCESSES = {"bringup", "simulation", "cli"}
 # Room -> libraries that it must not know, wherever in the file the import stands.
 MUST_NOT_KNOW = {
-    **dict.fromkeys(("", "types", "errors", "config", "registry"), "torch ros mujoco"),
+    **dict.fromkeys(("", "types", "errors", "extras", "config", "registry"), "torch ros mujoco"),
     **dict.fromkeys(("files", "yaml_text", "parameter_file", "provenance"), "torch ros mujoco"),
     "cluster": "torch ros mujoco",
     **dict.fromkeys(("torch_file", "embodiment", "topic_names", "robot_state"), "torch ros mujoco"),
@@ -197,7 +198,7 @@ def test_tables_read_cards_only(name):
 
 
 def light_modules() -> list[str]:
-    rooms = ("", "types", "errors", "config", "registry", "embodiment", "topic_names", "robot")
+    rooms = ("", "types", "errors", "extras", "config", "registry", "embodiment", "topic_names", "robot")
     rooms += ("tasks", "files", "yaml_text", "provenance", "torch_file", "bringup", "simulation")
     rooms += ("data", "runtime", "sim_bridge", "robot_state", "kinematics")
     return [name for name, _ in modules() if room_of(name) in rooms]

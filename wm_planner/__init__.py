@@ -8,4 +8,4 @@ import os
 # OpenCV reads this when it is imported: a small file must not become a picture of gigabytes.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from wm_planner.config import suggest
 from wm_planner.errors import ConfigError, WmPlannerError
+from wm_planner.extras import install
 
 T = TypeVar("T")
 
@@ -105,7 +106,7 @@ class Registry(Generic[T]):
         """Our parts need an extra of this package; a stranger's need what the stranger says."""
         package = "wm_planner" if point.dist is None else point.dist.name
         if package.replace("-", "_") == "wm_planner":
-            return f"install the package with its extra '{self._extra}'"
+            return install(self._extra)
         return f"install what its package, {package}, needs, or remove that package"
 
     def _choices(self, name: str) -> str:

@@ -13,12 +13,13 @@ import numpy as np
 
 from sim_bridge.envs.base import TaskEnv
 from wm_planner.errors import TaskError
+from wm_planner.extras import install
 from wm_planner.tasks import Task
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-INSTALL = "pip install wm_planner[controls]"
+INSTALL = install("controls")
 
 
 def control_of(task: Task, env: str) -> Task:

@@ -29,7 +29,10 @@ class GymPushTEnv(ForeignEnv, PushTTask):
     task = GYM_PUSHT
     package = "gym_pusht"
     # Its requirement opencv-python brings the same files as opencv-python-headless, over them.
-    install = f"{INSTALL}, and beside it pip install --no-deps gym-pusht"
+    install = (
+        f"{INSTALL}, and beside it pip install --no-deps gym-pusht (its pymunk<7 has wheels for "
+        "Python before 3.14, and none for Linux on aarch64)"
+    )
 
     def get_state(self) -> np.ndarray:
         """x, y, block_x, block_y, block_angle in [0, 2 pi), vx, vy; workspace units."""

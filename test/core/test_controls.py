@@ -253,4 +253,4 @@ def test_a_missing_package_is_named_with_the_way_out(task: str, monkeypatch) -> 
         with pytest.raises(TaskError) as error:
             make(task)
     assert f"task '{task}' needs the package {PACKAGES[task]}" in str(error.value)
-    assert "pip install wm_planner[controls]" in str(error.value)
+    assert "pip install 'wm_planner[controls]'" in str(error.value)

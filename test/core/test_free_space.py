@@ -279,6 +279,6 @@ def test_nothing_loads_mujoco_before_it_is_needed():
         "from wm_planner.kinematics.robot_model import RobotModel\n"
         "from wm_planner.errors import ConfigError\n"
         "try: RobotModel('<robot/>', ())\n"
-        "except ConfigError as error: sys.exit('pip install mujoco' not in str(error))\n"
+        "except ConfigError as error: sys.exit('wm_planner[sim]' not in str(error))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

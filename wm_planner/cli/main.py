@@ -19,6 +19,7 @@ from wm_planner import __version__
 from wm_planner.cli.parser import Parser
 from wm_planner.config import suggest
 from wm_planner.errors import WmPlannerError
+from wm_planner.extras import way_out
 
 COMMANDS = {
     "robot": "wm_planner.cli.robot",
@@ -37,6 +38,7 @@ COMMANDS = {
     "calibrate": "wm_planner.cli.calibrate",
     "export": "wm_planner.cli.export",
     "info": "wm_planner.cli.info",
+    "doctor": "wm_planner.cli.doctor",
 }
 
 _LONGEST = 1200  # characters of an error; findings of several lines fit
@@ -87,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (error.name or "").partition(".")[0] in ("wm_planner", "sim_bridge", ""):
             raise
         return _fail(
-            f"'{name}' needs the Python module '{error.name}', which is not installed; "
-            "install wm_planner with its extras (see setup.py), or source ROS 2"
+            f"'{name}' needs the Python module '{error.name}', which is not installed: "
+            f"{way_out(error.name or '')}"
         )
     except BrokenPipeError:  # the reader of our output, `head` for example, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wm_planner.errors import ConfigError, RenderError
+from wm_planner.extras import way_out
 
 RENDERER = "sim_bridge.rendering"  # as a program it draws something, or says why it cannot
 RENDER_TIMEOUT_S = 60.0
@@ -26,7 +27,7 @@ def child_environment(environment: os._Environ[str] | dict[str, str]) -> dict[st
         "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),  # two runs on a machine do not meet
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "OMP_NUM_THREADS": "1",
-        "MUJOCO_GL": "egl",
+        "MUJOCO_GL": "cgl" if sys.platform == "darwin" else "egl",
         **{key: value for key, value in environment.items() if value or key != "ROS_DOMAIN_ID"},
         "PYTHONUNBUFFERED": "1",
     }
@@ -76,11 +77,7 @@ def check_ros() -> None:
     try:
         import rclpy  # noqa: F401
     except ImportError as error:
-        raise ConfigError(
-            f"rclpy cannot be imported ({error}): source an installed ROS 2 "
-            "(source /opt/ros/<distribution>/setup.bash), or install it from PyPI with "
-            "`pip install -e .[ros]`"
-        ) from error
+        raise ConfigError(f"rclpy cannot be imported ({error}): {way_out('rclpy')}") from error
 
 
 def check_rendering(environment: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import argparse
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +17,13 @@ from wm_planner.cli.preflight import check_planning
 from wm_planner.cli.robot_recorder import Bag, RecorderClient
 from wm_planner.cli.robot_session import CONTROLLER, START_S, Session
 from wm_planner.cli.robot_watch import Watch
-from wm_planner.cli.run_film import RunFilm
 from wm_planner.data.goal_file import load_goal
 from wm_planner.errors import ConfigError
 from wm_planner.robot import RobotFile, read_robot
 from wm_planner.runtime.arrival import Arrival
+
+if TYPE_CHECKING:
+    from wm_planner.cli.run_film import RunFilm
 
 TIME_LIMIT_S, DRY_RUN_S = 60.0, 10.0
 REST_S = 2.0  # until the controller has heard that there is no plan any more
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         check_person(args.yes)
     goal = Goal(picture, proprio, tolerances(robot, card, proprio is not None))
     with session_of(args, robot) as session:
-        film = None if args.film is None else RunFilm()
+        film = film_of(args)
         way = Way(session, robot, goal, film, args.record is not None)
         print(f"{robot.name}: loading {robot.checkpoint} ({session.where})", flush=True)
         if args.dry_run:
@@ -84,6 +86,15 @@ def planning_robot(args: argparse.Namespace) -> RobotFile:
         raise ConfigError("--record: a dry run sends nothing, so there is nothing to record")
     check_writable("--film", args.film)
     return robot
+
+
+def film_of(args: argparse.Namespace, unit: str = "") -> RunFilm | None:
+    """The film that was asked for; only then are its libraries needed."""
+    if args.film is None:
+        return None
+    from wm_planner.cli.run_film import RunFilm
+
+    return RunFilm(unit=unit)
 
 
 def session_of(args: argparse.Namespace, robot: RobotFile) -> Session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from geometry_msgs.msg import Point
@@ -17,18 +17,21 @@ from wm_planner.cli.robot_run import (
     TIME_LIMIT_S,
     Goal,
     Way,
+    film_of,
     session_of,
     told,
     tolerances,
 )
 from wm_planner.cli.robot_session import START_S, Session
-from wm_planner.cli.run_film import Ring, RunFilm
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, WmPlannerError
 from wm_planner.evaluation.table import reached
 from wm_planner.robot import RobotFile
 from wm_planner.ros.conversions import image_array, proprio_array, to_ns
 from wm_planner.ros.qos import LATCHED, RELIABLE
+
+if TYPE_CHECKING:
+    from wm_planner.cli.run_film import RunFilm
 
 
 class Judge:
@@ -97,6 +100,8 @@ class Judge:
     def _on_ring(self, message: Point) -> None:
         crop = next(iter(self._robot.cameras.values())).crop
         if self._film is not None and crop is not None:
+            from wm_planner.cli.run_film import Ring
+
             x, y, side, _ = crop
             self._film.ring = Ring((message.x - x) / side, (message.y - y) / side, message.z / side)
 
@@ -125,7 +130,7 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
             "--episodes drives to goals that a simulated robot's driver sets: the robot file needs "
             "a driver, and it is no dry run"
         )
-    film = None if args.film is None else RunFilm(unit="m")
+    film = film_of(args, unit="m")
     limit_s = args.time_limit or TIME_LIMIT_S
     successes = 0
     with session_of(args, robot) as session:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -14,7 +15,6 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
-from wm_planner.cli.run_film import RunFilm
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, ImageSourceError, PlanningError
 from wm_planner.robot import DESCRIPTION, INTERFACE, CameraSource, PositionLimits, RobotFile
@@ -36,6 +36,9 @@ from wm_planner.runtime.position_limits import tightened
 from wm_planner.runtime.robot_description import described_limits
 from wm_planner.runtime.safety import Reason, limits_of
 from wm_planner.types import Plan
+
+if TYPE_CHECKING:
+    from wm_planner.cli.run_film import RunFilm
 
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears a goal
 PLANNER, INPUTS = "planner_node: plan", "planner_node: inputs"

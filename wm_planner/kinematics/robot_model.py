@@ -211,7 +211,7 @@ def _mujoco() -> Any:
     except Exception as error:  # beside a missing package, whatever its graphics raise
         raise ConfigError(
             f"workspace and self_collision need MuJoCo, which cannot be imported ({error}): "
-            "pip install mujoco, or leave both out of the robot file"
+            "pip install 'wm_planner[sim]', or leave both out of the robot file"
         ) from error
     return mujoco
 
