@@ -46,6 +46,8 @@ ARM_REACH = simulated_task(
     distance=tip_distance,
     is_success=lambda state, goal: tip_distance(state, goal) < REACHED_M,
     distance_unit="m",
+    things={"arm": (*JOINTS, "tip_x", "tip_y", "tip_z")},
+    angles=JOINTS,
 )
 REACH_HOME = np.array([-0.20, -1.50, 1.80, -1.87, -1.57, 0.0])
 # Within this box around home the tip stays in the picture and 3 cm above the table, no link leaves

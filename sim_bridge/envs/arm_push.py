@@ -55,6 +55,11 @@ ARM_PUSH = simulated_task(
     distance=block_distance,
     is_success=block_reached,
     distance_unit="m",
+    things={
+        "arm": (*JOINTS, "tip_x", "tip_y"),
+        "block": ("block_x", "block_y", "block_angle_rad"),
+    },
+    angles=(*JOINTS, "block_angle_rad"),
 )
 
 

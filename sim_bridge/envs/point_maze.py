@@ -30,6 +30,7 @@ POINT_MAZE = simulated_task(
     is_success=lambda state, goal: xy_distance(state, goal) < 0.5,
     distance_unit="m",
     layout=("obstacle", "maze"),
+    things={"ball": ("x", "y")},
 )
 
 

@@ -37,6 +37,8 @@ PUSHT = simulated_task(
     is_success=pusht_success,
     distance_unit="workspace units",
     layout=("obstacle",),
+    things={"pusher": ("x", "y"), "block": ("block_x", "block_y", "block_angle_rad")},
+    angles=("block_angle_rad",),
 )
 
 

@@ -26,6 +26,7 @@ WALL = simulated_task(
     is_success=lambda state, goal: xy_distance(state, goal) < 4.5,
     distance_unit="px",
     layout=("obstacle", "wall_x", "door_y"),
+    things={"dot": ("x", "y")},
 )
 
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "collect": "wm_planner.cli.collect",
     "dataset": "wm_planner.cli.dataset",
     "train": "wm_planner.cli.train",
+    "probe": "wm_planner.cli.probe",
     "finetune": "wm_planner.cli.finetune",
     "import": "wm_planner.cli.import_",
     "calibrate": "wm_planner.cli.calibrate",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,9 +94,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_part(args: argparse.Namespace) -> int:
     from wm_planner.cli.measure import check_measurable, measure
+    from wm_planner.cli.probe import PROBE, probe_training
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.models.checkpoint import save_bundle
-    from wm_planner.training.encoder import train_encoder
+    from wm_planner.training.encoder import encode_images, train_encoder
     from wm_planner.training.projector import train_projector
 
     makes_encoder = args.part in ("encoder", "projector")
@@ -120,6 +122,9 @@ def _run_part(args: argparse.Namespace) -> int:
                 encoder = train_projector(
                     store, recipe.encoder, file, recipe.projector, args.output, machine
                 )
+            if machine.writes and not (args.output / PROBE).is_file():
+                encode = partial(encode_images, encoder, machine=machine)
+                probe_training(args.output, encode, store.directory, None)
             if args.measure:
                 measure(args.output, encoder, store, machine)
         else:

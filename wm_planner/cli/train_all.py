@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,11 +144,12 @@ def _train(
     args: argparse.Namespace, recipe: Recipe, store: TrajectoryStore, machine: Machine
 ) -> Bundle:
     from wm_planner.cli.measure import GEOMETRY, measure
+    from wm_planner.cli.probe import PROBE, probe_training
     from wm_planner.cli.train import ENCODER
     from wm_planner.evaluation.familiar import familiar
     from wm_planner.evaluation.recordings import encode_recordings, held_out, same_place
     from wm_planner.models.checkpoint import load_bundle, save_bundle
-    from wm_planner.training.encoder import train_encoder
+    from wm_planner.training.encoder import encode_images, train_encoder
     from wm_planner.training.latents import split_rows
     from wm_planner.training.model import train_model
     from wm_planner.training.untrained import build_untrained
@@ -166,6 +168,11 @@ def _train(
         measure(directory, bundle.model.encoder.to(machine.device), store, machine)
     if checkpoint.exists():
         return load_bundle(checkpoint, str(machine.device))
+    if machine.writes and not (directory / PROBE).is_file():
+        directory.mkdir(exist_ok=True)
+        _, tested = split_rows(len(store.actions), recipe.model.held_out, recipe.model.seed)
+        encode = partial(encode_images, bundle.model.encoder.to(machine.device), machine=machine)
+        probe_training(directory, encode, store.directory, tested.tolist())
     # The frames of one run are encoded in a minute and are of no use to the next one.
     uncached = machine if args.cache is not None else replace(machine, cache=None)
     bundle = train_model(store, bundle, recipe.model, args.output / "model", uncached)

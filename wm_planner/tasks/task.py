@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +26,9 @@ class Task:
         is_success: (state, goal_state) -> bool.
         distance_unit: unit of `distance`, in words.
         layout: what of the simulated scene can be changed; names as in `Shifts`.
+        things: what moves, each with the state entries that a picture shows of it; no speeds.
+            Empty: one thing, of all entries.
+        angles: state entries that are angles, radians.
     """
 
     embodiment: Embodiment
@@ -36,6 +39,8 @@ class Task:
     is_success: Success
     distance_unit: str
     layout: tuple[str, ...] = ()
+    things: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    angles: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

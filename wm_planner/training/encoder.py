@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from wm_planner.config import Natural, Seed, Size, Weight, check_at_least, to_dict
+from wm_planner.config import Natural, Seed, Size, Weight, check_at_least, from_dict, to_dict
 from wm_planner.data.store import TrajectoryStore
-from wm_planner.errors import ConfigError, DatasetError
-from wm_planner.files import write_bytes
+from wm_planner.errors import CheckpointError, ConfigError, DatasetError, raised_as
+from wm_planner.files import read_json, write_bytes
 from wm_planner.models.checkpoint import in_float16
 from wm_planner.models.decoder import build_decoder
 from wm_planner.models.encoder import ENCODERS, build_encoder, comes_trained
@@ -279,6 +280,40 @@ def train_encoder(
     state = {key: value.contiguous().cpu() for key, value in state.items()}
     write_bytes(output / "encoder.safetensors", save(state))
     return encoder
+
+
+def load_encoder_run(directory: Path, image_size: int, cameras: int) -> Any:
+    """The encoder that `train_encoder` left in its run directory, ready for use.
+
+    Args:
+        directory: holds ``config.json`` and ``encoder.safetensors``.
+        image_size: side of each camera's picture, pixels.
+        cameras: how many pictures lie side by side.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or was trained on other pictures.
+        ConfigError: the settings are of another version.
+    """
+    file = directory / "config.json"
+    values = read_json(file, CheckpointError, "train the encoder again")
+    if not isinstance(values, dict) or "encoder" not in values:
+        raise CheckpointError(f"{file}: has no settings of an encoder; train it again")
+    if "projector" in values:
+        raise CheckpointError(
+            f"{directory}: holds a projector; train the model on it, and give its checkpoint"
+        )
+    config = from_dict(EncoderTraining, values["encoder"], f"{file}: encoder")
+    settings = encoder_settings(config, cameras)
+    encoder: Any = build_encoder(settings, image_size, cameras * config.num_patches, config.dim)
+    weights = directory / "encoder.safetensors"
+    after = f"; pictures of {cameras} camera(s) and {image_size} px were tried"
+    with raised_as(CheckpointError, RuntimeError, SafetensorError, OSError, after=after):
+        state = load_file(weights)
+        prefix = "encoder."
+        encoder.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )
+    return encoder.eval().requires_grad_(False)
 
 
 @contextmanager
