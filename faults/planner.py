@@ -72,6 +72,7 @@ class PlannerStage(Stage):
         options = RunOptions(
             str(self.directory), str(self.bags), self.checkpoint, activate=True, imagine=False
         )
+        self.processes.heavy.add("planner_node")
         specs = []
         topics = (self.robot.joint_states, self.robot.cameras["front"].topic)
         for spec in bring_up(self.robot, options):

@@ -20,7 +20,9 @@ try:  # a session is scheduled as one: its priority is that of the campaign's
     open("/proc/self/autogroup", "w").write(str(os.getpriority(os.PRIO_PROCESS, 0)))
 except OSError:
     pass
-os.execvp(sys.argv[1], sys.argv[1:])
+if sys.argv[1] == "heavy":
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -32,6 +34,8 @@ class Processes:
         logs: directory of the logs.
         environment: of every process.
         commands: program and arguments by name.
+        heavy: those that do not share the campaign's real-time priority, where it has one: they
+            would keep the others waiting.
         inside: what a command is run by, such as ``ip netns exec NAME``, by name.
     """
 
@@ -39,6 +43,7 @@ class Processes:
     environment: Mapping[str, str]
     commands: dict[str, list[str]] = field(default_factory=dict)
     inside: dict[str, list[str]] = field(default_factory=dict)
+    heavy: set[str] = field(default_factory=set)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     expected_dead: set[str] = field(default_factory=set)
     started: int = 0
@@ -52,9 +57,10 @@ class Processes:
         self.started += 1
         self.started_s[name] = time.monotonic()
         words = [*self.inside.get(name, []), *(command or self.commands[name])]
+        weight = "heavy" if name in self.heavy else "light"
         with self.log_of(name).open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _LAUNCH, *words],
+                [sys.executable, "-I", "-S", "-c", _LAUNCH, weight, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

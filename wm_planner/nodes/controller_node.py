@@ -28,6 +28,7 @@ from wm_planner.ros.waiting import NotYetError, WaitingNode
 from wm_planner.runtime.safety import Command, Measured, Reason
 
 LAST_WORD_S = 0.2  # how long the last safe command may take to reach the robot
+SETTLE_NS = 500_000_000  # until everybody who listens has found a new publisher
 LOOK_S = 0.25  # between two looks at who else is on the topics
 
 
@@ -39,6 +40,7 @@ class ControllerNode(WaitingNode):
         self._loop = self.config.control_loop()
         self._adapter = self.config.command_adapter()
         self._active = False
+        self._connected_ns = 0  # steady time
         self._reason: Reason | None = None
         self._stop_cause = ""  # why the robot was stopped without being asked
         self._measured: Measured | None = None
@@ -54,6 +56,7 @@ class ControllerNode(WaitingNode):
     def configure(self) -> None:
         """Connect."""
         lockstep = self.config.lockstep
+        self._connected_ns = self._steady_ns()
         self._watch = ControllerWatch(
             self,
             self.config,
@@ -163,9 +166,11 @@ class ControllerNode(WaitingNode):
     def _on_guard(self, message: Bool) -> None:
         if not message.data:
             self._loop.interrupt()
-        # What it hears is this node, or one that has just ended: the graph tells others.
+        # What it hears is this node, or one that has just ended: the graph tells others. The robot
+        # hears this node as late as the guard does, or a little later, and does not say so.
         elif self._counts["commands"]:
-            self._loop.gate.guarded = True
+            settled = self._steady_ns() - self._connected_ns > SETTLE_NS
+            self._loop.gate.guarded |= settled
 
     def _on_image(self, message: Image) -> None:
         stamp_ns = to_ns(message.header.stamp)
