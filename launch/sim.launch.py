@@ -37,11 +37,13 @@ def _start(context):
         seed=given.number("seed"),
         record=given.flag("record"),
         output=given.text("output"),
+        markers=given.flag("rviz"),
     )
     actions = actions_of(simulation(options), given.text("namespace"))
     if given.flag("rviz"):
         view = Path(get_package_share_directory("wm_planner")) / "rviz" / "wm_planner.rviz"
-        actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(view)]))
+        names = {"namespace": given.text("namespace"), "arguments": ["-d", str(view)]}
+        actions.append(Node(package="rviz2", executable="rviz2", **names))
     return actions
 
 
