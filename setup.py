@@ -119,6 +119,7 @@ setup(
             "command_guard = wm_planner.nodes.command_guard:main",
             "finetune_node = wm_planner.nodes.finetune_node:main",
             "explore_node = wm_planner.nodes.explore_node:main",
+            "marker_node = wm_planner.nodes.marker_node:main",
             "bridge_node = sim_bridge.bridge_node:main",
             "arm_driver = sim_bridge.arm_driver:main",
         ],

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "output": ("runs/robot", "directory that receives the bags"),
     "explore": ("0", "episodes of random motion once the controller is activated; 0: none"),
     "namespace": ("", "of all nodes: two robots in one graph need one each"),
+    "markers": ("false", "true or false: draw the plan for RViz, on plan/markers"),
     "seconds": ("25.0", "length of each of them"),
     **{name: ("", f"{text}; empty: as in the robot file") for name, text in OVERRIDES.items()},
 }
@@ -45,6 +46,7 @@ def _start(context):
         explore=explore,
         control=bool(robot.checkpoint) or explore is not None,
         goal=given.text("goal"),
+        markers=given.flag("markers"),
     )
     return actions_of(bring_up(robot, options), given.text("namespace"))
 

@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import (
+    PackageNotFoundError,
+    get_package_prefix,
+    get_package_share_directory,
+)
 from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
 
 from launch import LaunchDescription
+from wm_planner.errors import ConfigError
 from wm_planner.launching import Given, actions_of, declared
 from wm_planner.registry import listed
 from wm_planner.simulation import SimOptions, simulation
@@ -37,11 +42,21 @@ def _start(context):
         seed=given.number("seed"),
         record=given.flag("record"),
         output=given.text("output"),
+        markers=given.flag("rviz"),
     )
+    if given.flag("rviz"):  # looked for now: nodes that run already would drive on
+        try:
+            get_package_prefix("rviz2")
+        except PackageNotFoundError as error:
+            raise ConfigError(
+                "rviz:=true: rviz2 is not installed; install it (ros-$ROS_DISTRO-rviz2), or leave "
+                "rviz:=true out: 'wm-planner view' shows the run in a browser"
+            ) from error
     actions = actions_of(simulation(options), given.text("namespace"))
     if given.flag("rviz"):
         view = Path(get_package_share_directory("wm_planner")) / "rviz" / "wm_planner.rviz"
-        actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(view)]))
+        names = {"namespace": given.text("namespace"), "arguments": ["-d", str(view)]}
+        actions.append(Node(package="rviz2", executable="rviz2", **names))
     return actions
 
 

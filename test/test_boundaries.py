@@ -236,7 +236,14 @@ def test_light_modules_import_neither_torch_nor_ros():
 
 @pytest.mark.parametrize(
     "node",
-    ["camera_node", "command_guard", "controller_node", "explore_node", "finetune_node"],
+    [
+        "camera_node",
+        "command_guard",
+        "controller_node",
+        "explore_node",
+        "finetune_node",
+        "marker_node",
+    ],
 )
 def test_node_starts_without_torch(node):
     pytest.importorskip("rclpy", reason="needs ROS 2 (or the 'ros' extra)")

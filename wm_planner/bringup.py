@@ -79,6 +79,7 @@ class RunOptions:
         lockstep: the simulator waits for every command.
         seed: of the planner's and the explorer's random generator.
         imagine: draw what the model expects.
+        markers: draw the plan for RViz.
     """
 
     output: str = "runs/robot"
@@ -92,6 +93,7 @@ class RunOptions:
     lockstep: bool = False
     seed: int = 0
     imagine: bool = True
+    markers: bool = False
 
 
 def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
@@ -120,6 +122,8 @@ def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
             nodes.append(_guard(robot))
     if options.record:
         nodes.append(_recorder(robot, options))
+    if options.markers:
+        nodes.append(_markers(robot))
     if options.lockstep:  # each simulation in its namespace has a clock of its own
         nodes = [replace(node, remappings=node.remappings | CLOCK) for node in nodes]
     return nodes
@@ -311,6 +315,15 @@ def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
         if robot.sends_positions:
             parameters["commands_carry"] = "position"
     return _node("finetune_node", parameters, required=False, remappings=remappings(robot))
+
+
+def _markers(robot: RobotFile) -> NodeSpec:
+    parameters: dict[str, Any] = {
+        "embodiment": json.dumps(robot.embodiment.to_json()),
+        "tip": "" if robot.workspace is None else robot.workspace.link,
+        "frame_id": robot.command.frame_id or "base_link",
+    }
+    return _node("marker_node", parameters, required=False, remappings=remappings(robot))
 
 
 def remappings(robot: RobotFile) -> dict[str, str]:

@@ -12,8 +12,8 @@ from wm_planner.tasks import Task, get_task, resized
 
 @dataclass(frozen=True)
 class SimOptions:
-    """What a simulated run can be told; `output` receives the bags, and `listeners` are further
-    nodes that it waits for (see `ros.ready`).
+    """What a simulated run can be told; `output` receives the bags, `listeners` are further nodes
+    that it waits for (see `ros.ready`), and `markers` draws the plan for RViz.
     """
 
     task: str
@@ -26,6 +26,7 @@ class SimOptions:
     output: str = "runs/sim"
     settings: tuple[str, ...] = ()
     listeners: tuple[str, ...] = ()
+    markers: bool = False
 
 
 def simulated_robot(task: Task, options: SimOptions) -> RobotFile:
@@ -69,9 +70,13 @@ def simulation(options: SimOptions) -> list[NodeSpec]:
         activate=True,
         lockstep=options.lockstep,
         seed=options.seed,
+        markers=options.markers,
     )
     nodes = bring_up(robot, run)
     driver = nodes.pop(0)
+    for node in nodes:
+        if node.name == "marker_node":
+            node.parameters.update(metres=task.metres, step=task.action_step)
     recorder = "finetune_node" if options.record else ""
     driver.parameters.update(
         {

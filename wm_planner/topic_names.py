@@ -9,7 +9,7 @@ from wm_planner.config import shown, suggest
 # Topics that the nodes read and write; a robot file may remap them.
 TOPICS = (
     *("camera/image_raw", "observation/image", "joint_states", "robot_description"),
-    *("plan", "plan/imagined", "command", "command_sent", "episode", "diagnostics"),
+    *("plan", "plan/imagined", "plan/markers", "command", "command_sent", "episode", "diagnostics"),
     *("goal/image", "goal/joint_states", "goal/accepted"),
 )
 _NAME = re.compile(r"(?:/|~/)?[A-Za-z_][A-Za-z0-9_]*(?:/[A-Za-z_][A-Za-z0-9_]*)*")

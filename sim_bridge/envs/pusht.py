@@ -39,6 +39,8 @@ PUSHT = simulated_task(
     layout=("obstacle",),
     things={"pusher": ("x", "y"), "block": ("block_x", "block_y", "block_angle_rad")},
     angles=("block_angle_rad",),
+    metres=1 / UNITS,
+    action_step=40.0,  # of the 100 to the target, what the servo reaches in a control period
 )
 
 

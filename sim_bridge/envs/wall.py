@@ -27,6 +27,8 @@ WALL = simulated_task(
     distance_unit="px",
     layout=("obstacle", "wall_x", "door_y"),
     things={"dot": ("x", "y")},
+    metres=0.01,
+    action_step=2.0,
 )
 
 

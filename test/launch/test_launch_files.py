@@ -59,3 +59,33 @@ def test_description_can_be_made(file):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.generate_launch_description().entities
+
+
+def test_rviz_is_looked_for_before_a_node_is_started():
+    pytest.importorskip("launch_ros", reason="needs a ROS 2 installation (launch, launch_ros)")
+    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+    from launch import LaunchContext
+    from wm_planner.errors import ConfigError
+
+    with pytest.raises(PackageNotFoundError):
+        pytest.skip(f"rviz2 is installed: {get_package_prefix('rviz2')}")
+    file = ROOT / "launch" / "sim.launch.py"
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    context = LaunchContext()
+    for name, (default, _) in module.ARGUMENTS.items():
+        context.launch_configurations[name] = default
+    context.launch_configurations["rviz"] = "true"
+    with pytest.raises(ConfigError, match="rviz2 is not installed"):
+        module._start(context)
+
+
+def test_topics_of_rviz_are_relative_so_that_a_namespace_works():
+    import yaml
+
+    view = yaml.safe_load((ROOT / "rviz" / "wm_planner.rviz").read_text())
+    displays = view["Visualization Manager"]["Displays"]
+    topics = [d[k]["Value"] for d in displays for k in ("Topic", "Description Topic") if k in d]
+    assert len(topics) == 5 and not [topic for topic in topics if topic.startswith("/")]

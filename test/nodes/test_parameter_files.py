@@ -25,6 +25,7 @@ from wm_planner.nodes.command_guard import GuardConfig
 from wm_planner.nodes.controller_node import ControllerConfig
 from wm_planner.nodes.explore_node import ExploreConfig
 from wm_planner.nodes.finetune_node import FinetuneConfig
+from wm_planner.nodes.marker_node import MarkerConfig
 from wm_planner.nodes.planner_node import PlannerNodeConfig
 from wm_planner.parameter_file import write_parameters
 from wm_planner.robot import COLLISION_DISTANCE, CommandSink, PositionLimits, Workspace, read_robot
@@ -40,6 +41,7 @@ CONFIGS = {
     "command_guard": GuardConfig,
     "finetune_node": FinetuneConfig,
     "explore_node": ExploreConfig,
+    "marker_node": MarkerConfig,
     "bridge_node": BridgeConfig,
     "arm_driver": ArmDriverConfig,
 }
@@ -63,7 +65,7 @@ def test_parameter_file_holds_every_key_with_its_default_and_meaning(name):
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config" / "robots").glob("*.yaml")), ids=str)
 def test_robot_file_gives_nodes_that_accept_their_parameters(file):
-    for spec in bring_up(read_robot(file), RunOptions()):
+    for spec in bring_up(read_robot(file), RunOptions(markers=True)):
         built = from_dict(CONFIGS[spec.executable], spec.parameters, spec.name)
         if spec.name == "controller_node":
             assert built.autostart is False

@@ -21,6 +21,7 @@ from wm_planner.nodes.command_guard import CommandGuard
 from wm_planner.nodes.controller_node import ControllerNode
 from wm_planner.nodes.explore_node import ExploreNode
 from wm_planner.nodes.finetune_node import FinetuneNode
+from wm_planner.nodes.marker_node import MarkerNode
 from wm_planner.nodes.planner_node import PlannerNode
 from wm_planner.robot import read_robot
 from wm_planner.tasks import get_task
@@ -74,6 +75,7 @@ NODES = {
         lambda _: {key: LIMITS[key] for key in ("action_names", "safe_action", "adapter")},
     ),
     "finetune_node": (FinetuneNode, recorder),
+    "marker_node": (MarkerNode, lambda _: {"embodiment": explorer()["embodiment"]}),
     "view_node": (ViewerOfWall, lambda _: {}),
     "explore_node": (ExploreNode, lambda _: {**explorer(), "use_description": True}),
 }

@@ -325,6 +325,23 @@ def test_where_a_simulator_sets_the_goals_the_page_does_not(graph, page):
     assert not ok and "the simulator sets the goals" in text
 
 
+def test_without_a_robot_file_the_planner_tells_which_robot_it_plans_for(graph):
+    body = json.dumps(BODY.to_json())
+    node = graph.serve(ViewNode(context=graph.context))
+    values = {"embodiment": body, "checkpoint": "no-such-checkpoint"}
+    planner = graph.serve(NodeBase("planner_node", context=graph.context))
+    for name, value in values.items():
+        planner.declare_parameter(name, value)
+    planner.create_subscription(JointState, "/arm/joints", lambda _: None, 1)
+    planner.create_subscription(JointState, "goal/joint_states", lambda _: None, 1)
+    graph.until(lambda: node.body is not None, "the robot")
+    assert node.board.robot == BODY.name and node.body == BODY
+    assert "give the robot file" in node.board.episodes.rule
+    heard = [topic for topic, _ in node.get_subscriber_names_and_types_by_node("view_node", "/")]
+    graph.until(lambda: node.count_subscribers("/arm/joints") == 2, "its joints")
+    assert "/joint_states" not in heard
+
+
 @pytest.mark.skipif(find_browser() is None, reason="no Chromium is installed")
 def test_a_browser_starts_sets_a_goal_and_sees_it_reached(tmp_path):
     pytest.importorskip("torch", reason="the planner needs the 'model' extra")

@@ -29,6 +29,9 @@ class Task:
         things: what moves, each with the state entries that a picture shows of it; no speeds.
             Empty: one thing, of all entries.
         angles: state entries that are angles, radians.
+        metres: that a position of 1 is drawn as.
+        action_step: how far an action of 1 leads in a control period, in the unit of positions; 0:
+            as its unit says.
     """
 
     embodiment: Embodiment
@@ -41,6 +44,8 @@ class Task:
     layout: tuple[str, ...] = ()
     things: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     angles: tuple[str, ...] = ()
+    metres: float = 1.0
+    action_step: float = 0.0
 
     @property
     def name(self) -> str:
