@@ -142,15 +142,15 @@ def _entries(frames: Frames, shown: Tensor, seed: int) -> tuple[Entry, ...]:
 
         by_line, by_network = right(name)
         # What the others tell all but a trace of leaves nothing to see.
-        told = name not in rest or _trace(rest[name], raw[name], ~fitted)
-        beyond = [] if told else [r for r in right(f"{name} beyond") if r is not None]
+        known = name not in rest or _trace(rest[name], raw[name], ~fitted)
+        beyond = [] if known else [r for r in right(f"{name} beyond") if r is not None]
         error = None
         if by_line is not None and by_network is not None:
             better = 1 if by_line >= by_network else 2
             values = [split[i][name] * split[4][name] + split[3][name] for i in (better, 0)]
             error = _error(values[0][~fitted], values[1][~fitted])
-        thing = thing_of.get(name)
-        found.append(Entry(name, thing, by_line, by_network, max(beyond, default=None), error))
+        most = max(beyond, default=None)
+        found.append(Entry(name, thing_of.get(name), by_line, by_network, most, error))
     return tuple(found)
 
 
