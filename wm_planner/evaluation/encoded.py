@@ -161,13 +161,13 @@ def read_frames(
         tokens = encode(np.concatenate(images)).float().cpu()
         latents.append(tokens.unflatten(0, (-1, steps + 1)))
     proprio, actions, states = zip(*known, strict=True)
-    trajectory = torch.tensor([trajectory for trajectory, _ in chosen])
+    numbers = torch.tensor([trajectory for trajectory, _ in chosen])
     return Frames(
         torch.cat(latents),
         np.stack(proprio),
         np.stack(actions),
-        trajectory,
-        torch.isin(trajectory, torch.tensor(sorted(tested))),
+        numbers,
+        torch.isin(numbers, torch.tensor(sorted(tested))),
         world_of(body, np.vstack(proprio), None if states[0] is None else np.vstack(states)),
     )
 

@@ -135,23 +135,22 @@ def _entries(frames: Frames, shown: Tensor, seed: int) -> tuple[Entry, ...]:
     found = []
     for name in world.names:
 
-        def right(key: str) -> list[float | None]:
+        def right(key: str) -> tuple[float | None, float | None]:
             true, *reads = (part[key][~fitted] for part in split[:3])
             mean = split[0][key][fitted].mean(dim=0)
-            return [explained(read, true, mean) for read in reads]
+            return explained(reads[0], true, mean), explained(reads[1], true, mean)
 
-        scores = right(name)
-        beyond = right(f"{name} beyond") if name in rest else [None, None]
+        by_line, by_network = right(name)
         # What the others tell all but a trace of leaves nothing to see.
-        if name in rest and _trace(rest[name], raw[name], ~fitted):
-            beyond = [None, None]
+        known = name not in rest or _trace(rest[name], raw[name], ~fitted)
+        beyond = [] if known else [r for r in right(f"{name} beyond") if r is not None]
         error = None
-        if scores[0] is not None and scores[1] is not None:
-            better = 1 if scores[0] >= scores[1] else 2
+        if by_line is not None and by_network is not None:
+            better = 1 if by_line >= by_network else 2
             values = [split[i][name] * split[4][name] + split[3][name] for i in (better, 0)]
             error = _error(values[0][~fitted], values[1][~fitted])
-        known = [b for b in beyond if b is not None]
-        found.append(Entry(name, thing_of.get(name), *scores, max(known) if known else None, error))
+        most = max(beyond, default=None)
+        found.append(Entry(name, thing_of.get(name), by_line, by_network, most, error))
     return tuple(found)
 
 
