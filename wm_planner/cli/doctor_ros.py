@@ -62,7 +62,9 @@ def discovery(domain: str, others: str, limit_s: float = DISCOVER_S) -> Finding:
     with Peer(f"{token}_ask", f"{TOPIC}/{token}/ask", f"{TOPIC}/{token}/answer") as peer:
         other = subprocess.Popen([*command, str(limit_s)], env=environment, stdout=subprocess.PIPE)
         try:
-            peer.spin(lambda: bool(select.select([other.stdout], [], [], 0)[0]), START_S)
+            answers = other.stdout
+            assert answers is not None
+            peer.spin(lambda: bool(select.select([answers], [], [], 0)[0]), START_S)
             begin_s = time.monotonic()
             answered = peer.spin(lambda: bool(peer.heard), limit_s, says=True)
             took_s = time.monotonic() - begin_s
@@ -185,4 +187,8 @@ def _line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-PROBES = {"ros": ros, "answer": answer, "topic": camera_topic}
+PROBES: dict[str, Callable[..., Iterator[Finding]]] = {
+    "ros": ros,
+    "answer": answer,
+    "topic": camera_topic,
+}

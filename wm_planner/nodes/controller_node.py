@@ -56,7 +56,7 @@ class ControllerNode(WaitingNode):
     def configure(self) -> None:
         """Connect."""
         lockstep = self.config.lockstep
-        self._connected_ns = self._steady_ns()
+        self._connected_ns = time.monotonic_ns()
         self._watch = ControllerWatch(
             self,
             self.config,
@@ -169,7 +169,7 @@ class ControllerNode(WaitingNode):
         # What it hears is this node, or one that has just ended: the graph tells others. The robot
         # hears this node as late as the guard does, or a little later, and does not say so.
         elif self._counts["commands"]:
-            settled = self._steady_ns() - self._connected_ns > SETTLE_NS
+            settled = time.monotonic_ns() - self._connected_ns > SETTLE_NS
             self._loop.gate.guarded |= settled
 
     def _on_image(self, message: Image) -> None:
