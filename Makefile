@@ -57,9 +57,7 @@ figures: $(STAMP)
 
 # The moving picture of README: a film of the arm in real time.
 picture: gl $(STAMP)
-	@mkdir -p runs/picture
-	$(BIN)/wm-planner robot run config/robots/arm_reach.yaml --episodes 1 --film runs/picture/film.mp4
-	$(BIN)/python docs/picture.py runs/picture/film.mp4 docs/arm.webp
+	$(BIN)/wm-planner robot run config/robots/arm_reach.yaml --episodes 1 --film docs/arm.webp
 
 clean:
 	rm -rf .venv build site install log runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
