@@ -47,7 +47,7 @@ EXTRAS |= {
     "ros": [*(f"{name}; {ROS_WHEELS}" for name in ROS), *RECORD],
     "controls": ["gymnasium-robotics", *(f"{name}; {GYM_PUSHT_WHEELS}" for name in GYM_PUSHT)],
     "docs": [*VIZ, "mkdocs-material"],
-    "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy"],
+    "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy", "pandas"],
 }
 
 

@@ -16,12 +16,13 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wm_planner.cli.figures import STYLE, looks
 from wm_planner.evaluation.stats import wilson_interval
 
 HERE = Path(__file__).parent / "experiments"
 # Names stay text, and the same data give the same file.
-matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "wm_planner"})
-MARKS, RATE = "osD^v", "goals reached, %"
+matplotlib.rcParams.update({**STYLE, "svg.fonttype": "none", "svg.hashsalt": "wm_planner"})
+RATE = "goals reached, %"
 ROW, PANEL = 0.27, 3.3  # inches: height of a row, width of a panel
 
 
@@ -62,39 +63,44 @@ def draw_rows(
     axis: Axes, points: list[Point], series: list[str], rows: list[str], label: str
 ) -> None:
     """A row for each x, from top to bottom; the series of a row stand close below each other."""
-    for number, name in enumerate(series):
+    for number, (name, look) in enumerate(looks(series).items()):
         mine = [point for point in points if point.series == name]
         shift = 0.22 * (number - (len(series) - 1) / 2)
         places = [rows.index(point.x) + shift for point in mine]
-        _bars(axis, mine, places, number, name, across=True)
+        _bars(axis, mine, places, look, name, across=True)
     axis.set_yticks(range(len(rows)), rows)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     if not label:
         axis.set_xlim(-4, 104)
     axis.set_xlabel(label or RATE)
-    axis.grid(axis="x", alpha=0.3)
+    axis.grid(visible=False, axis="y")
 
 
 def draw_line(axis: Axes, points: list[Point], series: list[str], label: str) -> None:
     """A line for each series over a number."""
-    for number, name in enumerate(series):
+    for name, look in looks(series).items():
         mine = [point for point in points if point.series == name]
-        _bars(axis, mine, [float(point.x) for point in mine], number, name, across=False)
+        _bars(axis, mine, [float(point.x) for point in mine], look, name, across=False)
     axis.set_ylim(-4, 104)
     axis.set_xlabel(label)
     axis.set_ylabel(RATE)
-    axis.grid(axis="y", alpha=0.3)
+    axis.grid(visible=False, axis="x")
 
 
 def _bars(
-    axis: Axes, points: list[Point], places: list[float], number: int, name: str, across: bool
+    axis: Axes,
+    points: list[Point],
+    places: list[float],
+    look: dict[str, str],
+    name: str,
+    across: bool,
 ) -> None:
     values = [point.value for point in points]
     reach = [
         [point.value - point.low for point in points],
         [point.high - point.value for point in points],
     ]
-    style = {"marker": MARKS[number], "markersize": 4, "capsize": 2, "label": name}
+    style = {**look, "markersize": 5, "capsize": 2, "label": name}
     if across:
         axis.errorbar(values, places, xerr=reach, linestyle="none", **style)
     else:
@@ -109,13 +115,17 @@ def draw(path: Path) -> Path:
     in_rows = head["style"] == "rows"
     height = 1.5 + ROW * len(rows) * max(1, 0.6 * len(series)) if in_rows else PANEL
     figure = Figure((PANEL * max(2, len(panels)), height), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    across = "scale" in head  # panels side by side are compared in it
+    axes = figure.subplots(1, len(panels), sharey=True, sharex=across, squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
         mine = [point for point in points if point.panel == panel]
         if in_rows:
             draw_rows(axis, mine, series, rows, head.get("x", ""))
         else:
             draw_line(axis, mine, series, head["x"])
+            axis.set_xscale(head.get("scale", "linear"))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.margins(x=0.1)
         axis.label_outer(remove_inner_ticks=False)
         axis.set_title(panel, fontsize="medium")
     figure.suptitle(textwrap.fill(head["title"], 24 * max(2, len(panels))))

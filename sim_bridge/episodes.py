@@ -118,7 +118,10 @@ class EpisodeRunner:
         _, info = self._env.reset(options={"state": start, "goal_state": goal})
         self._link.idle = True
         start_ns = self._now_ns()
-        self._link.publish_event("start", episode, start_ns)
+        # Somebody else's environment need not know where its goal is seen.
+        ring = getattr(self._env, "seen_ring", lambda goal: None)(self._env.goal_state)
+        seen = {} if ring is None else {"ring": " ".join(f"{value:.5f}" for value in ring)}
+        self._link.publish_event("start", episode, start_ns, **seen)
         self._settle_goal(start_ns, info["goal_image"], info["goal_proprio"])
         self._link.idle = False
         success, steps = self._drive(episode)

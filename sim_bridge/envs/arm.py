@@ -99,8 +99,10 @@ class ArmEnv(SceneEnv):
     def aim_of(self, goal: np.ndarray) -> np.ndarray:
         """(3,) place within `REACHED_M` of which the goal counts as reached, m."""
 
-    def seen_ring(self, goal: np.ndarray, width: int, height: int) -> tuple[float, float, float]:
-        """Centre and radius, pixels, of what `aim_of` says, in a picture of the arm's camera."""
+    def seen_ring(
+        self, goal: np.ndarray, width: float = 1.0, height: float = 1.0
+    ) -> tuple[float, float, float]:
+        """Centre and radius of what `aim_of` says, in a picture of the arm's camera."""
         camera = self.model.camera(self.camera).id
         offset = self.aim_of(goal) - self.data.cam_xpos[camera]
         right, up, back = self.data.cam_xmat[camera].reshape(3, 3).T @ offset

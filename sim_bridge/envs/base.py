@@ -136,6 +136,15 @@ class TaskEnv(gymnasium.Env, ABC):
         """
         return True
 
+    def seen_ring(
+        self, goal: np.ndarray, width: float = 1.0, height: float = 1.0
+    ) -> tuple[float, float, float] | None:
+        """Centre x, y and radius of where the goal counts as reached, in a picture of that size.
+
+        None where a circle cannot show that. The unit is that of width and height.
+        """
+        return None
+
     @abstractmethod
     def expert(self, rng: np.random.Generator) -> Policy:
         """A policy that does what the task is about, for one episode: state -> raw action."""

@@ -33,13 +33,27 @@ class PlanarEnv(SceneEnv):
     touches it.
     """
 
-    obstacle_radius: float  # both in the scene's unit of length
+    obstacle_radius: float  # these are in the scene's unit of length
     obstacle_gap: float
+    reached: float
     camera = "top"
 
     def __init__(self, image_size: int = 64, render: bool = True, layout: dict | None = None):
         super().__init__(image_size, render, layout)
         self._substeps = round(self.task.embodiment.control_dt_s / self.model.opt.timestep)
+
+    def seen_ring(
+        self, goal: np.ndarray, width: float = 1.0, height: float = 1.0
+    ) -> tuple[float, float, float]:
+        """See `TaskEnv`: around `aim_of`, in the orthographic picture from above."""
+        camera = self.model.camera(self.camera)
+        scale = height / camera.fovy[0]
+        x, y = scale * (self.aim_of(goal) - camera.pos[:2])
+        return width / 2 + x, height / 2 - y, scale * self.reached
+
+    def aim_of(self, goal: np.ndarray) -> np.ndarray:
+        """(2,) place within `reached` of which the goal counts as reached, in the scene's unit."""
+        return np.asarray(goal)[:2]
 
     @abstractmethod
     def _drive(self, action: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from wm_planner.config import suggest
 from wm_planner.errors import TaskError
 from wm_planner.tasks.task import xy_distance
 
+REACHED = 0.5  # metres from the goal
 MAX_SPEED = 5.0  # metres per second, clipped before each control period
 START_SPEED = 5.2262554  # bound of the random start and goal velocities, as published
 CORNERS = np.array([[0.8, 0.8], [0.8, 2.8], [2.8, 2.8], [2.8, 0.8]])  # along the U
@@ -27,7 +28,7 @@ POINT_MAZE = simulated_task(
     control_dt_s=0.05,
     state_names=("x", "y", "vx", "vy"),
     distance=xy_distance,
-    is_success=lambda state, goal: xy_distance(state, goal) < 0.5,
+    is_success=lambda state, goal: xy_distance(state, goal) < REACHED,
     distance_unit="m",
     layout=("obstacle", "maze"),
     things={"ball": ("x", "y")},
@@ -75,6 +76,7 @@ class PointMazeEnv(PlanarEnv, PointMazeTask):
 
     task = POINT_MAZE
     obstacle_radius, obstacle_gap = 0.15, 0.25
+    reached = REACHED
     maze = MAZES["u"]
 
     def get_state(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from sim_bridge.envs.planar import PlanarEnv, slide_action, slide_proprio
 from sim_bridge.experts import CENTRE, Policy, push_anyhow, push_calmly, random_offset, rotate
 from wm_planner.tasks.task import wrapped_angle
 
+REACHED = 20.0  # workspace units from the goal
 UNITS = 100.0  # workspace units per metre, and per unit action
 BLOCK, PUSHER = slice(0, 3), slice(3, 5)
 
@@ -23,7 +24,7 @@ def pusht_distance(state: np.ndarray, goal: np.ndarray) -> float:
 def pusht_success(state: np.ndarray, goal: np.ndarray) -> bool:
     """The published success test: near in position, and turned by less than 20 degrees."""
     turned = abs(wrapped_angle(float(state[4]) - float(goal[4])))
-    return pusht_distance(state, goal) < 20.0 and turned < np.pi / 9
+    return pusht_distance(state, goal) < REACHED and turned < np.pi / 9
 
 
 PUSHT = simulated_task(
@@ -101,6 +102,7 @@ class PushTEnv(PlanarEnv, PushTTask):
 
     task = PUSHT
     obstacle_radius, obstacle_gap = 0.25, 1.0
+    reached = REACHED / UNITS
 
     def get_state(self) -> np.ndarray:
         """x, y, block_x, block_y, block_angle in [0, 2 pi), vx, vy; workspace units."""
@@ -108,6 +110,10 @@ class PushTEnv(PlanarEnv, PushTTask):
         block = self.data.qpos[0:2] * UNITS - rotate(CENTRE, angle)
         pusher = self.data.qpos[PUSHER] * UNITS
         return np.array([*pusher, *block, angle, *(self.data.qvel[PUSHER] * UNITS)])
+
+    def aim_of(self, goal: np.ndarray) -> np.ndarray:
+        """Where the block's origin, the middle of its bar, lies in the goal."""
+        return np.asarray(goal)[2:4] / UNITS
 
     def _write_state(self, state: np.ndarray) -> None:
         centre = state[2:4] + rotate(CENTRE, state[4])

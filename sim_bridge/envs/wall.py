@@ -13,6 +13,7 @@ from wm_planner.errors import TaskError
 from wm_planner.tasks.task import xy_distance
 
 SPEED = 20.0  # pixels per second for a unit action: 2 pixels per control period
+REACHED = 4.5  # pixels from the goal
 BORDER, WALL_HALF, DOOR_HALF, MARGIN = 5.0, 3.0, 4.0, 3.4
 
 WALL = simulated_task(
@@ -23,7 +24,7 @@ WALL = simulated_task(
     image_size=64,
     state_names=("x", "y"),
     distance=xy_distance,
-    is_success=lambda state, goal: xy_distance(state, goal) < 4.5,
+    is_success=lambda state, goal: xy_distance(state, goal) < REACHED,
     distance_unit="px",
     layout=("obstacle", "wall_x", "door_y"),
     things={"dot": ("x", "y")},
@@ -41,6 +42,7 @@ class WallEnv(PlanarEnv):
 
     task = WALL
     obstacle_radius, obstacle_gap = 4.0, 5.0
+    reached = REACHED
     wall_x = 32.0
     door_y = 30.0
 

@@ -56,7 +56,7 @@ def room(tmp_path_factory) -> Path:
 def good_values(room: Path) -> dict[str, dict[str, Any]]:
     """Values of the options that a command must be told, by the command; '' is for all."""
     figures = {f"plot {name}": {"output": str(room / "a.png")} for name in
-               ("landscape", "model-error")}  # fmt: skip
+               ("landscape", "model-error", "results")}  # fmt: skip
     return {
         "": {
             "file": str(ROBOT),

@@ -23,7 +23,7 @@ from wm_planner.data.streams import COMMAND_TOPIC, JOINT_TOPIC
 from wm_planner.errors import DatasetError
 from wm_planner.tasks import get_task, resized
 
-from .bag_messages import MS, START, episode_messages, event, write
+from .bag_messages import MS, START, episode_messages, event, image, write
 from .replayed import replay
 
 DT_NS = 100 * MS
@@ -170,6 +170,31 @@ def test_plain_bags_with_a_robot_file(tmp_path, capsys):
     assert store.embodiment.name == "arm" and store.images.shape == (2, 3, 16, 16, 3)
     assert build(tmp_path / "bags", tmp_path / "none") == 2
     assert "0: nothing in it says of which robot it is" in capsys.readouterr().err
+
+
+def test_the_sheet_shows_the_goal_the_outcome_and_the_bag(tmp_path):
+    imageio = pytest.importorskip("imageio.v2", reason="needs the 'viz' extra")
+    from wm_planner.cli.contact_sheet import _words, write_contact_sheet
+    from wm_planner.cli.pictures import GREEN
+
+    of_goal = [
+        ("/goal/image", image(START, 200), START),
+        ("/goal/image", cleared(START + 1), START),
+    ]
+    messages = [("/episode", event("start", task="wall"), START), *of_goal, *episode_messages(22)]
+    dataset = open_dataset(write(tmp_path / "episode_0007", messages))
+    assert tuple(dataset.goal(0)[3, 3]) == (200, 0, 1)
+    words = {text: colour for _, text, colour in _words(dataset, 0)}
+    assert words["success"] == GREEN and "bag episode_0007, from 0.0 s on" in words
+    write_contact_sheet(tmp_path / "sheet.png", dataset)
+    picture = imageio.imread(tmp_path / "sheet.png")
+    assert tuple(picture[-100, -100]) == (200, 0, 1)  # the last panel
+    assert open_dataset(record(tmp_path / "none")).goal(0) is None
+
+
+def cleared(stamp):
+    """What the planner gets when there is no goal any more."""
+    return image(stamp, 0, size=(0, 0))
 
 
 ROBOT = """

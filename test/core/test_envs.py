@@ -128,6 +128,24 @@ def test_render_state_leaves_the_present_alone(envs, name):
     np.testing.assert_allclose(env.get_state(), plain[-1], atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("name", "elsewhere"),
+    [
+        ("wall", [50.0, 12.0]),
+        ("point_maze", [2.8, 1.0, 0.0, 0.0]),
+        ("pusht", [100.0, 420.0, 350.0, 350.0, 0.5, 0.0, 0.0]),
+    ],
+)
+def test_the_ring_is_where_the_goal_is_seen(envs, name, elsewhere):
+    """In its middle the goal's picture shows what is to be there, another picture does not."""
+    env, goal = envs[name], np.array(RESTING[name])
+    x, y, radius = env.seen_ring(goal)
+    assert 0 < x < 1 and 0 < y < 1 and 0.01 < radius < 0.2
+    row, column = int(y * env.image_size), int(x * env.image_size)
+    here, away = (env.render_state(s)[row, column].astype(int) for s in (goal, elsewhere))
+    assert np.abs(here - away).max() > 50
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_reset_takes_the_given_problem(envs, name):
     env = envs[name]

@@ -20,9 +20,15 @@ from wm_planner.evaluation.figures import (
 )
 from wm_planner.evaluation.stats import mean_interval
 from wm_planner.models import checkpoint
-from wm_planner.planning import Planner, PlannerConfig
+from wm_planner.planning import SOLVERS, Planner, PlannerConfig
+
+pytest.importorskip("matplotlib", reason="needs the 'viz' extra")
+
+from wm_planner.cli.figures import SOLVERS as PUBLISHED
+from wm_planner.cli.figures import looks, solver_title
 
 from .dot_world import DotEnv, dot_bundle
+from .made_result import result as made_result
 
 
 class ExpertEnv(DotEnv):
@@ -66,6 +72,8 @@ def test_a_drifting_model_is_wrong_by_the_drift() -> None:
     expected = (0.1 * np.arange(1, 6)) ** 2
     for kind in ("expert", "planned"):
         np.testing.assert_allclose(result[kind], expected, atol=0.003)  # of 8-bit pictures
+        np.testing.assert_array_less(result[f"{kind}_low"], result[kind])
+        np.testing.assert_array_less(result[kind], result[f"{kind}_high"])
     assert result["runs"] == 30 and abs(result["gap"]) < 0.002
 
 
@@ -169,3 +177,31 @@ def test_command_writes_over_no_directory(tmp_path, capsys, name: str) -> None:
     assert cli.main(["plot", "landscape", "--task", "wall", "--output", str(file)]) == 2
     message = f"--output {tmp_path / name}: cannot be written: Is a directory"
     assert message in capsys.readouterr().err
+
+
+def test_results_are_drawn_from_their_file(tmp_path, capsys) -> None:
+    rows = [
+        {**made_result("1101", seconds=0.1).to_json(), "shift": "none", "loop": "mpc"},
+        {
+            **made_result("1111", seconds=2.0, planner="mine").to_json(),
+            "shift": "none",
+            "loop": "x",
+        },
+    ]
+    rows = [{**row, "against_reference": None} for row in rows]
+    file, figure = tmp_path / "results.json", tmp_path / "figure.png"
+    file.write_text(json.dumps({"rows": rows}))
+    assert cli.main(["plot", "results", str(file), "--output", str(figure)]) == 0
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    file.write_text("{}")
+    assert cli.main(["plot", "results", str(file), "--output", str(figure)]) == 2
+    assert f"{file}: not a results.json of 'wm-planner results'" in capsys.readouterr().err
+
+
+def test_solvers_keep_their_looks_and_strangers_get_their_own() -> None:
+    gbp, cem = solver_title("gbp"), solver_title("cem")
+    alone, many = looks([cem]), looks(["mine", gbp, cem, "yours"])
+    assert alone[cem] == many[cem]
+    seen = [(look["color"], look["marker"]) for look in many.values()]
+    assert len(set(seen)) == 4
+    assert solver_title("mine") == "mine" and set(PUBLISHED) <= set(SOLVERS)

@@ -330,12 +330,14 @@ def test_pictures_and_films_name_the_file(tmp_path):
     pytest.importorskip("imageio")
     pytest.importorskip("matplotlib")
     from wm_planner.cli.figures import draw_step_errors
-    from wm_planner.cli.film import write_mp4, write_picture
+    from wm_planner.cli.film import write_animation, write_mp4
+    from wm_planner.cli.pictures import write_picture
 
     noise = np.random.default_rng(0).integers(0, 255, (20, 128, 128, 3), dtype=np.uint8)
     errors = {"model": [1, 2], "copy": [2, 3], "windows": 3}
     writers = {
         "film.mp4": lambda path: write_mp4(path, noise, 5),
+        "film.webp": lambda path: write_animation(path, noise, 5),
         "frame.png": lambda path: write_picture(path, noise[0]),
         "figure.png": lambda path: draw_step_errors(path, errors, "x"),
     }

@@ -14,6 +14,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
 
+from wm_planner.cli.filmed import Ring
 from wm_planner.cli.listener import Listener
 from wm_planner.cli.monitor import MonitorNode
 from wm_planner.ros import diagnostics
@@ -85,14 +86,14 @@ def test_a_whole_episode(
 ) -> None:
     graph.until(publishers.matched, "discovery")
     record = monitor.record
-    publishers.event("start", 0, SECOND)
+    publishers.event("start", 0, SECOND, ring="0.5 0.25 0.1")
     graph.until(lambda: record.episodes, "start")
     publishers.goal.publish(image_message(image(9), SECOND))
-    graph.until(lambda: record.episodes[0].goal is not None, "goal")
+    graph.until(lambda: record.episodes[0].film.goal is not None, "goal")
     publishers.progress(3, 1.5, SECOND)
     before_s = time.monotonic()
     publishers.image.publish(image_message(image(1), SECOND))
-    graph.until(lambda: record.episodes[0].frames, "image")
+    graph.until(lambda: record.episodes[0].film.pictures, "image")
     publishers.planned(0.125, SECOND)
     graph.until(lambda: lines, "line")
     tiles = np.hstack([image(40), image(80), image(120)])
@@ -113,11 +114,15 @@ def test_a_whole_episode(
     assert lines[1:] == ["episode 0: goal reached, 4 steps, distance 0.500"]
     (episode,) = record.finished
     assert episode.success and episode.num_steps == 4 and episode.distance == 0.5
-    assert (episode.goal == 9).all()  # the empty image that clears a goal does not replace it
-    assert (episode.frames[0].camera == 1).all()
-    graph.until(lambda: episode.frames[0].imagined is not None, "imagination")
-    assert (episode.frames[0].imagined == 120).all()  # the last tile
+    assert (episode.film.goal == 9).all()  # the empty image that clears a goal does not replace it
+    assert (episode.film.pictures[0][1] == 1).all()
+    graph.until(lambda: episode.film.imagined, "imagination")
+    assert (episode.film.imagined[0][1] == 120).all()  # the last tile
     assert record.plan_seconds == [0.125]
+    film = episode.film
+    now = film.moment_of(2 * SECOND)  # the plan is there by then
+    assert film.ring == Ring(0.5, 0.25, 0.1) and film.reached
+    assert film.distance(now) == 1.5 and film.replan_s(now) == 0.125
     assert len(record.latency_seconds) == 1 and 0 < record.latency_seconds[0] <= passed_s
 
 

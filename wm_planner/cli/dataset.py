@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHEET_ROWS, SHEET_COLUMNS = 6, 6  # trajectories, and frames of each
 EXPORTS = {"hdf5": "data.hdf5", "lerobot": "lerobot"}  # what is written below --output
 MANY = 16  # entries up to which each one's mean and standard deviation is shown
 
@@ -90,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
 
 def run_info(args: argparse.Namespace) -> int:
     """Write the description as YAML to stdout, the contact sheet to its file."""
+    from wm_planner.cli.contact_sheet import write_contact_sheet
+
     dataset = _open(args)
     description = describe(dataset)
     write_contact_sheet(args.contact_sheet, dataset)
@@ -241,32 +242,6 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     if dataset.layout == "bags":
         result |= _recordings(cast("BagDataset", dataset))
     return result
-
-
-def write_contact_sheet(path: Path, dataset: Dataset) -> None:
-    """Frames spread evenly over trajectories that are spread evenly over the data set, as png.
-
-    Raises:
-        DatasetError: images cannot be read.
-        WriteError: the file cannot be written.
-    """
-    from wm_planner.cli.film import panel, write_picture
-
-    lines = []
-    for trajectory in _spread(len(dataset), SHEET_ROWS):
-        length = int(dataset.lengths[trajectory])
-        line = []
-        for row in _spread(length, SHEET_COLUMNS):
-            image = dataset.frames(trajectory, range(row, row + 1))[0]
-            line.append(panel(image, f"trajectory {trajectory}, frame {row}"))
-        line += [panel(None, "")] * (min(SHEET_COLUMNS, int(dataset.lengths.max())) - len(line))
-        lines.append(np.hstack(line))
-    write_picture(path, np.vstack(lines))
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers below `count`, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
 def _shown(values: tuple[float, ...]) -> list[float] | dict[str, float]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wm_planner.cli.filmed import check_film
 from wm_planner.cli.options import (
     add_option,
     add_options,
@@ -77,6 +78,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="directory for result, table, settings, targets and every episode; one that was "
         "begun with the same settings is finished",
     )
+    add_option(parser, "--film", help="write a film of the first episode, at its speed")
     parser.set_defaults(run=run)
 
 
@@ -107,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
     task = get_task(args.task)
     check_numbers(args, episodes=1, batch_size=1, processes=1)
     check_writable("--json", args.json)
+    check_film(args.film)
     if args.targets is not None and not args.targets.exists():
         check_writable("--targets", args.targets)
     job, bundle = make_job(args)
@@ -129,6 +132,10 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         write_json(args.output / "result.json", result.to_json())
         write_text(args.output / "result.md", result_table(result))
+    if args.film is not None:
+        from wm_planner.cli.eval_film import film_first
+
+        film_first(args.film, job, targets, bundle)
     print(table(result, task.distance_unit))
     return 0
 

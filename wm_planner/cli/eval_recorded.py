@@ -79,7 +79,7 @@ def run_recorded(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     check_numbers(args, episodes=1)
-    for option in ("targets", "goal_image", "goal_state", "latency", "ray"):
+    for option in ("targets", "goal_image", "goal_state", "latency", "ray", "film"):
         if getattr(args, option) is not None:
             raise ConfigError(f"--{option.replace('_', '-')} needs --task, a simulated one")
     if args.shifts or args.goals != "random":

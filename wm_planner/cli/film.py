@@ -1,51 +1,85 @@
-"""Pictures of a run: a film of the first episodes, and the key frames of the last one."""
+"""Films of episodes at the speed at which they happened, and their key frames as one picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imageio.v2 as imageio
 import numpy as np
+from PIL import Image
 
-from wm_planner.cli.run_record import FILMED, EpisodeRecord, Frame
-from wm_planner.files import write_bytes, written_aside
+from wm_planner.cli.filmed import HOLD_S, LEAST_S, EpisodeFilm, Moment
+from wm_planner.cli.pictures import (
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    Colour,
+    beside,
+    panel,
+    text_line,
+    write_picture,
+)
+from wm_planner.files import written_aside
 
-PANEL, CAPTION = 256, 24  # pixels: side of a panel, height of the line above it
-FILM_HZ = 5
-HOLD = 3  # times the last frame of an episode is shown
+RATE_HZ = 10
+MARGIN = 8  # pixels around everything
+COLUMNS = (2, 112, 212, 482)  # where time, step, distance and replan time begin, pixels
+TITLE_FONT = 18  # pixels
+RESULT = 300  # pixels from the right, where the result begins
+WEBP_QUALITY = 70
 
 
-def write_film(path: Path, episodes: Sequence[EpisodeRecord]) -> Path | None:
-    """Camera, goal and imagination side by side as mp4.
+def write_film(path: Path, episodes: Sequence[EpisodeFilm]) -> Path | None:
+    """Camera, goal and imagination side by side, with what is known of the moment below.
+
+    The last picture of each episode is held for a while.
+
+    Args:
+        path: of the ending mp4, webp or gif.
+        episodes: one after the other.
 
     Returns:
-        `path`; None when no episode has a frame.
+        `path`; None when no episode has a picture.
+
+    Raises:
+        WriteError: the film cannot be written.
     """
-    filmed = [episode for episode in episodes[:FILMED] if episode.frames]
+    filmed = [episode for episode in episodes if episode.pictures]
     if not filmed:
         return None
-    imagined = _any_imagined(filmed)  # all frames of a film are of one size
+    imagined = any(episode.imagined for episode in filmed)  # all pictures are of one size
+    whole_s = sum(episode.duration_s + HOLD_S for episode in filmed)
 
     def pictures() -> Iterator[np.ndarray]:
         for episode in filmed:
-            for picture in _pictures(episode, imagined):
+            hold_s = HOLD_S + (max(0.0, LEAST_S - whole_s) if episode is filmed[-1] else 0.0)
+            for moment in episode.moments(RATE_HZ):
+                picture = _picture(episode, moment, imagined)
                 yield picture
-            yield from [picture] * (HOLD - 1)
+            yield from [picture] * round(hold_s * RATE_HZ)
 
-    return write_mp4(path, pictures(), FILM_HZ)
+    write = write_mp4 if path.suffix == ".mp4" else write_animation
+    return write(path, pictures(), RATE_HZ)
 
 
 def write_mp4(path: Path, pictures: Iterable[np.ndarray], rate_hz: float) -> Path:
-    """Write pictures (H, W, 3) uint8, all of one size; returns `path`.
+    """Write pictures (H, W, 3) uint8, all of one even size; returns `path`.
 
     Raises:
         WriteError: the film cannot be written.
     """
     with written_aside(path) as part:
         writer = imageio.get_writer(
-            part, fps=rate_hz, macro_block_size=8, codec="libx264", ffmpeg_log_level="quiet"
+            part,
+            fps=rate_hz,
+            macro_block_size=2,
+            codec="libx264",
+            quality=7,
+            ffmpeg_log_level="quiet",
         )
         try:
             for picture in pictures:
@@ -57,75 +91,83 @@ def write_mp4(path: Path, pictures: Iterable[np.ndarray], rate_hz: float) -> Pat
     return path
 
 
-def write_key_frames(path: Path, episode: EpisodeRecord) -> Path | None:
-    """Camera, goal and imagination of the first, every second, and the last frame, as png.
-
-    Returns:
-        `path`; None when the episode has no frame.
-    """
-    if not episode.frames:
-        return None
-    last = len(episode.frames) - 1
-    imagined = _any_imagined([episode])
-    rows = [p for i, p in enumerate(_pictures(episode, imagined)) if i % 2 == 0 or i == last]
-    write_picture(path, np.vstack(rows))
-    return path
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture (H, W, 3) uint8 as png.
+def write_animation(path: Path, pictures: Iterable[np.ndarray], rate_hz: float) -> Path:
+    """Write pictures (H, W, 3) uint8 as webp or gif that begins again; returns `path`.
 
     Raises:
         WriteError: it cannot be written.
     """
-    write_bytes(path, imageio.imwrite("<bytes>", picture, format="png"))
+    frames = (Image.fromarray(picture) for picture in pictures)
+    options: dict[str, Any] = {}
+    if path.suffix == ".webp":
+        options = {"quality": WEBP_QUALITY, "method": 4}
+    with written_aside(path) as part:
+        next(frames).save(
+            part,
+            save_all=True,
+            append_images=frames,
+            duration=round(1000 / rate_hz),
+            loop=0,
+            **options,
+        )
+    return path
 
 
-def panel(
-    image: np.ndarray | None,
-    caption: str,
-    side: int = PANEL,
-    enlarge: int = cv2.INTER_NEAREST,
-    font: float = 0.5,
-) -> np.ndarray:
-    """An image (S, S, 3), black for None, under a caption.
-
-    Args:
-        image: uint8.
-        caption: one line.
-        side: of the image as shown, pixels.
-        enlarge: OpenCV's interpolation of a smaller image; the usual one does not blur.
-        font: scale of the caption.
+def write_key_frames(path: Path, episode: EpisodeFilm) -> Path | None:
+    """The first picture of the camera, every second one and the last one, below each other.
 
     Returns:
-        (CAPTION + side, side, 3) uint8.
+        `path`; None when the episode has no picture.
     """
-    if image is None:
-        image = np.zeros((1, 1, 3), np.uint8)
-    method = cv2.INTER_AREA if image.shape[0] > side else enlarge
-    large = cv2.resize(image, (side, side), interpolation=method)
-    line = np.full((CAPTION, side, 3), 255, np.uint8)
-    style = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(line, caption, (6, 17), style, font, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack([line, large])
+    if not episode.pictures:
+        return None
+    last = len(episode.pictures) - 1
+    stamps = [s for i, (s, _) in enumerate(episode.pictures) if i % 2 == 0 or i == last]
+    moments = [episode.moment_of(stamp) for stamp in stamps]
+    imagined = bool(episode.imagined)
+    write_picture(path, np.vstack([_picture(episode, moment, imagined) for moment in moments]))
+    return path
 
 
-def _pictures(episode: EpisodeRecord, imagined: bool) -> Iterator[np.ndarray]:
-    for step, frame in enumerate(episode.frames):
-        panels = [
-            panel(frame.camera, f"episode {episode.episode}  step {step}{_result(episode, frame)}"),
-            panel(episode.goal, "goal"),
-        ]
-        if imagined:
-            panels.append(panel(frame.imagined, "imagined end of plan"))
-        yield np.hstack(panels)
+def _picture(episode: EpisodeFilm, moment: Moment, imagined: bool) -> np.ndarray:
+    panels = [
+        panel(episode.picture(moment), "camera", ring=episode.ring),
+        panel(episode.goal, "goal", ring=episode.ring, missing="no goal"),
+    ]
+    if imagined:
+        end = episode.imagined_end(moment)
+        panels.append(panel(end, "imagined: where the plan ends", missing="no plan yet"))
+    row = beside(panels)
+    width = row.shape[1]
+    title = text_line(width, [(2, episode.title, INK)], size=TITLE_FONT)
+    if episode.ring is not None:
+        told = text_line(RESULT, [(0, "in the ring it counts as reached", GREY)])
+        title = np.hstack([title[:, :-RESULT], told])
+    status = text_line(
+        width, [(2 + x, text, colour) for x, text, colour in _words(episode, moment)]
+    )
+    result = _result(episode, moment)
+    if result is not None:
+        status = np.hstack([status[:, :-RESULT], text_line(RESULT, [(0, *result)])])
+    picture = np.vstack([title, row, status])
+    return np.pad(picture, ((MARGIN // 2,) * 2, (MARGIN,) * 2, (0, 0)), constant_values=255)
 
 
-def _result(episode: EpisodeRecord, frame: Frame) -> str:
-    if frame is not episode.frames[-1] or episode.success is None:
-        return ""
-    return "  reached" if episode.success else "  not reached"
+def _words(episode: EpisodeFilm, moment: Moment) -> Iterator[tuple[int, str, Colour]]:
+    step, distance = episode.step(moment), episode.distance(moment)
+    replan_s = episode.replan_s(moment)
+    yield COLUMNS[0], f"{moment.seconds:.1f} s", INK
+    if step is not None:
+        yield COLUMNS[1], f"step {step}", INK
+    if distance is not None:
+        yield COLUMNS[2], f"distance {distance:.3g} {episode.unit}".rstrip(), INK
+    if moment.planning:
+        yield COLUMNS[3], "planning, the world waits", GREY
+    elif replan_s is not None:
+        yield COLUMNS[3], f"replan {1000 * replan_s:.0f} ms", INK
 
 
-def _any_imagined(episodes: Sequence[EpisodeRecord]) -> bool:
-    return any(frame.imagined is not None for e in episodes for frame in e.frames)
+def _result(episode: EpisodeFilm, moment: Moment) -> tuple[str, Colour] | None:
+    if episode.reached is None or moment.stamp_ns < episode.pictures[-1][0]:
+        return None
+    return ("goal reached", GREEN) if episode.reached else ("goal not reached", ORANGE)

@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
 
+from wm_planner.cli.filmed import EpisodeFilm, Ring
 from wm_planner.cli.run_record import RunRecord
 from wm_planner.ros.base import NodeBase
 from wm_planner.ros.conversions import image_array, to_ns
@@ -23,12 +24,18 @@ class MonitorNode(NodeBase):
 
     Args:
         report: takes one line of text.
+        make_film: see `RunRecord`.
         options: of `rclpy.node.Node`, for example ``context``.
     """
 
-    def __init__(self, report: Callable[[str], None], **options: Any) -> None:
+    def __init__(
+        self,
+        report: Callable[[str], None],
+        make_film: Callable[[], EpisodeFilm] = EpisodeFilm,
+        **options: Any,
+    ) -> None:
         super().__init__("monitor", None, **options)
-        self.record = RunRecord()
+        self.record = RunRecord(make_film)
         self._report = report
         self._progress: Mapping[str, str] = {}
         # In causal order: of several messages that wait, the executor serves the first listed
@@ -48,7 +55,9 @@ class MonitorNode(NodeBase):
         values = values_of(message)
         episode = int(values["episode"])
         if message.message == "start":
-            self.record.start_episode(episode, int(values["stamp_ns"]))
+            ring = values.get("ring")  # x, y and radius, of tasks that can draw it
+            seen = None if ring is None else Ring(*map(float, ring.split()))
+            self.record.start_episode(episode, int(values["stamp_ns"]), seen)
             return
         success, steps = values["success"] == "true", int(values["num_steps"])
         distance = float(values["distance"])
@@ -59,9 +68,13 @@ class MonitorNode(NodeBase):
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if status.name == "bridge_node: step":
-                self._progress = values_of(status)
+                self._on_progress(values_of(status))
             elif status.name == "planner_node: plan":
                 self._on_replan(status)
+
+    def _on_progress(self, values: Mapping[str, str]) -> None:
+        self._progress = values
+        self.record.add_distance(int(values["stamp_ns"]), float(values["distance"]))
 
     def _on_replan(self, status: DiagnosticStatus) -> None:
         values = values_of(status)
@@ -69,7 +82,7 @@ class MonitorNode(NodeBase):
             self._report(f"no plan: {status.message}")
             return
         seconds = float(values["plan_seconds"])
-        self.record.plan_seconds.append(seconds)
+        self.record.add_replan(int(values["stamp_ns"]), seconds)
         episode, step = (self._progress.get(key, "?") for key in ("episode", "step"))
         distance = float(self._progress.get("distance", "nan"))
         self._report(

@@ -61,6 +61,7 @@ def _shared() -> dict[str, dict[str, Any]]:
         },
         "--device": {"default": "cpu", "help": "torch device: cpu (default) or cuda"},
         "--json": {"type": written, "help": "file for the result as one JSON object"},
+        "--film": {"type": written, "metavar": "FILE.mp4|webp|gif", "help": "write a film"},
         "--output": {"type": written, "required": True, "help": "directory to write"},
         "--yes": {"action": "store_true", "help": "do not ask before the robot moves"},
     }

@@ -1,19 +1,21 @@
-"""`wm-planner plot landscape|model-error`: a figure, and its numbers as JSON."""
+"""`wm-planner plot`: a figure, and its numbers as JSON; or one of results that are there."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_planner.cli.eval import make_job
 from wm_planner.cli.options import add_option, add_options, check_numbers, check_writable
-from wm_planner.cli.parser import whole
+from wm_planner.cli.parser import path, whole
 from wm_planner.errors import ConfigError
 from wm_planner.tasks import get_task
 
 if TYPE_CHECKING:
+    from wm_planner.evaluation.cell import CellResult
     from wm_planner.evaluation.job import Job
     from wm_planner.planning import Planner
 
@@ -22,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("plot", help="loss landscape or model error")
+    parser = subparsers.add_parser("plot", help="loss landscape, model error or results")
     figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
     helps = {
         "landscape": "planning loss over the plane of the expert's actions and two plans: of two "
@@ -42,11 +44,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     landscape, model_error = (figures.choices[name] for name in helps)
     landscape.add_argument("--size", type=whole, default=41, help="points on a side (default 41)")
     add_option(model_error, "--episodes", default=50, help="expert runs (default 50)")
+    results = figures.add_parser(
+        "results", help="success against seconds per plan: a table of 'wm-planner results'"
+    )
+    results.add_argument("file", type=path, metavar="RESULTS.json", help="of 'wm-planner results'")
+    add_option(results, "--output", metavar="FILE.png", help="figure to write")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute, then write FILE.png and FILE.json.
+    """Compute, then write FILE.png and FILE.json; results are computed already.
 
     Raises:
         WmPlannerError: something cannot be used; the message names it.
@@ -54,17 +61,22 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.cli import figures
     from wm_planner.files import write_json
 
-    get_task(args.task)
     if args.output.suffix != ".png" or not args.output.resolve().parent.is_dir():
         raise ConfigError(f"--output {args.output}: expected FILE.png in an existing directory")
+    if args.figure == "results":
+        check_writable("--output", args.output)
+        figures.draw_results(args.output, _results(args.file))
+        logger.info("written: %s", args.output)
+        return 0
+    get_task(args.task)
     for file in (args.output, args.output.with_suffix(".json")):
         check_writable("--output", file)
     # An interval needs two runs, a surface two points on a side.
     runs = 2 if args.figure == "model-error" else 1
     check_numbers(args, episodes=runs, size=2)
     args.checkpoint = list(dict.fromkeys(args.checkpoint or ["base"]))
-    data = _COMPUTE[args.figure](args)
-    write_json(args.output.with_suffix(".json"), {"task": args.task, "seed": args.seed, **data})
+    data = {"task": args.task, "seed": args.seed, **_COMPUTE[args.figure](args)}
+    write_json(args.output.with_suffix(".json"), data)
     getattr(figures, f"draw_{args.figure.replace('-', '_')}")(args.output, data)
     logger.info("written: %s", args.output)
     return 0
@@ -104,6 +116,21 @@ def _model_error(args: argparse.Namespace) -> dict[str, Any]:
     for other in others:
         other |= less_first(first["gaps"], other["gaps"])
     return {"checkpoints": results}
+
+
+def _results(file: Path) -> list[CellResult]:
+    """Rows of a table of results."""
+    from wm_planner.evaluation.cell import CellResult
+    from wm_planner.files import read_json
+
+    content = read_json(file)
+    try:
+        rows = [CellResult.from_json(row, str(file)) for row in content["rows"]]
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{file}: not a results.json of 'wm-planner results'") from error
+    if not rows:
+        raise ConfigError(f"{file}: holds no rows; run 'wm-planner results'")
+    return rows
 
 
 def _job(args: argparse.Namespace, checkpoint: str, planner: str) -> tuple[Job, Any]:

@@ -79,7 +79,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="give up after so long (default 60; of a dry run 10)",
     )
     add_options(parser, "--yes", "--seed")
-    parser.add_argument("--film", type=written, metavar="FILE.mp4", help="write a film of the way")
+    add_option(parser, "--film", help="write a film of the way, at the speed at which it was gone")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,13 +6,13 @@ import argparse
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from wm_planner.bringup import RunOptions, bring_up
+from wm_planner.cli.filmed import EpisodeFilm, check_film
 from wm_planner.cli.keys import agreed, check_person
-from wm_planner.cli.options import check_writable
 from wm_planner.cli.preflight import check_planning
 from wm_planner.cli.robot_recorder import Bag, RecorderClient
 from wm_planner.cli.robot_session import CONTROLLER, START_S, Session
@@ -21,9 +21,6 @@ from wm_planner.data.goal_file import load_goal
 from wm_planner.errors import ConfigError
 from wm_planner.robot import RobotFile, read_robot
 from wm_planner.runtime.arrival import Arrival
-
-if TYPE_CHECKING:
-    from wm_planner.cli.run_film import RunFilm
 
 TIME_LIMIT_S, DRY_RUN_S = 60.0, 10.0
 REST_S = 2.0  # until the controller has heard that there is no plan any more
@@ -53,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         check_person(args.yes)
     goal = Goal(picture, proprio, tolerances(robot, card, proprio is not None))
     with session_of(args, robot) as session:
-        film = film_of(args)
+        film = None if args.film is None else film_of(robot)
         way = Way(session, robot, goal, film, args.record is not None)
         print(f"{robot.name}: loading {robot.checkpoint} ({session.where})", flush=True)
         if args.dry_run:
@@ -84,17 +81,8 @@ def planning_robot(args: argparse.Namespace) -> RobotFile:
         raise ConfigError(f"--time-limit must be positive, got {args.time_limit:g}")
     if args.dry_run and args.record is not None:
         raise ConfigError("--record: a dry run sends nothing, so there is nothing to record")
-    check_writable("--film", args.film)
+    check_film(args.film)
     return robot
-
-
-def film_of(args: argparse.Namespace, unit: str = "") -> RunFilm | None:
-    """The film that was asked for; only then are its libraries needed."""
-    if args.film is None:
-        return None
-    from wm_planner.cli.run_film import RunFilm
-
-    return RunFilm(unit=unit)
 
 
 def session_of(args: argparse.Namespace, robot: RobotFile) -> Session:
@@ -124,6 +112,16 @@ class Goal:
     picture: np.ndarray
     proprio: np.ndarray | None
     tolerances: dict[str, float | None]
+
+
+def film_of(robot: RobotFile, unit: str | None = None) -> EpisodeFilm:
+    """A film of the robot; `unit` is that of the distance, None: of the proprioception."""
+    units = set(robot.proprio_units)
+    return EpisodeFilm(
+        title=f"{robot.name}, {robot.planner}",
+        unit=unit or (units.pop() if len(units) == 1 else ""),
+        step_s=robot.embodiment.model_dt_s,
+    )
 
 
 def tolerances(
@@ -168,7 +166,7 @@ class Way:
     """
 
     def __init__(
-        self, session: Session, robot: RobotFile, goal: Goal, film: RunFilm | None, record: bool
+        self, session: Session, robot: RobotFile, goal: Goal, film: EpisodeFilm | None, record: bool
     ) -> None:
         self.session, self.robot, self.goal = session, robot, goal
         self.arrival = Arrival(goal.tolerances, robot.arrived.for_s)
@@ -261,7 +259,7 @@ class Way:
         return self.recorder.end("success" if end == ARRIVED else "failure")
 
 
-def _drive(args: argparse.Namespace, way: Way, film: RunFilm | None) -> int:
+def _drive(args: argparse.Namespace, way: Way, film: EpisodeFilm | None) -> int:
     limit_s = args.time_limit or TIME_LIMIT_S
     way.session.configure_controller()
     way.plan()
@@ -281,6 +279,9 @@ def _drive(args: argparse.Namespace, way: Way, film: RunFilm | None) -> int:
     if bag is not None and way.recorder is not None:
         print(bag.line(way.recorder.topics("command_sent")), flush=True)
     if film is not None:
-        written = film.write(args.film, end)
+        from wm_planner.cli.film import write_film
+
+        film.reached = end == ARRIVED
+        written = write_film(args.film, [film])
         print(f"film: {written}" if written else "no film: no picture came")
     return 0 if end == ARRIVED else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Point
@@ -11,6 +11,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, Float64
 from std_srvs.srv import Trigger
 
+from wm_planner.cli.filmed import EpisodeFilm, Ring
 from wm_planner.cli.options import check_least
 from wm_planner.cli.robot_run import (
     STOPPED,
@@ -30,9 +31,6 @@ from wm_planner.robot import RobotFile
 from wm_planner.ros.conversions import image_array, proprio_array, to_ns
 from wm_planner.ros.qos import LATCHED, RELIABLE
 
-if TYPE_CHECKING:
-    from wm_planner.cli.run_film import RunFilm
-
 
 class Judge:
     """What a simulated driver tells of its targets; no real robot has that.
@@ -43,7 +41,7 @@ class Judge:
         film: is told the distance; or None.
     """
 
-    def __init__(self, session: Session, robot: RobotFile, film: RunFilm | None) -> None:
+    def __init__(self, session: Session, robot: RobotFile, film: EpisodeFilm | None) -> None:
         assert robot.driver is not None
         self._session, self._robot, self._film = session, robot, film
         self._name = robot.driver.name
@@ -100,8 +98,6 @@ class Judge:
     def _on_ring(self, message: Point) -> None:
         crop = next(iter(self._robot.cameras.values())).crop
         if self._film is not None and crop is not None:
-            from wm_planner.cli.run_film import Ring
-
             x, y, side, _ = crop
             self._film.ring = Ring((message.x - x) / side, (message.y - y) / side, message.z / side)
 
@@ -109,7 +105,7 @@ class Judge:
         self.distance = message.data
         if self._film is not None:
             now_ns = self._session.node.get_clock().now().nanoseconds
-            self._film.note(now_ns, distance=message.data)
+            self._film.add_distance(now_ns, message.data)
 
     def _on_success(self, message: Bool) -> None:
         self.success = message.data
@@ -130,7 +126,7 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
             "--episodes drives to goals that a simulated robot's driver sets: the robot file needs "
             "a driver, and it is no dry run"
         )
-    film = film_of(args, unit="m")
+    film = None if args.film is None else film_of(robot, "m")
     limit_s = args.time_limit or TIME_LIMIT_S
     successes = 0
     with session_of(args, robot) as session:
@@ -162,6 +158,9 @@ def run_trials(args: argparse.Namespace, robot: RobotFile, card: dict[str, Any])
             if end == STOPPED:
                 raise WmPlannerError("the controller was stopped")
             if episode == 0 and film is not None:
-                print(f"film: {film.write(args.film, judged)}", flush=True)
+                from wm_planner.cli.film import write_film
+
+                film.reached = judge.success
+                print(f"film: {write_film(args.film, [film])}", flush=True)
     print(f"reached {reached(successes, args.episodes)}")
     return 1 if args.episodes == 1 and not successes else 0

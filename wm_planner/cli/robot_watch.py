@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -15,6 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
+from wm_planner.cli.filmed import EpisodeFilm
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, ImageSourceError, PlanningError
 from wm_planner.robot import DESCRIPTION, INTERFACE, CameraSource, PositionLimits, RobotFile
@@ -36,9 +36,6 @@ from wm_planner.runtime.position_limits import tightened
 from wm_planner.runtime.robot_description import described_limits
 from wm_planner.runtime.safety import Reason, limits_of
 from wm_planner.types import Plan
-
-if TYPE_CHECKING:
-    from wm_planner.cli.run_film import RunFilm
 
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears a goal
 PLANNER, INPUTS = "planner_node: plan", "planner_node: inputs"
@@ -92,7 +89,7 @@ class Watch:
         picture: np.ndarray,
         proprio: np.ndarray | None,
         arrival: Arrival,
-        film: RunFilm | None,
+        film: EpisodeFilm | None,
         report: Callable[[str], None],
     ) -> None:
         self._node, self._robot, self._body = node, robot, robot.embodiment
@@ -167,7 +164,7 @@ class Watch:
         self.newest.proprio = proprio_distance(proprio, self._proprio, self._body)
         self._arrival.add("proprio", stamp_ns, self.newest.proprio)
         if self._film is not None and not self.judged:
-            self._film.note(stamp_ns, distance=self.newest.proprio)
+            self._film.add_distance(stamp_ns, self.newest.proprio)
 
     def _on_picture(self, stamp_ns: int, picture: np.ndarray) -> None:
         if self._film is None or not self.telling:
@@ -227,7 +224,7 @@ class Watch:
         newest.plan_seconds.append(float(values["plan_seconds"]))
         self._arrival.add("picture", stamp_ns, newest.picture)
         if self._film is not None:
-            self._film.note(stamp_ns, replan_s=newest.plan_seconds[-1])
+            self._film.add_replan(stamp_ns, newest.plan_seconds[-1])
         if self.telling:
             self._report(self.line())
 

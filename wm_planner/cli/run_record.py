@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from wm_planner.cli.filmed import EpisodeFilm, Ring
 from wm_planner.evaluation.stats import wilson_interval
 
 FILMED = 5  # episodes in the film
 
 
 @dataclass
-class Frame:
-    """One camera image and what the planner imagined from it.
-
-    Attributes:
-        stamp_ns: capture time.
-        camera: (S, S, 3) uint8.
-        imagined: (S, S, 3) uint8, the plan's last imagined frame; None before the first plan.
-    """
-
-    stamp_ns: int
-    camera: np.ndarray
-    imagined: np.ndarray | None = None
-
-
-@dataclass
 class EpisodeRecord:
-    """One episode; `success` is None while it runs."""
+    """One episode; `success` is None while it runs, and `film` is what it has shown."""
 
     episode: int
     start_ns: int
-    goal: np.ndarray | None = None
-    frames: list[Frame] = field(default_factory=list)
+    film: EpisodeFilm = field(default_factory=EpisodeFilm)
     success: bool | None = None
     num_steps: int = 0
     distance: float = float("nan")
@@ -42,34 +28,41 @@ class EpisodeRecord:
 
 
 class RunRecord:
-    """Collects the messages of a run. Stamps are message stamps; `now_s` is a steady clock."""
+    """Collects the messages of a run. Stamps are message stamps; `now_s` is a steady clock.
 
-    def __init__(self) -> None:
+    Args:
+        make_film: makes an episode's film, whose title says what is seen.
+    """
+
+    def __init__(self, make_film: Callable[[], EpisodeFilm] = EpisodeFilm) -> None:
+        self._make_film = make_film
         self.episodes: list[EpisodeRecord] = []
         self.plan_seconds: list[float] = []
         self._images_s: dict[int, float] = {}
         self._plans_s: dict[int, float] = {}
         self._commands_s: list[tuple[int, float]] = []
-        self._imagined: tuple[int, np.ndarray] | None = None
 
     @property
     def finished(self) -> list[EpisodeRecord]:
         """Episodes that have ended."""
         return [episode for episode in self.episodes if episode.success is not None]
 
-    def start_episode(self, episode: int, stamp_ns: int) -> None:
+    def start_episode(self, episode: int, stamp_ns: int, ring: Ring | None = None) -> None:
         """An episode has begun; a repeated event changes nothing."""
         if any(known.episode == episode for known in self.episodes):
             return
         for done in self.episodes[FILMED:]:
-            done.frames.clear()  # the film needs the first ones, the picture the last one
-        self.episodes.append(EpisodeRecord(episode, stamp_ns))
+            done.film.clear()  # the film needs the first ones, the picture the last one
+        film = self._make_film()
+        film.title, film.ring = ", ".join(filter(None, (film.title, f"episode {episode}"))), ring
+        self.episodes.append(EpisodeRecord(episode, stamp_ns, film))
 
     def end_episode(self, episode: int, success: bool, num_steps: int, distance: float) -> bool:
         """An episode has ended. Returns False when that was known."""
         for record in self.episodes:
             if record.episode == episode and record.success is None:
                 record.success, record.num_steps, record.distance = success, num_steps, distance
+                record.film.reached = success
                 return True
         return False
 
@@ -77,27 +70,32 @@ class RunRecord:
         """Goal image (S, S, 3)."""
         record = self._at(stamp_ns)
         if record is not None:
-            record.goal = image
+            record.film.add_goal(image)
 
     def add_image(self, stamp_ns: int, image: np.ndarray, now_s: float) -> None:
         """Camera image (S, S, 3); one that was sent again is ignored."""
         record = self._at(stamp_ns)
-        if record is None or (record.frames and stamp_ns <= record.frames[-1].stamp_ns):
-            return
-        self._images_s[stamp_ns] = now_s
-        before = record.frames[-1].imagined if record.frames else None
-        record.frames.append(Frame(stamp_ns, image, before))
-        if self._imagined is not None and self._imagined[0] == stamp_ns:
-            record.frames[-1].imagined = self._imagined[1]
+        if record is not None and record.film.add_picture(stamp_ns, image):
+            self._images_s[stamp_ns] = now_s
 
     def add_imagined(self, stamp_ns: int, tiles: np.ndarray) -> None:
         """Imagined frames of the plan from `stamp_ns`, square, left to right."""
-        last = tiles[:, -tiles.shape[0] :]
-        self._imagined = (stamp_ns, last)
         record = self._at(stamp_ns)
-        for frame in record.frames if record is not None else ():
-            if frame.stamp_ns >= stamp_ns:
-                frame.imagined = last
+        if record is not None:
+            record.film.add_imagined(stamp_ns, tiles[:, -tiles.shape[0] :])
+
+    def add_distance(self, stamp_ns: int, distance: float) -> None:
+        """The distance to the goal, as the simulator measures it."""
+        record = self._at(stamp_ns)
+        if record is not None:
+            record.film.add_distance(stamp_ns, distance)
+
+    def add_replan(self, stamp_ns: int, seconds: float) -> None:
+        """A plan from the observation of `stamp_ns` took so long."""
+        self.plan_seconds.append(seconds)
+        record = self._at(stamp_ns)
+        if record is not None:
+            record.film.add_replan(stamp_ns, seconds)
 
     def add_plan(self, stamp_ns: int, now_s: float) -> None:
         """A plan from the observation of `stamp_ns` was published."""

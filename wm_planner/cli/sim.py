@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from wm_planner.bringup import NodeSpec, enclave_arguments
+from wm_planner.cli.filmed import EpisodeFilm, check_film
 from wm_planner.cli.options import add_option, add_options, check_least, check_writable
 from wm_planner.cli.parser import written
 from wm_planner.cli.preflight import (
@@ -52,6 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--output", type=written, help="directory to write, numbered if taken (default runs/TASK)"
     )
+    add_option(parser, "--film", help="of the first episodes (default OUTPUT/film.mp4)")
     parser.add_argument("--no-record", action="store_true", help="write no bags")
     parser.set_defaults(run=run)
 
@@ -66,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         WmPlannerError: something cannot work (before any process starts), or a node died.
     """
     from wm_planner.cli.film import write_film, write_key_frames
+    from wm_planner.cli.run_record import FILMED
     from wm_planner.provenance import provenance
 
     environment = child_environment(os.environ)
@@ -85,13 +89,23 @@ def run(args: argparse.Namespace) -> int:
     check_planning(args.checkpoint, task.name, args.planner, args.settings, "--set")
     read_card(resolve_checkpoint(args.checkpoint, task.name) / CARD, task.name)
     check_writable("--json", args.json)
+    check_film(args.film)
     check_ros()
     check_rendering(environment)
     output = claim_output(args.output or Path("runs") / options.task)
     options = replace(options, output=str(output))
     commands = provenance()
     write_text(output / "config.yaml", yaml.safe_dump(commands | to_dict(options)))
-    record, ended = _run_graph(simulation(options), output, environment, options.episodes)
+    make_film = partial(
+        EpisodeFilm,
+        title=f"{task.name}, {options.planner}, {args.clock}",
+        unit=task.distance_unit,
+        step_s=task.embodiment.model_dt_s,
+        waits=options.lockstep,
+    )
+    record, ended = _run_graph(
+        simulation(options), output, environment, options.episodes, make_film
+    )
     if not ended:
         print(f"interrupted after {len(record.finished)} episodes; logs in {output / 'logs'}")
         return 130
@@ -100,8 +114,8 @@ def run(args: argparse.Namespace) -> int:
             f"the bridge ended, but only {len(record.finished)} of {options.episodes} episode "
             f"results arrived; look at {output / 'logs'}"
         )
-    film = write_film(output / "film.mp4", record.finished)
-    picture = write_key_frames(output / "last_episode.png", record.finished[-1])
+    film = write_film(args.film or output / "film.mp4", [e.film for e in record.finished[:FILMED]])
+    picture = write_key_frames(output / "last_episode.png", record.finished[-1].film)
     result = {
         "task": options.task,
         "checkpoint": options.checkpoint,
@@ -148,7 +162,11 @@ def table(result: dict[str, Any], record: RunRecord, paths: list[Path]) -> str:
 
 
 def _run_graph(
-    specs: list[NodeSpec], output: Path, environment: dict[str, str], episodes: int
+    specs: list[NodeSpec],
+    output: Path,
+    environment: dict[str, str],
+    episodes: int,
+    make_film: Callable[[], EpisodeFilm],
 ) -> tuple[RunRecord, bool]:
     """Start everything, watch, end everything; False when interrupted."""
     # The monitor is a participant of its own in this process.
@@ -159,7 +177,7 @@ def _run_graph(
     from wm_planner.cli.monitor import MonitorNode
 
     children = [child_of(spec, output / "parameters") for spec in specs]
-    make_node = partial(MonitorNode, partial(print, flush=True))
+    make_node = partial(MonitorNode, partial(print, flush=True), make_film)
     with (
         Listener(int(environment["ROS_DOMAIN_ID"]), make_node) as monitor,
         Supervisor(children, output / "logs", environment) as supervisor,

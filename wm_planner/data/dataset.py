@@ -87,6 +87,10 @@ class Dataset(ABC):
         """
         return {}
 
+    def goal(self, index: int) -> np.ndarray | None:
+        """(H, W, 3) uint8 RGB, the picture that the robot was sent to; None: nobody knows it."""
+        return None
+
     def frames(self, index: int, rows: range | None = None) -> np.ndarray:
         """(len(rows), H, W, 3) uint8 RGB; all rows by default.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -11,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from wm_planner.data.bags import bags_in
+from wm_planner.data.bags import Bag, bags_in
 from wm_planner.data.dataset import Dataset, finite
 from wm_planner.data.layouts import DROPPED
+from wm_planner.data.messages import image_array
 from wm_planner.data.recording import Piece, Recording, read_recording, recorded_embodiment
 from wm_planner.data.store import TrajectoryStore
+from wm_planner.data.streams import is_goal_picture
 from wm_planner.embodiment import Embodiment
-from wm_planner.errors import DatasetError, raised_as
+from wm_planner.errors import DatasetError, ImageSourceError, raised_as
 from wm_planner.robot import RobotFile
 
 SHOWN = 5  # bags that an error names
@@ -145,6 +148,16 @@ class BagDataset(Dataset):
             "start_s": round(start_s, 3),
             "outcome": recording.outcome,
         }
+
+    def goal(self, index: int) -> np.ndarray | None:
+        """The newest goal of the bag that is a picture: one without rows clears a goal."""
+        found = None
+        for message in Bag(self._parts[index].recording.path).messages():
+            if is_goal_picture(message):
+                with suppress(DatasetError, ImageSourceError):  # one that is damaged is no goal
+                    goal = message.decode()
+                    found = image_array(goal) if goal.height else found
+        return found
 
     def _refuse_damage(self) -> None:
         problems = [f"{bag}: {reason}" for bag, reason in self.left_out]

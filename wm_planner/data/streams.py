@@ -385,6 +385,11 @@ def _stamp_of_bytes(data: bytes) -> int:
     return int(seconds * 10**9 + nanoseconds)
 
 
+def is_goal_picture(message: BagMessage) -> bool:
+    """Whether it shows where the robot was sent to."""
+    return message.msgtype in IMAGE_TYPES and _fits(message.topic, ("goal/image",))
+
+
 def _fits(topic: str, names: Iterable[str]) -> bool:
     """Whether a topic is one of these, in any namespace."""
     return any(f"/{topic.strip('/')}".endswith(f"/{name.strip('/')}") for name in names)

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +22,18 @@ from wm_planner.evaluation.target import Targets
 from wm_planner.models.model import EmbodiedModel
 from wm_planner.models.world_model import Latent
 from wm_planner.planning import Planner, Session
+from wm_planner.planning.session import Planned
 from wm_planner.types import Goal, Observation
+
+
+class Spectator(Protocol):
+    """Sees the first episode of a batch; periods are control periods since its start."""
+
+    def planned(self, period: int, planned: Planned) -> None:
+        """A plan was made from the state of then."""
+
+    def moved(self, period: int, state: np.ndarray) -> None:
+        """The state (S,) of a period, that of the start first."""
 
 
 class Arena:
@@ -69,18 +81,22 @@ class Arena:
             env.close()
 
     def run(
-        self, targets: Targets, progress: Callable[[int], object] = lambda periods: None
+        self,
+        targets: Targets,
+        progress: Callable[[int], object] = lambda periods: None,
+        spectator: Spectator | None = None,
     ) -> Evaluation:
         """Run at most `size` episodes together.
 
         Args:
             targets: where to start and where to go.
             progress: told the number of control periods that are done, or saved by a success.
+            spectator: see `Spectator`.
 
         Raises:
             PlanningError: the model gives no finite plan.
         """
-        batch = _Batch(self, targets)
+        batch = _Batch(self, targets, spectator)
         if not self._warm:
             batch.warm_up()
             self._warm = True
@@ -124,7 +140,8 @@ class _Rows:
 class _Batch:
     """Episodes side by side. Time is counted in control periods."""
 
-    def __init__(self, arena: Arena, targets: Targets) -> None:
+    def __init__(self, arena: Arena, targets: Targets, spectator: Spectator | None) -> None:
+        self._spectator = spectator
         self._arena, self._planner, self._loop = arena, arena.planner, arena.loop
         self._session = arena.session
         self._task, self._body = arena.camera.task, arena.planner.embodiment
@@ -155,6 +172,8 @@ class _Batch:
         running, now = list(range(len(self._robots))), 0
         rows = _Rows(0, np.zeros((len(running), 0, self._body.action.size)))
         measured = self._loop.latency == MEASURED
+        if self._spectator is not None:
+            self._spectator.moved(0, self._states[0][0])
         while running:
             plan = session.plan_batch(
                 self._observe(running, now),
@@ -162,6 +181,8 @@ class _Batch:
                 num_committed=self._loop.wait(0.0, self._body.control_dt_s),
                 executed=self._executed(running),
             )
+            if self._spectator is not None and running[0] == 0:
+                self._spectator.planned(now, plan)
             seconds = plan.seconds
             evaluation.plan_seconds += [seconds / len(running)] * len(running)
             evaluation.plan_evaluations += [plan.num_evaluations] * len(running)
@@ -217,6 +238,8 @@ class _Batch:
                 robot.advance(action)
                 self._states[row].append(robot.get_state())
                 self._actions[row].append(action)
+                if self._spectator is not None and row == 0:
+                    self._spectator.moved(len(self._actions[row]), self._states[row][-1])
 
     def _look(self, running: list[int], now: int, last: int) -> None:
         """Note who has reached the goal, or may not go on."""

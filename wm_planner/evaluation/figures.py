@@ -133,8 +133,9 @@ def model_error(planner: Planner, env: Env, runs: ExpertRuns) -> dict[str, Any]:
         runs: what the expert did.
 
     Returns:
-        'expert' and 'planned': mean error of each step 1 .. H; 'gaps': planned minus expert, over
-        steps, of each run; 'gap' with its 95 % interval over runs ('gap_low', 'gap_high').
+        'expert' and 'planned': mean error of each step 1 .. H, each with its 95 % interval over
+        runs ('expert_low', 'expert_high'); 'gaps': planned minus expert, over steps, of each run;
+        'gap' with its interval ('gap_low', 'gap_high').
     """
     expert, planned = [], []
     for first in range(0, len(runs.states), RUNS):
@@ -146,9 +147,13 @@ def model_error(planner: Planner, env: Env, runs: ExpertRuns) -> dict[str, Any]:
         planned.append(_errors(planner, encode_runs(planner.bundle, env, passed), plans))
     errors = {"expert": np.concatenate(expert), "planned": np.concatenate(planned)}
     gaps = (errors["planned"] - errors["expert"]).mean(axis=1)
+    found: dict[str, Any] = {"runs": len(gaps)}
+    for name, values in errors.items():
+        of_steps = np.array([mean_interval(step.tolist()) for step in values.T])
+        keys = (name, f"{name}_low", f"{name}_high")
+        found |= dict(zip(keys, of_steps.T.tolist(), strict=True))
     return {
-        "runs": len(gaps),
-        **{name: values.mean(axis=0).tolist() for name, values in errors.items()},
+        **found,
         "gaps": gaps.tolist(),
         **dict(zip(GAP, mean_interval(gaps.tolist()), strict=True)),
     }
