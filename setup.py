@@ -46,6 +46,7 @@ EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
 EXTRAS |= {
     "ros": [*(f"{name}; {ROS_WHEELS}" for name in ROS), *RECORD],
     "controls": ["gymnasium-robotics", *(f"{name}; {GYM_PUSHT_WHEELS}" for name in GYM_PUSHT)],
+    "ray": ["ray"],
     "docs": [*VIZ, "mkdocs-material"],
     "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy", "pandas"],
 }
@@ -107,7 +108,7 @@ setup(
         *shared("config", "*.yaml"),
         *shared("rviz", "*.rviz"),
     ],
-    install_requires=["numpy", "pyyaml", "tqdm", "safetensors"],
+    install_requires=["numpy", "pyyaml", "tqdm", "safetensors", "shtab"],
     extras_require=EXTRAS,
     zip_safe=False,
     entry_points={

@@ -198,19 +198,9 @@ def test_tables_read_cards_only(name):
 
 
 def light_modules() -> list[str]:
-    rooms = (
-        "",
-        "types",
-        "errors",
-        "extras",
-        "config",
-        "registry",
-        "embodiment",
-        "topic_names",
-        "robot",
-    )
-    rooms += ("tasks", "files", "yaml_text", "provenance", "torch_file", "bringup", "simulation")
-    rooms += ("data", "runtime", "sim_bridge", "robot_state", "kinematics")
+    rooms = ("", "types", "errors", "extras", "config", "registry", "embodiment", "topic_names")
+    rooms += ("robot", "tasks", "files", "yaml_text", "provenance", "torch_file", "bringup")
+    rooms += ("simulation", "data", "runtime", "sim_bridge", "robot_state", "kinematics")
     return [name for name, _ in modules() if room_of(name) in rooms]
 
 

@@ -33,7 +33,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     found = doctor_checks.extras()
     assert level(found) == "WARN"
     assert "train lacks h5py: pip install 'wm_planner[train]'" in found.text
-    assert "complete: model, sim, record, viz, ros" in found.text
+    assert "complete: model, sim, record, viz, view, ros, controls" in found.text
 
 
 def test_without_torch_a_checkpoint_is_still_checked(monkeypatch):

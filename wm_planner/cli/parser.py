@@ -18,11 +18,18 @@ _LONGEST = 400  # characters of a message
 MAX_WHOLE = 10**8  # more episodes, updates or processes than anybody waits for
 
 
+class Help(argparse.HelpFormatter):
+    """Leaves an example on its line, however long: it is there to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example: ") else super()._fill_text(text, width, indent)
+
+
 class Parser(argparse.ArgumentParser):
     """Takes no abbreviation: a later option of the same beginning would change its meaning."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})
+        super().__init__(**{"allow_abbrev": False, "formatter_class": Help, **options})
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
