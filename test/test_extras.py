@@ -31,7 +31,7 @@ PROMISES = {
     "model": r"wm_planner\.(models(?!\.dinov2$)|planning|evaluation|cli\.(eval|info))(\.\w+)*",
     "sim": r"sim_bridge\.(envs|rendering|camera|experts|urdf)(\.\w+)*|wm_planner\.kinematics.*",
     "record": r"wm_planner\.(runtime|data\.(bags|recording|recorded|streams|messages))(\.\w+)*",
-    "viz": r"wm_planner\.cli\.(film|run_film|figures)",
+    "viz": r"wm_planner\.cli\.(film|filmed|pictures|contact_sheet|figures)",
     "train": r"wm_planner\.(data|cli\.(train|dataset|export|finetune))(\.\w+)*",
     "ros": r"wm_planner\.(ros|nodes|cli\.(robot|listener|monitor)\w*)(\.\w+)*",
     "view,ros": r"wm_planner\.view(\.\w+)*",
