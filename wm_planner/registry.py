@@ -18,10 +18,15 @@ from wm_planner.extras import install
 T = TypeVar("T")
 
 
+def names(group: str) -> list[str]:
+    """Names of a group's entry points, in alphabetical order."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
 def listed(group: str) -> str:
-    """Names of a group's entry points, for a help text: 'cem, gbp or mppi'."""
-    *names, last = sorted({point.name for point in entry_points(group=group)}) or ["none"]
-    return f"{', '.join(names)} or {last}" if names else last
+    """The same for a help text: 'cem, gbp or mppi'."""
+    *others, last = names(group) or ["none"]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 class Registry(Generic[T]):
