@@ -47,6 +47,7 @@ EXTRAS |= {
     "ros": [*(f"{name}; {ROS_WHEELS}" for name in ROS), *RECORD],
     "controls": ["gymnasium-robotics", *(f"{name}; {GYM_PUSHT_WHEELS}" for name in GYM_PUSHT)],
     "docs": [*VIZ, "mkdocs-material"],
+    "test": ["pytest", "pytest-timeout"],  # `colcon test` looks here
     "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy", "pandas"],
 }
 
