@@ -39,8 +39,8 @@ ARGUMENTS = {
     "rviz": Argument("false", "true or false: show camera, goal, imagination and plan", flag),
 }
 NO_RVIZ = (
-    "install it (ros-$ROS_DISTRO-rviz2), or leave rviz:=true out: 'wm-planner view' shows the run in "
-    "a browser"
+    "install it (ros-$ROS_DISTRO-rviz2), or leave rviz:=true out: 'wm-planner view' shows the run "
+    "in a browser"
 )
 
 
