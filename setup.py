@@ -48,6 +48,7 @@ EXTRAS |= {
     "controls": ["gymnasium-robotics", *(f"{name}; {GYM_PUSHT_WHEELS}" for name in GYM_PUSHT)],
     "ray": ["ray"],
     "docs": [*VIZ, "mkdocs-material"],
+    "test": ["pytest", "pytest-timeout"],  # `colcon test` looks here
     "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy", "pandas"],
 }
 

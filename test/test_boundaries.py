@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "parameter_file": {"files"},
     "bringup": BASE | {"models", "robot"},
     "simulation": BASE | {"tasks", "models", "robot", "bringup"},
-    "launching": BASE | {"bringup", "parameter_file"},
+    "end_with_parent": set(),
+    "launching": BASE | {"bringup", "cli", "end_with_parent", "parameter_file"},
     "data": BASE | {"tasks", "robot", "files", "torch_file"},
     "models": BASE | {"tasks", "files", "torch_file"},
     "planning": BASE | {"tasks", "models"},
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     "cli": BASE
     | {"cluster", "extras", "files", "yaml_text", "parameter_file", "provenance"}
     | {"robot", "simulation", "tasks"}
-    | {"bringup", "data", "models"}
+    | {"bringup", "data", "end_with_parent", "models"}
     | {"kinematics", "planning", "training", "evaluation", "runtime", "ros", "nodes", "view"},
     "sim_bridge": BASE | {"extras", "tasks"},
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
@@ -63,6 +64,7 @@ MUST_NOT_KNOW = {
     **dict.fromkeys(("", "types", "errors", "extras", "config", "registry"), "torch ros mujoco"),
     **dict.fromkeys(("files", "yaml_text", "parameter_file", "provenance"), "torch ros mujoco"),
     "cluster": "torch ros mujoco",
+    "end_with_parent": "torch ros mujoco",
     **dict.fromkeys(("torch_file", "embodiment", "topic_names", "robot_state"), "torch ros mujoco"),
     **dict.fromkeys(("tasks", "bringup", "simulation", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",
