@@ -44,6 +44,7 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
 EXTRAS |= {
+    "ray": [*MODEL, "ray"],  # collect, eval, results and ablation on a cluster (docs/scale.md)
     "ros": [*(f"{name}; {ROS_WHEELS}" for name in ROS), *RECORD],
     "controls": ["gymnasium-robotics", *(f"{name}; {GYM_PUSHT_WHEELS}" for name in GYM_PUSHT)],
     "ray": ["ray"],
