@@ -154,7 +154,7 @@ def test_ros_modules_lead_to_a_ros_installation(name):
     assert way_out(name).startswith("source an installed ROS 2")
 
 
-def test_way_out_names_the_smallest_extra():
+def test_way_out_names_the_extra_to_take():
     assert way_out("torch.nn") == "pip install 'wm_planner[model]'"
     assert way_out("cv2") == "pip install 'wm_planner[record]'"
     assert way_out("imageio") == "pip install 'wm_planner[viz]'"

@@ -32,7 +32,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(doctor_checks, "_installed", lambda name: name != "h5py")
     found = doctor_checks.extras()
     assert level(found) == "WARN"
-    assert "train lacks h5py: pip install 'wm_planner[train]'" in found.text
+    assert "not train (lacks h5py): pip install 'wm_planner[train]'" in found.text
     assert "complete: model, sim, record, viz, view, ros, controls" in found.text
 
 

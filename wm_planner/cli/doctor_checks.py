@@ -22,6 +22,7 @@ from wm_planner.extras import EXTRAS, install, needed
 ROOM, LITTLE_ROOM = 10**10, 10**8  # bytes: of a day's recordings and a training; of one episode
 STEP_S = 0.02  # the system's clock against the steady one; slewing moves it by 0.5 ms in a second
 OPTIONAL = ("controls", "ray")  # extras whose lack is not worth a line
+FEW = 2  # missing packages that are named
 CAMERAS = Path("/dev")
 
 
@@ -38,9 +39,12 @@ def extras() -> Finding:
     lacking = {extra: lacks for extra, lacks in lacking.items() if extra not in OPTIONAL}
     if not lacking:
         return Finding("extras", Level.OK, present)
-    parts = "; ".join(f"{extra} lacks {', '.join(lacks)}" for extra, lacks in lacking.items())
+    parts = ", ".join(
+        f"{extra} (lacks {', '.join(lacks)})" if len(lacks) <= FEW else extra
+        for extra, lacks in lacking.items()
+    )
     way_out = install(",".join(lacking))
-    return Finding("extras", Level.WARN, f"complete: {present}; {parts}: {way_out}")
+    return Finding("extras", Level.WARN, f"complete: {present}; not {parts}: {way_out}")
 
 
 def _lacking(extra: str) -> list[str]:

@@ -29,7 +29,9 @@ class Parser(argparse.ArgumentParser):
     """Takes no abbreviation: a later option of the same beginning would change its meaning."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, "formatter_class": Help, **options})
+        options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", Help)
+        super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
