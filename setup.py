@@ -47,7 +47,6 @@ EXTRAS |= {
     "ray": [*MODEL, "ray"],  # collect, eval, results and ablation on a cluster (docs/scale.md)
     "ros": [*(f"{name}; {ROS_WHEELS}" for name in ROS), *RECORD],
     "controls": ["gymnasium-robotics", *(f"{name}; {GYM_PUSHT_WHEELS}" for name in GYM_PUSHT)],
-    "ray": ["ray"],
     "docs": [*VIZ, "mkdocs-material"],
     "test": ["pytest", "pytest-timeout"],  # `colcon test` looks here
     "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy", "pandas"],
