@@ -30,7 +30,7 @@ KEYS = {
     "yaml": "python3-yaml",
 }
 # rosdep has no key for these; docs/install.md says how they are installed.
-FROM_PYPI = {"av", "mcap", "pyarrow", "ray", "safetensors", "zstandard"}
+FROM_PYPI = {"av", "mcap", "pyarrow", "ray", "safetensors", "shtab", "zstandard"}
 FOR_ANNOTATIONS = {"typing_extensions"}
 # Used by name, not imported.
 BY_NAME = {"ros2launch", "rviz2"}

@@ -19,6 +19,7 @@ EXAMPLES = {
     "frontier": "--config config/tables/frontier.yaml --task wall --output runs/frontier --quick",
     "plot landscape": "--task wall --output runs/landscape.png",
     "plot model-error": "--task wall --output runs/model_error.png",
+    "plot results": "runs/results/results.json --output runs/results.png",
     "collect": "--task wall --num-trajectories 20 --output runs/wall",
     "dataset info": "runs/wall",
     "dataset build": "runs/bags --output runs/arm",

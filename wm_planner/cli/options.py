@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.cli.parser import path, seed, whole, written
+from wm_planner.cli.parser import path, seed, whole, word, written
 from wm_planner.errors import ConfigError
 from wm_planner.registry import listed
 from wm_planner.tasks import task_names
@@ -55,6 +55,7 @@ def _shared() -> dict[str, dict[str, Any]]:
         },
         "--processes": {"type": whole, "default": 1, "help": "default %(default)s"},
         "--ray": {
+            "type": word,
             "metavar": "ADDRESS",
             "help": "run on the Ray cluster there: auto (this machine's) or HOST:PORT; results are "
             "the same (docs/scale.md)",

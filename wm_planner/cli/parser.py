@@ -66,6 +66,32 @@ class Parser(argparse.ArgumentParser):
         return f"unknown option {shown(name)}.{suggest(name, options)}".rstrip(".")
 
 
+def word(text: str) -> str:
+    """What names something, and so is not empty.
+
+    Raises:
+        argparse.ArgumentTypeError: it is.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a name, got ''")
+    return text
+
+
+def ros_namespace(text: str) -> str:
+    """A namespace of ROS: words of letters, digits and '_', joined by '/'.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if len(text) > 200 or not re.fullmatch(
+        r"(/?[A-Za-z_][A-Za-z0-9_]*)(/[A-Za-z_][A-Za-z0-9_]*)*", text
+    ):
+        raise argparse.ArgumentTypeError(
+            f"expected words of letters, digits and '_' joined by '/', got {shown(text)}"
+        )
+    return text
+
+
 def whole(text: str) -> int:
     """A number of things on the command line: a whole one, from 0 on.
 
