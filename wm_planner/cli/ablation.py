@@ -83,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
         sizes = [f"--{key.replace('_', '-')}={value}" for key, value in recipe["collect"].items()]
         args.data.parent.mkdir(parents=True, exist_ok=True)
         on = [] if args.ray is None else ["--ray", args.ray]
+        with cluster_of(args):
+            pass  # one that is not there is told before anything is run
         _command(["collect", "--task", recipe["task"], *sizes, *on, "--output", str(args.data)])
     with cluster_of(args) as cluster:
         if cluster is not None:
