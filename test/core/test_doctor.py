@@ -154,10 +154,10 @@ def test_camera(tmp_path, monkeypatch):
 
 def test_a_probe_that_crashes_or_hangs_is_a_finding(monkeypatch, tmp_path):
     (tmp_path / "probes.py").write_text(
-        "import json, os, sys, time\n"
+        "import json, os, signal, sys\n"
         "print('a library speaks')\n"
         "print(json.dumps({'topic': 'torch', 'level': 'OK', 'text': 'fine'}), flush=True)\n"
-        "if sys.argv[1] == 'hang': time.sleep(60)\n"
+        "if sys.argv[1] == 'hang': signal.pause()\n"
         "print('CUDA is unwell', file=sys.stderr, flush=True)\n"
         "os.abort()\n"
     )

@@ -24,14 +24,14 @@ class Runs(Node):
 run_node(Runs)
 """
 SWALLOWS = """
-import time
+import signal
 from wm_planner.ros.run import run_node
 def make():
     print("at it", flush=True)
     try:  # as libraries do that try one import after the other
-        time.sleep(1000)
+        signal.pause()
     except BaseException:
-        time.sleep(1000)
+        signal.pause()
 run_node(make)
 """
 STAYS_IN_C = """
@@ -50,10 +50,10 @@ def make():
 run_node(make)
 """
 LEAVES_A_THREAD = """
-import threading, time
+import threading
 from rclpy.node import Node
 from wm_planner.ros.run import run_node
-threading.Thread(target=time.sleep, args=(1000,)).start()
+threading.Thread(target=threading.Event().wait).start()
 print("at it", flush=True)
 run_node(lambda: Node("leaves"), body=lambda node, spin: 3)
 """
