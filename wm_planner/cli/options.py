@@ -46,6 +46,20 @@ def _shared() -> dict[str, dict[str, Any]]:
             "dest": "settings",
             "help": "planner setting, for example horizon=6; may be repeated",
         },
+        "--shift": {
+            "action": "append",
+            "default": [],
+            "metavar": "KEY=VALUE",
+            "dest": "shifts",
+            "help": "how the simulated world differs from the trained one, for example gain=2.0; "
+            "may be repeated",
+        },
+        "--versions": {
+            "type": path,
+            "metavar": "DIR",
+            "help": "take new versions of the checkpoint from this directory while it runs: that "
+            "of 'learn', OUTPUT/versions",
+        },
         "--episodes": {"type": whole, "help": "default %(default)s"},
         "--seed": {"type": seed, "default": 0, "help": "of the random numbers (default 0)"},
         "--threads": {

@@ -95,7 +95,7 @@ class _Fit:
             unit="update",
             initial=first,
             total=total,
-            disable=not self.machine.writes,
+            disable=not (self.machine.writes and self.machine.bar),
         )
         self._saved_s = time.monotonic()
         try:
