@@ -44,9 +44,11 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
 EXTRAS |= {
+    "ray": [*MODEL, "ray"],  # collect, eval, results and ablation on a cluster (docs/scale.md)
     "ros": [*(f"{name}; {ROS_WHEELS}" for name in ROS), *RECORD],
     "controls": ["gymnasium-robotics", *(f"{name}; {GYM_PUSHT_WHEELS}" for name in GYM_PUSHT)],
     "docs": [*VIZ, "mkdocs-material"],
+    "test": ["pytest", "pytest-timeout"],  # `colcon test` looks here
     "dev": ["pytest", "pytest-xdist", "pytest-timeout", "ruff", "mypy", "pandas"],
 }
 
@@ -107,7 +109,7 @@ setup(
         *shared("config", "*.yaml"),
         *shared("rviz", "*.rviz"),
     ],
-    install_requires=["numpy", "pyyaml", "tqdm", "safetensors"],
+    install_requires=["numpy", "pyyaml", "tqdm", "safetensors", "shtab"],
     extras_require=EXTRAS,
     zip_safe=False,
     entry_points={

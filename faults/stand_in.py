@@ -6,7 +6,6 @@ own: ``python -m faults.stand_in``.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -59,10 +58,10 @@ class StandInPlanner(Node):
         self.plans.send(self.plan(to_ns(message.header.stamp), time.monotonic()))
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    return run_node(StandInPlanner, args)
+    run_node(StandInPlanner, args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ node's own name are no robot's.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -312,10 +311,10 @@ def _joint_state(positions: np.ndarray, velocities: np.ndarray, stamp_ns: int) -
     return message
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    return run_node(ArmDriver, args)
+    run_node(ArmDriver, args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

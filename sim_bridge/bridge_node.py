@@ -6,7 +6,6 @@ does not wait, and stamps are wall-clock.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +86,7 @@ class BridgeNode(NodeBase):
         self.accepted_ns = self.closed_ns = -1
         self.command: tuple[int, np.ndarray] | None = None
         self.idle = False
+        self._reached = 0  # episodes
         self._image = self.create_publisher(Image, "camera/image_raw", RELIABLE)
         self._state = self.create_publisher(JointState, "joint_states", RECORD)
         self._goal_image = self.create_publisher(Image, "goal/image", LATCHED)
@@ -132,7 +132,14 @@ class BridgeNode(NodeBase):
         self._goal_image.publish(image_message(image, stamp_ns))
 
     def publish_event(self, kind: str, episode: int, stamp_ns: int, **values: Any) -> None:
-        """Start or end of an episode."""
+        """Start or end of an episode; how it ended is logged, too."""
+        if "success" in values:
+            self._reached += values["success"]
+            how = "reached the goal" if values["success"] else "missed the goal"
+            self.get_logger().info(
+                f"episode {episode + 1} of {self.config.episodes}: {how}, {values['num_steps']} "
+                f"model steps, distance {values['distance']:.3g}"
+            )
         values = {
             "episode": episode,
             "task": self.task.name,
@@ -163,6 +170,8 @@ class BridgeNode(NodeBase):
             end_ns = runner.run(episode, config.seed)
             if not runner.wait_closed(config.recorder, end_ns):
                 self.get_logger().error(f"{config.recorder} has not closed its bag")
+        count = self.config.episodes
+        self.get_logger().info(f"result: {self._reached} of {count} episodes reached the goal")
         # What is latched goes with its publisher: leave only when everybody has it.
         for publisher in (self._state, self._image, self._event):
             publisher.wait_for_all_acked(Duration(seconds=5))
@@ -196,10 +205,10 @@ class BridgeNode(NodeBase):
             self.command = (to_ns(message.header.stamp), action)
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    return run_node(BridgeNode, args, body=lambda node, spin: node.run(spin))
+    run_node(BridgeNode, args, body=lambda node, spin: node.run(spin))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "parameter_file": {"files"},
     "bringup": BASE | {"models", "robot"},
     "simulation": BASE | {"tasks", "models", "robot", "bringup"},
-    "launching": BASE | {"bringup", "parameter_file"},
+    "end_with_parent": set(),
+    "launching": BASE | {"bringup", "cli", "end_with_parent", "parameter_file"},
     "data": BASE | {"tasks", "robot", "files", "torch_file"},
     "models": BASE | {"tasks", "files", "torch_file"},
     "planning": BASE | {"tasks", "models"},
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     "cli": BASE
     | {"cluster", "extras", "files", "yaml_text", "parameter_file", "provenance"}
     | {"robot", "simulation", "tasks"}
-    | {"bringup", "data", "models"}
+    | {"bringup", "data", "end_with_parent", "models"}
     | {"kinematics", "planning", "training", "learning", "evaluation", "runtime", "ros", "nodes"}
     | {"view"},
     "sim_bridge": BASE | {"extras", "tasks"},
@@ -65,6 +66,7 @@ MUST_NOT_KNOW = {
     **dict.fromkeys(("", "types", "errors", "extras", "config", "registry"), "torch ros mujoco"),
     **dict.fromkeys(("files", "yaml_text", "parameter_file", "provenance"), "torch ros mujoco"),
     "cluster": "torch ros mujoco",
+    "end_with_parent": "torch ros mujoco",
     **dict.fromkeys(("torch_file", "embodiment", "topic_names", "robot_state"), "torch ros mujoco"),
     **dict.fromkeys(("tasks", "bringup", "simulation", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",
@@ -200,19 +202,9 @@ def test_tables_read_cards_only(name):
 
 
 def light_modules() -> list[str]:
-    rooms = (
-        "",
-        "types",
-        "errors",
-        "extras",
-        "config",
-        "registry",
-        "embodiment",
-        "topic_names",
-        "robot",
-    )
-    rooms += ("tasks", "files", "yaml_text", "provenance", "torch_file", "bringup", "simulation")
-    rooms += ("data", "runtime", "sim_bridge", "robot_state", "kinematics")
+    rooms = ("", "types", "errors", "extras", "config", "registry", "embodiment", "topic_names")
+    rooms += ("robot", "tasks", "files", "yaml_text", "provenance", "torch_file", "bringup")
+    rooms += ("simulation", "data", "runtime", "sim_bridge", "robot_state", "kinematics")
     return [name for name, _ in modules() if room_of(name) in rooms]
 
 

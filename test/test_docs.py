@@ -30,7 +30,8 @@ def commands() -> list[str]:
     told = re.findall(r"`(wm-planner [^`]*)`", "\n".join(page.read_text() for page in PAGES))
     found = {re.sub(r"\s+", " ", line) for line in told if "--" in line and "..." not in line}
     for block in BLOCKS:
-        lines = [line.partition("#")[0].strip() for line in block.text.splitlines()]
+        # Up to a remark, or to a file that the shell writes.
+        lines = [re.split(r"#| > ", line)[0].strip() for line in block.text.splitlines()]
         found |= {line for line in lines if re.match("wm-planner [a-z]", line)}
     return sorted(found)
 

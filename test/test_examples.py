@@ -28,7 +28,8 @@ PAGE = (EXAMPLES / "README.md").read_text()
 
 
 def run(*command: object, cwd: Path, expected: tuple[int, ...] = (0,), **more: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+    places = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", **more}
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         env=environment,

@@ -6,6 +6,7 @@ where a machine is lost. All machines must have this package, of the same commit
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -51,12 +52,7 @@ class Cluster(AbstractContextManager["Cluster"]):
 
         self._ray = ray
         try:
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level="ERROR",
-                configure_logging=False,
-            )
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             reason = str(error).partition("\n")[0]
             raise WmPlannerError(

@@ -6,7 +6,7 @@ import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires
 
-EXTRAS = ("model", "sim", "record", "viz", "view", "train", "ros", "controls")
+EXTRAS = ("model", "sim", "record", "viz", "view", "train", "ros", "controls", "ray")
 # Modules that are not called like the package on PyPI that brings them.
 _PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
 _ROS = {"rclpy", "ament_index_python"}
@@ -26,7 +26,7 @@ def needed(extra: str = "") -> frozenset[str]:
 
 
 def extras_of(module: str) -> list[str]:
-    """Extras that bring a module, the smallest first; none of them: [].
+    """Extras that bring a module, the one to take first; none of them: [].
 
     Args:
         module: dotted name of a module.
@@ -35,8 +35,7 @@ def extras_of(module: str) -> list[str]:
     if is_ros(top):
         return ["ros"]
     package = _normal(_PACKAGES.get(top, top))
-    having = [name for name in EXTRAS if package in needed(name)]
-    return sorted(having, key=lambda name: len(needed(name)))
+    return [name for name in EXTRAS if package in needed(name)]
 
 
 def way_out(module: str) -> str:

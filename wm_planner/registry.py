@@ -18,9 +18,14 @@ from wm_planner.extras import install
 T = TypeVar("T")
 
 
+def names_of(group: str) -> list[str]:
+    """Names of a group's entry points, in alphabetical order; nothing is imported."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
 def listed(group: str) -> str:
     """Names of a group's entry points, for a help text: 'cem, gbp or mppi'."""
-    *names, last = sorted({point.name for point in entry_points(group=group)}) or ["none"]
+    *names, last = names_of(group) or ["none"]
     return f"{', '.join(names)} or {last}" if names else last
 
 

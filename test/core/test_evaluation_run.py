@@ -20,6 +20,7 @@ from wm_planner.evaluation.episode import EnvMaker, Episode, Evaluation, Loop
 from wm_planner.evaluation.job import Job, default_batch, run_job
 from wm_planner.evaluation.record import Record
 from wm_planner.evaluation.target import sample_targets
+from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.planning import PlannerConfig
 from wm_planner.tasks.shifts import Shifts
 
@@ -238,7 +239,8 @@ def test_processes_do_not_change_results(tmp_path) -> None:
     except RenderError as error:
         pytest.skip(str(error))
     shifts = Shifts(process_noise=0.1, image_noise=5.0)
-    job = replace(JOB, shifts=shifts)
+    card = read_card(resolve_checkpoint(JOB.checkpoint, JOB.task) / CARD)
+    job = replace(JOB, shifts=shifts, weights_sha256=card["sha256"])
     targets = sample_targets(job.make_env()(True), 1, 4)
     alone = run_job(job, targets)
     record = Record(tmp_path / "run", job)

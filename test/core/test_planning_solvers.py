@@ -419,3 +419,42 @@ def test_icem_is_smooth_from_one_raw_action_to_the_next():
 def test_icem_refuses_what_it_cannot_use(settings, text):
     with pytest.raises(ValueError, match=text):
         ICEMSolver(**settings)
+
+
+def valleys(actions: torch.Tensor) -> torch.Tensor:
+    """(B, N) a bowl with ripples: the lower the start, the lower the valley that it leads to."""
+    return (0.05 * actions.square() + 1 - torch.cos(2 * actions)).sum(dim=(2, 3))
+
+
+def test_halvings_spend_less_and_lose_little() -> None:
+    generator = torch.Generator().manual_seed(0)
+    init = 3 * torch.randn(2, 8, 1, 1, generator=generator)
+
+    def solved(halvings: int, points: torch.Tensor = init):
+        solver = GradientSolver(0.1, action_noise_std=0.0, halvings=halvings)
+        return solver.solve(valleys, points, ANYWHERE_1, torch.Generator().manual_seed(0), 40)
+
+    full, halved = solved(0), solved(3)
+    assert full.num_evaluations == 41 * 8
+    assert halved.num_evaluations == 10 * (8 + 4 + 2 + 1) + 1
+    torch.testing.assert_close(halved.costs, full.costs, atol=1e-3, rtol=0)
+    torch.testing.assert_close(halved.initial_costs, full.initial_costs)
+    # Each problem is planned as it would be alone, and one start has no half.
+    torch.testing.assert_close(solved(3, init[1:]).actions, halved.actions[1:])
+    torch.testing.assert_close(solved(3, init[:, :1]).actions, solved(0, init[:, :1]).actions)
+
+
+ANYWHERE_1 = Bounds(torch.tensor([-torch.inf]), torch.tensor([torch.inf]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"halvings": -1}, "halvings must be a whole number from 0 to 20, got -1"),
+        ({"halvings": 1.5}, "halvings must be a whole number from 0 to 20, got 1.5"),
+        ({"halvings": 1, "optimizer": "sgd"}, "halvings need the optimizer adam, got sgd"),
+    ],
+)
+def test_halvings_that_cannot_be_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GradientSolver(**settings)

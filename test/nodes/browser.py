@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-START_S = 60.0
+START_S = 120.0
 
 
 def find_browser() -> str | None:
@@ -86,7 +86,7 @@ class Browser:
         answer = await self.send("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer["result"].get("value")
 
-    async def until(self, expression: str, what: str, timeout_s: float = 60.0) -> Any:
+    async def until(self, expression: str, what: str, timeout_s: float = START_S) -> Any:
         """Ask over and over until the value is true, and return it."""
         deadline_s = time.monotonic() + timeout_s
         while not (value := await self.ask(expression)):

@@ -23,6 +23,7 @@ from wm_planner.bringup import RunOptions, bring_up
 from wm_planner.data.bags import Bag
 from wm_planner.errors import ConfigError
 from wm_planner.nodes.camera_node import CameraNode
+from wm_planner.nodes.command_guard import CommandGuard
 from wm_planner.nodes.controller_node import ControllerNode
 from wm_planner.nodes.explore_node import STATUS, ExploreNode
 from wm_planner.nodes.finetune_node import FinetuneNode
@@ -38,6 +39,7 @@ HERE = Path(__file__).parent
 FILE = HERE / "stand_in.yaml"
 KINDS = {
     "camera_node": CameraNode,
+    "command_guard": CommandGuard,
     "controller_node": ControllerNode,
     "finetune_node": FinetuneNode,
     "explore_node": ExploreNode,

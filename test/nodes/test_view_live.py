@@ -342,6 +342,7 @@ def test_without_a_robot_file_the_planner_tells_which_robot_it_plans_for(graph):
     assert "/joint_states" not in heard
 
 
+@pytest.mark.timeout(900)  # each step of it has a deadline of its own
 @pytest.mark.skipif(find_browser() is None, reason="no Chromium is installed")
 def test_a_browser_starts_sets_a_goal_and_sees_it_reached(tmp_path):
     pytest.importorskip("torch", reason="the planner needs the 'model' extra")

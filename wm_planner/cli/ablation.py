@@ -79,12 +79,9 @@ def run(args: argparse.Namespace) -> int:
         TrajectoryStore.open(args.data)
     for name in names:
         _check(args, ablation, name, recipe)
-    if collects and not args.data.exists():
-        sizes = [f"--{key.replace('_', '-')}={value}" for key, value in recipe["collect"].items()]
-        args.data.parent.mkdir(parents=True, exist_ok=True)
-        on = [] if args.ray is None else ["--ray", args.ray]
-        _command(["collect", "--task", recipe["task"], *sizes, *on, "--output", str(args.data)])
     with cluster_of(args) as cluster:
+        if collects and not args.data.exists():
+            _collect(args, recipe)
         if cluster is not None:
             _run_on(cluster, args, ablation, names, recipe)
     results: dict[tuple[str, str], list[Any]] = {}
@@ -107,6 +104,14 @@ def run(args: argparse.Namespace) -> int:
     write_text(args.output / "ablation.md", table)
     print(table, end="")
     return 0
+
+
+def _collect(args: argparse.Namespace, recipe: dict) -> None:
+    """Collect the recipe's data, on the cluster where one is named."""
+    sizes = [f"--{key.replace('_', '-')}={value}" for key, value in recipe["collect"].items()]
+    args.data.parent.mkdir(parents=True, exist_ok=True)
+    on = [] if args.ray is None else ["--ray", args.ray]
+    _command(["collect", "--task", recipe["task"], *sizes, *on, "--output", str(args.data)])
 
 
 def _read(args: argparse.Namespace) -> tuple[Ablation, dict]:

@@ -21,6 +21,8 @@ from wm_planner.extras import EXTRAS, install, needed
 
 ROOM, LITTLE_ROOM = 10**10, 10**8  # bytes: of a day's recordings and a training; of one episode
 STEP_S = 0.02  # the system's clock against the steady one; slewing moves it by 0.5 ms in a second
+OPTIONAL = ("controls", "ray")  # extras whose lack is not worth a line
+FEW = 2  # missing packages that are named
 CAMERAS = Path("/dev")
 
 
@@ -33,12 +35,16 @@ def python() -> Finding:
 def extras() -> Finding:
     """Which extras are complete."""
     lacking = {extra: lacks for extra in EXTRAS if (lacks := _lacking(extra))}
-    if not lacking:
-        return Finding("extras", Level.OK, f"all: {', '.join(EXTRAS)}")
     present = ", ".join(extra for extra in EXTRAS if extra not in lacking) or "none"
-    parts = "; ".join(f"{extra} lacks {', '.join(lacks)}" for extra, lacks in lacking.items())
+    lacking = {extra: lacks for extra, lacks in lacking.items() if extra not in OPTIONAL}
+    if not lacking:
+        return Finding("extras", Level.OK, present)
+    parts = ", ".join(
+        f"{extra} (lacks {', '.join(lacks)})" if len(lacks) <= FEW else extra
+        for extra, lacks in lacking.items()
+    )
     way_out = install(",".join(lacking))
-    return Finding("extras", Level.WARN, f"complete: {present}; {parts}: {way_out}")
+    return Finding("extras", Level.WARN, f"complete: {present}; not {parts}: {way_out}")
 
 
 def _lacking(extra: str) -> list[str]:

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 
-from wm_planner.cli.options import add_options, add_table_options, check_threads
+from wm_planner.cli.options import add_options, add_table_options, check_tasks, check_threads
 from wm_planner.errors import ConfigError, WmPlannerError
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from wm_planner.cli.figures import draw_frontier
-    from wm_planner.config import from_yaml, suggest, to_dict
+    from wm_planner.config import from_yaml, to_dict
     from wm_planner.evaluation.frontier import Frontier
     from wm_planner.evaluation.frontier_run import FrontierRun
     from wm_planner.evaluation.frontier_table import points_table, trials_table
@@ -47,11 +47,7 @@ def run(args: argparse.Namespace) -> int:
     frontier = from_yaml(Frontier, args.config)
     if args.quick:
         frontier = frontier.quickly()
-    for task in args.task or ():
-        if task not in frontier.checkpoints:
-            raise ConfigError(
-                f"--task {task}: not in {args.config}.{suggest(task, frontier.checkpoints)}"
-            )
+    check_tasks(args, frontier.checkpoints)
     torch_device(args.device)
     origin, tasks = provenance(), args.task or list(frontier.checkpoints)
     machine = {

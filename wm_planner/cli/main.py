@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from wm_planner import __version__
+from wm_planner.cli.examples import add_examples
 from wm_planner.cli.parser import Parser
 from wm_planner.config import suggest
 from wm_planner.errors import WmPlannerError
@@ -41,6 +42,7 @@ COMMANDS = {
     "export": "wm_planner.cli.export",
     "info": "wm_planner.cli.info",
     "doctor": "wm_planner.cli.doctor",
+    "completion": "wm_planner.cli.completion",
 }
 
 _LONGEST = 1200  # characters of an error; findings of several lines fit
@@ -58,6 +60,7 @@ def build_parser(names: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentPar
         module = importlib.import_module(COMMANDS[name])
         module.add_parser(subparsers)
         subparsers.choices[name].set_defaults(run=module.run)
+    add_examples(parser)
     return parser
 
 

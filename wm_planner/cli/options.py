@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.cli.parser import path, seed, whole, written
+from wm_planner.cli.parser import path, seed, whole, word, written
+from wm_planner.config import suggest
 from wm_planner.errors import ConfigError
 from wm_planner.registry import listed
 from wm_planner.tasks import task_names
@@ -69,6 +71,7 @@ def _shared() -> dict[str, dict[str, Any]]:
         },
         "--processes": {"type": whole, "default": 1, "help": "default %(default)s"},
         "--ray": {
+            "type": word,
             "metavar": "ADDRESS",
             "help": "run on the Ray cluster there: auto (this machine's) or HOST:PORT; results are "
             "the same (docs/scale.md)",
@@ -120,6 +123,17 @@ def cluster_of(args: argparse.Namespace) -> AbstractContextManager[Cluster | Non
     from wm_planner.cluster import Cluster
 
     return Cluster(args.ray)
+
+
+def check_tasks(args: argparse.Namespace, known: Collection[str]) -> None:
+    """Each --task must be one of those that --config holds.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for task in args.task or ():
+        if task not in known:
+            raise ConfigError(f"--task {task}: not in {args.config}.{suggest(task, known)}")
 
 
 def check_numbers(args: argparse.Namespace, **least: int) -> None:

@@ -18,11 +18,20 @@ _LONGEST = 400  # characters of a message
 MAX_WHOLE = 10**8  # more episodes, updates or processes than anybody waits for
 
 
+class Help(argparse.HelpFormatter):
+    """Leaves an example on its line, however long: it is there to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example: ") else super()._fill_text(text, width, indent)
+
+
 class Parser(argparse.ArgumentParser):
     """Takes no abbreviation: a later option of the same beginning would change its meaning."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})
+        options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", Help)
+        super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
@@ -55,6 +64,32 @@ class Parser(argparse.ArgumentParser):
         name = arg.partition("=")[0]
         options = [option for option in self._option_string_actions if option.startswith("--")]
         return f"unknown option {shown(name)}.{suggest(name, options)}".rstrip(".")
+
+
+def word(text: str) -> str:
+    """What names something, and so is not empty.
+
+    Raises:
+        argparse.ArgumentTypeError: it is.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a name, got ''")
+    return text
+
+
+def ros_namespace(text: str) -> str:
+    """A namespace of ROS: words of letters, digits and '_', joined by '/'.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if len(text) > 200 or not re.fullmatch(
+        r"(/?[A-Za-z_][A-Za-z0-9_]*)(/[A-Za-z_][A-Za-z0-9_]*)*", text
+    ):
+        raise argparse.ArgumentTypeError(
+            f"expected words of letters, digits and '_' joined by '/', got {shown(text)}"
+        )
+    return text
 
 
 def whole(text: str) -> int:

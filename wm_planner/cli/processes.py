@@ -16,27 +16,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from wm_planner import end_with_parent
 from wm_planner.errors import WmPlannerError
 
 INTERRUPT_S, TERMINATE_S, END_S = 1.0, 2.0, 3.0  # after SIGINT: SIGTERM, SIGKILL, given up
 RESPAWN_S = 1.0  # between two starts of a process that is started again
 LOG_LINES = 15
 BAD_INPUT = 2  # exit code of a process that has said in one line what it cannot use
-# Asks the kernel for SIGTERM when the parent is gone, however it went: a controller then still has
-# its last word. Then it becomes the program. Not between fork
-# and exec of this process, where Python code deadlocks on locks that other threads (DDS's) held.
-_LAUNCH = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-if os.getppid() != int(sys.argv[1]):  # it died before the line above
-    sys.exit(1)
-for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and exec would keep so
-    signal.signal(number, signal.SIG_DFL)
-try:
-    os.execvp(sys.argv[2], sys.argv[2:])
-except OSError as error:
-    sys.exit(f"cannot start {sys.argv[2]}: {error.strerror}")
-"""
 # Outlives this process by two seconds, where that is killed: it reads the children's process
 # groups, and when the pipe breaks it ends what has not ended by itself. 'done': none is left.
 _GUARD = """
@@ -218,7 +204,8 @@ class Supervisor:
         if shutil.which(command[0], path=self._environment.get("PATH")) is None:
             raise ChildFailedError(f"{refused}: no such program")
         if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command]
+            program = str(Path(end_with_parent.__file__))
+            command = [sys.executable, "-I", "-S", program, str(os.getpid()), *command]
         with self.log_of(child.name).open(log_mode) as log:
             try:
                 self._running[child.name] = subprocess.Popen(

@@ -16,6 +16,7 @@ from wm_planner.cli.options import (
     add_options,
     add_table_options,
     check_least,
+    check_tasks,
     cluster_of,
 )
 from wm_planner.errors import ConfigError, WmPlannerError
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """
     import torch
 
-    from wm_planner.config import from_yaml, suggest, to_dict
+    from wm_planner.config import from_yaml, to_dict
     from wm_planner.evaluation.cell import cells, run_grid
     from wm_planner.evaluation.grid import Grid
     from wm_planner.files import write_json, write_text
@@ -62,11 +63,7 @@ def run(args: argparse.Namespace) -> int:
     grid = from_yaml(Grid, args.config)
     if args.quick:
         grid = grid.quickly()
-    for task in args.task or ():
-        if task not in grid.checkpoints:
-            raise ConfigError(
-                f"--task {task}: not in {args.config}.{suggest(task, grid.checkpoints)}"
-            )
+    check_tasks(args, grid.checkpoints)
     chosen = {task: grid.checkpoints[task] for task in args.task or grid.checkpoints}
     part, origin = replace(grid, checkpoints=chosen), provenance()
     try:

@@ -9,7 +9,7 @@ from functools import partial
 
 from wm_planner.bringup import NodeSpec, RunOptions, bring_up
 from wm_planner.cli.options import add_option
-from wm_planner.cli.parser import path, whole
+from wm_planner.cli.parser import path, ros_namespace, whole, word
 from wm_planner.cli.preflight import check_planning, check_ros
 from wm_planner.errors import ConfigError
 from wm_planner.robot import RobotFile, read_robot
@@ -41,9 +41,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         parser, "--checkpoint", default=None, help="with --bring-up; default: the robot file's"
     )
     add_option(parser, "--seed")
-    parser.add_argument("--namespace", default="", help="of the robot's nodes; default: none")
+    parser.add_argument(
+        "--namespace", type=ros_namespace, help="of the robot's nodes; default: none"
+    )
     parser.add_argument(
         "--host",
+        type=word,
         default="127.0.0.1",
         help="address to listen on (default %(default)s); others than this machine need a token, "
         "which is printed",
@@ -73,9 +76,9 @@ def run(args: argparse.Namespace) -> int:
 
     token = "" if is_loopback(args.host) else secrets.token_urlsafe(24)
     board = Board()
-    make_node = partial(ViewNode, board, robot, namespace=args.namespace)
+    make_node = partial(ViewNode, board, robot, namespace=args.namespace or "")
     with Session(robot, specs, make_node=make_node, enclave=NAME) as session:
-        board.where = _where(session.where, args.namespace)
+        board.where = _where(session.where, args.namespace or "")
         with Server(session.node, args.host, args.port, token) as server:
             print(f"view: {server.url} ({board.where}); Ctrl-C ends it", flush=True)
             while True:
@@ -94,7 +97,7 @@ def _specs(args: argparse.Namespace, robot: RobotFile | None) -> list[NodeSpec]:
         return []
     if robot is None:
         raise ConfigError("--bring-up starts the nodes of a robot file; give FILE, too")
-    if args.namespace:
+    if args.namespace or "":
         raise ConfigError("--bring-up starts nodes without a namespace; leave --namespace out")
     if args.checkpoint is not None:
         robot = replace(robot, checkpoint=args.checkpoint)

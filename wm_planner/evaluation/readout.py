@@ -104,6 +104,7 @@ def read_by_network(
     y = (rest / size.clamp(min=1e-12)).float()
     kept = _kept(groups, fitted)
     rows = (fitted & ~kept).nonzero().squeeze(1)
+    steps = max(_LOOK, min(STEPS, len(rows)))  # few rows are soon learnt by heart
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         network = nn.Sequential(
@@ -114,9 +115,9 @@ def read_by_network(
             nn.Linear(WIDTH, y.shape[1]),
         )
         optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, STEPS)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, steps)
         best, least = None, float(y[kept].square().mean()) if kept.any() else 0.0
-        for step in range(1, STEPS + 1):
+        for step in range(1, steps + 1):
             chosen = rows[torch.randint(len(rows), (min(BATCH, len(rows)),))]
             loss = F.mse_loss(network(x[chosen]), y[chosen])
             optimizer.zero_grad(set_to_none=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -203,10 +202,10 @@ class CameraNode(NodeBase):
             )
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    return run_node(CameraNode, args)
+    run_node(CameraNode, args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

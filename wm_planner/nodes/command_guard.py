@@ -17,7 +17,6 @@ stands between them.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -174,10 +173,10 @@ class CommandGuard(NodeBase):
         self._status.publish(diagnostics.array(self.get_clock().now().nanoseconds, told))
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    return run_node(CommandGuard, args)
+    run_node(CommandGuard, args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -305,10 +304,10 @@ class ControllerNode(WaitingNode):
         return None if self.config.lockstep else time.monotonic_ns()
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    return run_node(ControllerNode, args)
+    run_node(ControllerNode, args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

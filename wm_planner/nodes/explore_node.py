@@ -6,7 +6,6 @@ ends it.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -417,10 +416,10 @@ def _explained(reason: str, values: Mapping[str, str]) -> str:
     return f"{text} (ages: {', '.join(ages)})" if ages and reason == "stale" else text
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    return run_node(ExploreNode, args, ExploreNode.explore)
+    run_node(ExploreNode, args, ExploreNode.explore)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import struct
-import sys
 import zlib
 from collections import deque
 from collections.abc import Callable
@@ -388,10 +387,10 @@ def _type_name(kind: type) -> str:
     return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    return run_node(FinetuneNode, args)
+    run_node(FinetuneNode, args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

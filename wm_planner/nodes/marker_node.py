@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,10 +180,10 @@ class MarkerNode(NodeBase):
         self._status.publish(diagnostics.array(self.get_clock().now().nanoseconds, status))
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    return run_node(MarkerNode, args)
+    run_node(MarkerNode, args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

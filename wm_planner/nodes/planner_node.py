@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from functools import partial
@@ -41,6 +40,7 @@ from wm_planner.runtime.picture_check import STOPPED
 from wm_planner.runtime.worker import LatestWorker
 from wm_planner.types import Goal, Observation
 
+CLOSE_S = 0.4
 STATUS, INPUTS = "planner_node: plan", "planner_node: inputs"
 
 
@@ -130,16 +130,19 @@ class PlannerNode(ManagedNode):
 
     def cleanup(self) -> None:
         """Let go of model and goal."""
-        self.close()
+        self._end(5.0)
         self._workers = []
         self._goals = GoalTracker()
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers; one that goes on with something long ends with the process."""
+        self._end(CLOSE_S)
+
+    def _end(self, patience_s: float) -> None:
         self.deactivate()
         self._versions.close()
         for worker in self._workers:
-            worker.stop()
+            worker.stop(patience_s / len(self._workers))
 
     def _reset(self) -> None:
         """Make everything worthless that is asked for and not done.
@@ -298,10 +301,10 @@ class PlannerNode(ManagedNode):
         self._status.publish(diagnostics.array(self.get_clock().now().nanoseconds, status))
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> None:
     """Entry point."""
-    return run_node(PlannerNode, args)
+    run_node(PlannerNode, args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,6 +11,7 @@ from torch import Tensor
 from wm_planner.planning.bounds import Bounds
 from wm_planner.planning.solver import CostFn, Incumbent, SolverResult, StopFn
 
+MAX_HALVINGS = 20
 _MOMENTUM = 0.9
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # of Adam
 
@@ -36,6 +37,16 @@ class Adam:
         rate = self._learning_rate / (1 - _BETAS[0] ** self._count)
         scale = (self._square.sqrt() / (1 - _BETAS[1] ** self._count) ** 0.5).add_(_EPS)
         self._actions.addcdiv_(self._mean, scale, value=-rate)
+
+    def keep(self, actions: Tensor, rows: Tensor, index: Tensor) -> None:
+        """Go on with some of the candidates.
+
+        Args:
+            actions: (B, K, H, A) those that stay, a tensor of their own.
+            rows, index: (B, 1) and (B, K): where they were.
+        """
+        self._actions = actions
+        self._mean, self._square = self._mean[rows, index], self._square[rows, index]
 
 
 def make_optimizer(
@@ -94,7 +105,11 @@ def descend(
 class GradientSolver:
     """Descends from every starting point at once.
 
-    Attributes are those of `PlannerConfig`.
+    Attributes are those of `PlannerConfig`, and one of its own.
+
+    Attributes:
+        halvings: so many times on the way, in equal distances, the better half of what descends
+            goes on (successive halving); 0 descends from every starting point to the end.
     """
 
     usual_iterations: ClassVar[int] = 100
@@ -104,6 +119,16 @@ class GradientSolver:
     optimizer: str = "adam"
     action_noise_std: float = 0.003
     best_so_far: bool = True
+    halvings: int = 0
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.halvings, int) and not isinstance(self.halvings, bool)
+        if not (whole and 0 <= self.halvings <= MAX_HALVINGS):
+            raise ValueError(
+                f"halvings must be a whole number from 0 to {MAX_HALVINGS}, got {self.halvings!r}"
+            )
+        if self.halvings and self.optimizer != "adam":
+            raise ValueError(f"halvings need the optimizer adam, got {self.optimizer}")
 
     def solve(
         self,
@@ -118,7 +143,14 @@ class GradientSolver:
         actions = bounds.project(init).requires_grad_(True)
         optimizer = make_optimizer(self.optimizer, actions, self.learning_rate)
         best, trace, initial_costs = Incumbent(init), [], torch.empty(0)
+        evaluations, costs = 0, torch.empty(0)
+        parts = self.halvings + 1
+        halving_at = {num_iterations * part // parts for part in range(1, parts)} - {0}
         for iteration in range(num_iterations):
+            if iteration in halving_at and actions.shape[1] > 1:
+                assert isinstance(optimizer, Adam)
+                actions = _better_half(actions, costs, optimizer)
+            evaluations += actions.shape[1]
             before = actions.detach().clone()
             costs = descend(cost_fn, actions, optimizer, self.action_noise_std, bounds, generator)
             if iteration == 0:
@@ -132,5 +164,16 @@ class GradientSolver:
         if not self.best_so_far:
             best = Incumbent(init)
         best.offer(final, last)
-        evaluations = (len(trace) + 1) * init.shape[1]
+        evaluations += actions.shape[1]
         return SolverResult(*best.take(), initial_costs, evaluations, torch.stack(trace))
+
+
+def _better_half(actions: Tensor, costs: Tensor, optimizer: Adam) -> Tensor:
+    """The cheaper half of (B, N, H, A) candidates by their last costs (B, N), in their order."""
+    count = (actions.shape[1] + 1) // 2
+    costs = torch.where(costs.isfinite(), costs, torch.inf)
+    index = costs.topk(count, dim=1, largest=False).indices.sort(dim=1).values
+    rows = torch.arange(len(actions), device=actions.device)[:, None]
+    kept = actions.detach()[rows, index].requires_grad_(True)
+    optimizer.keep(kept, rows, index)
+    return kept

@@ -61,8 +61,9 @@ class Planner:
             low, high = torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
         self._low, self._high = low.to(bundle.device), high.to(bundle.device)
         self.captured: CapturedSolver | None = None
-        if self.engine.captures and isinstance(self._solver, GradientSolver):
-            self.captured = CapturedSolver(self._solver, self._costs)
+        solver = self._solver  # a graph has one shape from the first iteration to the last
+        if self.engine.captures and isinstance(solver, GradientSolver) and not solver.halvings:
+            self.captured = CapturedSolver(solver, self._costs)
         action = self.embodiment.action
         self.rest = Rest(self.embodiment)
         self._goal_weight, self._terms = make_terms(config.costs)

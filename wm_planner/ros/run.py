@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -21,11 +23,50 @@ from wm_planner.errors import WmPlannerError
 from wm_planner.ros.logs import find_log_directory
 
 WAKE_S = 0.02  # a timer may be so late before it is looked after
+AGAIN_S = 0.1  # while a node starts, the exception that ends it is raised again after so long
+START_END_S = 0.7  # a node that still starts, and has nothing to lose, ends within so long
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Spin = Callable[[float], None]
 
 
-class Stopped(Exception):
-    """The process was asked to end."""
+class Stopped(BaseException):
+    """The process was asked to end. Nothing but `run_node` shall catch it."""
+
+
+class _Ending:
+    """What SIGINT and SIGTERM do to a node.
+
+    A node that runs is asked to end at its next spin. One that still starts is interrupted, since
+    loading a model takes seconds without a spin: by an exception, which is raised again where
+    something has swallowed it, and in the end by a thread, for code that returns to Python late.
+    """
+
+    def __init__(self) -> None:
+        self.asked, self._started = threading.Event(), threading.Event()
+        for number in (*SIGNALS, signal.SIGALRM):
+            signal.signal(number, self._on_signal)
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
+
+    def started(self) -> None:
+        """From here on the node ends by itself; callbacks are not cut short."""
+        self._started.set()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number in SIGNALS:
+            self.asked.set()
+        if not self._started.is_set():
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            raise Stopped
+
+    def _watch(self, reader: int) -> None:
+        while os.read(reader, 1)[0] not in SIGNALS:
+            pass
+        if not self._started.wait(START_END_S):
+            os._exit(0)
 
 
 class Waker:
@@ -77,8 +118,8 @@ def run_node(
     factory: Callable[[], Node],
     args: list[str] | None = None,
     body: Callable[[Any, Spin], int] = spin_forever,
-) -> int:
-    """Build a node, run `body`, close the node.
+) -> NoReturn:
+    """Build a node, run `body`, close the node, end the process.
 
     SIGINT and SIGTERM end the process within a tenth of a second of the body's next spin, after
     the node's ``close()``; an error that a user can mend is one line and exit code 2.
@@ -88,6 +129,26 @@ def run_node(
         args: command line with ROS arguments; None takes sys.argv.
         body: (node, spin) -> exit code; ``spin(timeout_s)`` serves callbacks.
     """
+    code = 1
+    try:
+        code = _run(factory, args, body)
+    except Stopped:  # once more, on its way out
+        code = 0
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        # The node has left the graph. To take the interpreter down with torch in it would last
+        # longer than all of the above.
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
+def _run(
+    factory: Callable[[], Node], args: list[str] | None, body: Callable[[Any, Spin], int]
+) -> int:
     try:
         find_log_directory(os.environ)
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -95,25 +156,15 @@ def run_node(
         return _refused(None, error)
     except RuntimeError as error:  # a parameter file or an argument that ROS cannot read
         return _refused(None, " ".join(str(error).split()))
-    stopping, started = threading.Event(), threading.Event()
-
-    def on_signal(*_: object) -> None:
-        stopping.set()
-        # Loading a model takes seconds without a spin; afterwards callbacks are not cut short.
-        if not started.is_set():
-            raise Stopped
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
     executor = SingleThreadedExecutor()
     node: Any = None
-
     waker = Waker(executor)
+    ending = _Ending()
 
     def spin(timeout_s: float) -> None:
         with waker:
             executor.spin_once(timeout_sec=min(timeout_s, 0.1))
-        if stopping.is_set():
+        if ending.asked.is_set():
             raise Stopped
 
     try:
@@ -121,14 +172,14 @@ def run_node(
         executor.add_node(node)
         if hasattr(node, "start"):
             node.start()
-        started.set()
+        ending.started()
         return body(node, spin)
     except Stopped:
         return 0
     except (WmPlannerError, ParameterException) as error:
         return _refused(node, error)
     finally:
-        started.set()
+        ending.started()
         waker.end()
         if node is not None:
             if hasattr(node, "close"):

@@ -221,6 +221,7 @@ class Board:
                 for name, each in sorted(self._told.items())
             ]
             known = {
+                "second": round(time.time()),  # so that there is always something new
                 "where": self.where,
                 "robot": self.robot,
                 "nodes": sorted(self.nodes),

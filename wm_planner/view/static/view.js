@@ -11,10 +11,12 @@ const STATES = {
   stopped: "stopped until Start",
 };
 const COLOURS = ["#2b6cb0", "#c05621", "#2f855a"];
+const SILENT_MS = 4000; // the server says something every second
 const OLD_S = 5; // a status that is older is shown in grey
 const pending = new Set(); // buttons whose answer has not come
 let state = null;
 let socket = null;
+let heard = Date.now(); // when the newest message of the server came
 
 function element(tag, text = "", className = "") {
   const made = document.createElement(tag);
@@ -240,8 +242,9 @@ function connect() {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
   const path = location.pathname.replace(/[^/]*$/, "live");
   socket = new WebSocket(`${scheme}//${location.host}${path}${query}`);
-  socket.onopen = () => { byId("lost").hidden = true; };
   socket.onmessage = (message) => {
+    heard = Date.now();
+    byId("lost").hidden = true;
     const told = JSON.parse(message.data);
     if (told.answer) {
       tell(told.answer.text, told.answer.ok);
@@ -255,4 +258,11 @@ function connect() {
     setTimeout(connect, 1000);
   };
 }
+// A line that is cut closes nothing for minutes; what the page shows then is old.
+setInterval(() => {
+  if (Date.now() - heard > SILENT_MS) {
+    byId("lost").hidden = false;
+    socket.close();
+  }
+}, 500);
 connect();
