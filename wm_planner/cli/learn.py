@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from wm_planner.cli.options import add_option
-from wm_planner.cli.parser import number, path
+from wm_planner.cli.parser import directory, number
 from wm_planner.config import flat, from_dict, parse_settings, to_dict
 from wm_planner.errors import ConfigError, WmPlannerError
 
@@ -24,7 +24,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     text = "learn from recorded episodes beside the running robot, and publish new versions"
     parser = subparsers.add_parser("learn", help=text, description=text)
-    parser.add_argument("bags", type=path, metavar="BAGS", help="directory that receives the bags")
+    parser.add_argument(
+        "bags", type=directory, metavar="BAGS", help="directory that receives the bags"
+    )
     parser.add_argument("--checkpoint", required=True, help="shipped name, or directory")
     add_option(
         parser,
@@ -121,39 +123,38 @@ class Teller:
     """Tells of rounds on ``/diagnostics``, where ROS is there; use as a ``with`` block."""
 
     def __init__(self) -> None:
-        self._node: Any = None
-        self._context: Any = None
+        self._listener: Any = None
 
     def __enter__(self) -> Teller:
         try:
-            import rclpy
-
-            from wm_planner.cli.learner_node import LearnerNode
+            from wm_planner.cli.learner_node import NAME, LearnerNode
+            from wm_planner.cli.listener import Listener
+            from wm_planner.cli.robot_session import robot_environment
         except ImportError:
             return self
-        self._context = rclpy.Context()
-        rclpy.init(args=[], context=self._context)
-        self._node = LearnerNode(context=self._context)
+        domain = int(robot_environment(None, os.environ)["ROS_DOMAIN_ID"])
+        self._listener = Listener(domain, LearnerNode, NAME)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._node is not None:
-            self._node.destroy_node()
-            self._context.try_shutdown()
+        if self._listener is not None:
+            self._listener.close()
 
     def tell(self, report: Report) -> None:
         """Of a round."""
-        if self._node is not None:
+        if self._listener is not None:
             values = flat({**asdict(report), "directory": str(report.directory)})
-            self._node.tell(bool(report.reason), report.line(), values)
+            self._listener.node.tell(bool(report.reason), report.line(), values)
 
     def tell_problem(self, text: str) -> None:
         """Of a round that could not be made."""
-        if self._node is not None:
-            self._node.tell(True, text, {})
+        if self._listener is not None:
+            self._listener.node.tell(True, text, {})
 
     def wait(self, stop: threading.Event, seconds: float) -> None:
         """Until it is time to look again; what is newest is told again meanwhile."""
-        stop.wait(seconds)
-        if self._node is not None:
-            self._node.tell_again()
+        if self._listener is None:
+            stop.wait(seconds)
+            return
+        self._listener.spin_until(stop.is_set, seconds)
+        self._listener.node.tell_again()

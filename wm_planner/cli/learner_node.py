@@ -10,14 +10,15 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from wm_planner.ros.base import NodeBase
 from wm_planner.ros.diagnostics import OK, WARN, array, status
 
-STATUS = "learner: round"
+NAME = "learner"
+STATUS = f"{NAME}: round"
 
 
 class LearnerNode(NodeBase):
     """Tells of the newest round, again and again."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("learner", None, **options)
+        super().__init__(NAME, None, **options)
         self._newest: DiagnosticStatus | None = None
 
     def tell(self, bad: bool, text: str, values: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.cli.parser import path, seed, whole, word, written
+from wm_planner.cli.parser import directory, path, seed, whole, word, written
 from wm_planner.config import suggest
 from wm_planner.errors import ConfigError
 from wm_planner.registry import listed
@@ -57,7 +57,7 @@ def _shared() -> dict[str, dict[str, Any]]:
             "may be repeated",
         },
         "--versions": {
-            "type": path,
+            "type": directory,
             "metavar": "DIR",
             "help": "take new versions of the checkpoint from this directory while it runs: that "
             "of 'learn', OUTPUT/versions",

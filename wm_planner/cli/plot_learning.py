@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from wm_planner.cli.options import add_option, check_least, check_writable
-from wm_planner.cli.parser import path, whole
+from wm_planner.cli.parser import directory, whole
 from wm_planner.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of the command."""
     parser.add_argument(
-        "bags", type=path, metavar="BAGS", help="directory of the recorded episodes"
+        "bags", type=directory, metavar="BAGS", help="directory of the recorded episodes"
     )
     parser.add_argument(
         "--window", type=whole, default=10, metavar="N", help="mean of N episodes (default 10)"
