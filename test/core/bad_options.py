@@ -15,11 +15,8 @@ WHOLE = ("x", "1.5", "nan", "", "1e3", "9" * 40, "9" * 5000, "-5", "0x10")
 NUMBER = ("x", "nan", "inf", "-inf", "", "1e999", "-1", "1,5")
 TEXT = ("", "no such thing", "x" * 5000)
 LONG = "x" * 300
-MAY_BE_NEW = {
-    ("targets", "none"),
-    ("versions", "none"),
-    ("bags", "none"),
-}  # written where they are not there
+# Written, or looked into again and again, where they are not there.
+MAY_BE_NEW = {("targets", "none"), ("versions", "none"), ("bags", "none")}
 
 
 def leaves(

@@ -248,7 +248,7 @@ def test_a_bag_begins_with_what_it_is_of(graph, tmp_path):
         checkpoint_sha256="ab12",
         planner_settings=json.dumps({"solver": "gbp"}),
     )
-    robot = Robot(graph, camera="observation/front")
+    robot = Robot(graph, camera="observation/front", imagined=False)
     robot.tick(10**9)
     robot.event("start", 10**9)
     robot.event("end", 10**9)
