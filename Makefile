@@ -23,8 +23,8 @@ learn-demo: gl $(STAMP)
 test: gl $(STAMP)
 	$(BIN)/python -m pytest -n 2 --durations=10
 
-# The tables, the ROS graph, the figures, and the benchmark last, when nothing else runs. About six hours on
-# two cores (added up from parts that ran beside other work), most of them CEM's. Goes on where it was left.
+# The tables, the ROS graph, the figures, and the benchmark last, when nothing else runs. Takes hours on two
+# cores, most of them CEM's, and goes on where it was left.
 results: gl $(STAMP)
 	@for name in results checkpoints table1 solvers latency replan shifts adaptation; do \
 	    $(BIN)/wm-planner results --config config/tables/$$name.yaml --output runs/$$name || exit 1; \

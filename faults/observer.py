@@ -20,7 +20,28 @@ from wm_planner.ros.qos import RECORD, recorded
 
 INTRUDER = 4242  # data_offset of the commands that the campaign itself publishes
 KEPT = 20_000
+KEPT_SENDERS = 6
 SAID_S = 0.1  # what came so soon after a stop was said before it
+
+
+class Senders:
+    """Tells from sequence numbers alone whether a message is missing before one of them.
+
+    ROS does not say who sent a message. The first one of a sender is never behind a gap.
+    """
+
+    def __init__(self) -> None:
+        self._last: list[int] = []  # number of each sender, the one that spoke last at the end
+
+    def gap(self, number: int) -> bool:
+        """Take the next message; whether one is missing before it."""
+        before = max((last for last in self._last if last < number), default=0)
+        if number - 1 in self._last:
+            before = number - 1
+        if before in self._last:
+            self._last.remove(before)
+        self._last = [*self._last[-KEPT_SENDERS:], number]
+        return number > 1 and before != number - 1
 
 
 class Observer(Node):
@@ -29,6 +50,7 @@ class Observer(Node):
     def __init__(self, robot: RobotFile, **options: Any) -> None:
         super().__init__("campaign_observer", **options)
         self._sent: deque[Sent] = deque(maxlen=KEPT)
+        self._senders = Senders()
         self.levels: dict[str, tuple[float, int, str]] = {}  # newest (time, level, text) by name
         self.closed: dict[Path, dict[str, str]] = {}  # bags that the recorder has closed
         # As ros2_control's controllers hear: no lost message is sent again, none comes late.
@@ -72,12 +94,14 @@ class Observer(Node):
 
     def _on_command(self, message: Float64MultiArray, info: Any) -> None:
         if message.layout.data_offset == INTRUDER:
+            self._senders.gap(info["publication_sequence_number"])
             return
         # When the middleware received it: this process may have been held up since.
         late_s = (time.time_ns() - info["received_timestamp"]) * 1e-9
         at_s = time.monotonic() - (late_s if 0 <= late_s < 60 else 0.0)
         values = np.array(message.data)
-        self._sent.append(Sent(at_s, values, not values.any()))
+        gap = self._senders.gap(info["publication_sequence_number"])
+        self._sent.append(Sent(at_s, values, not values.any(), gap))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

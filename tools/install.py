@@ -177,6 +177,7 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
@@ -195,9 +196,11 @@ def lines_of(process: subprocess.Popen[str], bar: Bar) -> Iterator[str]:
     source = process.stdout
 
     def read() -> None:
-        for line in source:
-            said.put(line)
-        said.put("")
+        try:
+            for line in source:
+                said.put(line)
+        finally:  # whatever comes: somebody waits for the end
+            said.put("")
 
     Thread(target=read, daemon=True).start()
     while True:

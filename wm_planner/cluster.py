@@ -1,11 +1,12 @@
 """Tasks on a Ray cluster. Without an address nothing here is used, and Ray is not needed.
 
 Ray (https://docs.ray.io) runs each task in a process of one of its machines, and runs it again
-where a machine is lost. All machines must have this package, of the same commit.
+where a machine is lost. All machines must have the same sources of this package.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import socket
 from collections import deque
@@ -13,11 +14,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from wm_planner import __version__
 from wm_planner.errors import ConfigError, WmPlannerError
-from wm_planner.provenance import current_commit
+
+logger = logging.getLogger(__name__)
 
 AHEAD = 4  # tasks handed over per processor of the cluster, so that none waits for the next one
 
@@ -126,6 +129,14 @@ class Cluster(AbstractContextManager["Cluster"]):
             yield self._next(waiting, in_order=False)[0]
 
     def _remote(self, cpus: int, gpus: int) -> Callable[..., Any]:
+        machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(m.get("CPU", 0) >= cpus and m.get("GPU", 0) >= gpus for m in machines):
+            logger.warning(
+                "no machine of the cluster has %d processors and %d GPUs: the tasks wait for one "
+                "that has; see --threads, --device and 'ray status'",
+                cpus,
+                gpus,
+            )
         options = {"num_cpus": cpus, "num_gpus": gpus}
         remote: Callable[..., Any] = self._ray.remote(**options)(call).remote
         return remote
@@ -173,4 +184,9 @@ def call(
 
 @cache
 def _version() -> str:
-    return f"{__version__} ({current_commit()})"
+    """Version, and a hash of the sources: two trees with changes of their own differ."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(here.rglob("*.py")):
+        digest.update(file.relative_to(here).as_posix().encode() + file.read_bytes())
+    return f"{__version__} ({digest.hexdigest()[:12]})"

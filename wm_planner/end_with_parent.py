@@ -12,6 +12,14 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 
+
+def with_parent(command: list[str]) -> list[str]:
+    """The command, ended with the process that starts it; elsewhere than on Linux as it is."""
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", os.path.abspath(__file__), str(os.getpid()), *command]
+
+
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(sys.argv[1]):  # it died before the line above

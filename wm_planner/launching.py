@@ -25,10 +25,10 @@ from launch.substitutions.substitution_failure import SubstitutionFailure
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from wm_planner import end_with_parent
 from wm_planner.bringup import NodeSpec, enclave_arguments
 from wm_planner.cli.parser import number, whole
 from wm_planner.config import suggest
+from wm_planner.end_with_parent import with_parent
 from wm_planner.errors import ConfigError
 from wm_planner.parameter_file import write_parameters
 
@@ -192,11 +192,8 @@ def check_installed(package: str, executable: str, context: Any, way_out: str = 
 
 
 def _node(spec: NodeSpec, namespace: str, parameters: Path) -> Node:
-    prefix: list[Any] = []
-    if sys.platform == "linux":  # no node drives on when the launch was killed
-        program = str(Path(end_with_parent.__file__))
-        words = [sys.executable, "-I", "-S", program, str(os.getpid())]
-        prefix = [f"{shlex.join(words)} "]
+    words = with_parent([])  # no node drives on when the launch was killed
+    prefix = [f"{shlex.join(words)} "] if words else []
     return (LifecycleNode if spec.managed else Node)(
         package=spec.package,
         executable=spec.executable,

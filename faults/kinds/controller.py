@@ -99,8 +99,9 @@ def _named(node: str, subject: str, stages: tuple[str, ...]) -> list[Fault]:
                 stages=stages,
                 ends=ends,
                 share=0.5,
-                # The planner's last plan is dropped; the controller's next tick is the safe one.
-                within_s=None if node == PLANNER_NODE or expect == FRESH else AT_ONCE_S,
+                # The planner's last plan is dropped; the controller's next tick is the safe one. A
+                # process that ends may take its last word with it: then the guard speaks.
+                within_s=None if node == PLANNER_NODE or ends or expect == FRESH else AT_ONCE_S,
             )
         )
     faults.append(

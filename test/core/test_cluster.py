@@ -162,7 +162,7 @@ def test_stages_of_an_ablation_wait_for_what_they_need(monkeypatch, tmp_path) ->
     commands: list[list[str]] = []
 
     def command(words: list[str], **options):
-        words = words[3:]
+        words = words[words.index("wm_planner.cli.main") + 1 :]
         commands.append(words)
         output = Path(words[words.index("--output") + 1])
         if words[0] == "eval":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from faults.campaign import chosen, schedule
 from faults.command import LANES, SHARES, _kills
 from faults.fault import FRESH, STOP, Bounds, Outcome, Sent, judge, outside
 from faults.kinds import all_faults
+from faults.observer import Senders
 from faults.report import MARKS, Report, save
 from faults.soak import memory_of, missed_ticks
 
@@ -42,6 +43,20 @@ def test_a_stop_in_time_is_well():
 def test_what_was_safe_already_stays_so():
     commands = every(9.0, 9.9, 0.0)
     assert judge(commands, 10.0, 12.0, STOP, BOUNDS) == (0.0, 0.0, [])
+
+
+def test_no_leap_is_seen_where_a_command_between_did_not_come():
+    first, second = sent((9.95, -0.3), (10.0, 0.3))
+    assert outside([first, second], BOUNDS)
+    assert not outside([first, replace(second, gap=True)], BOUNDS)
+
+
+def test_a_command_that_did_not_come_is_known_by_the_numbers_of_its_sender():
+    senders = Senders()
+    # Two senders speak by turns, then one of them loses number 4, and a third begins.
+    assert not any(map(senders.gap, (1, 2, 1, 3, 2, 3)))
+    assert senders.gap(5)
+    assert not any(map(senders.gap, (4, 6, 1, 5, 2)))
 
 
 @pytest.mark.parametrize(

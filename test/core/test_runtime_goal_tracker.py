@@ -44,3 +44,24 @@ def test_clear():
     tracker.clear()
     assert tracker.goal is None
     assert tracker.put_image(IMAGE, 5)
+
+
+def test_of_goals_that_come_in_any_order_the_newest_can_be_told():
+    tracker = GoalTracker()
+    tracker.put_proprio(PROPRIO, 9)
+    tracker.put_proprio(PROPRIO + 1, 5)  # of an older goal
+    assert not tracker.is_older(5)
+    assert tracker.put_image(IMAGE, 9)
+    np.testing.assert_array_equal(tracker.goal.proprio, PROPRIO)
+    assert tracker.is_older(5) and not tracker.is_older(9) and not tracker.is_older(0)
+    tracker.clear(12)
+    assert tracker.is_older(9)
+
+
+def test_joints_without_a_stamp_do_not_outlive_the_next_goal():
+    tracker = GoalTracker()
+    tracker.put_proprio(PROPRIO, 0)
+    assert tracker.put_image(IMAGE, 0) and tracker.goal.proprio is not None
+    tracker.put_proprio(PROPRIO, 5)
+    tracker.clear()
+    assert tracker.put_image(IMAGE, 0) and tracker.goal.proprio is None

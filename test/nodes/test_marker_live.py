@@ -132,3 +132,21 @@ def test_what_cannot_be_drawn_is_told(graph):
         return any("nobody publishes robot_description" in text for text in told)
 
     graph.until(asked, "the reason")
+
+
+def test_each_thing_that_is_not_drawn_has_its_reason(graph):
+    body = get_task("point_maze").embodiment
+    drawing = Drawing(graph, body)
+    told: list[str] = []
+    drawing.node.hear_diagnostics(lambda m: told.extend(s.message for s in m.status))
+    drawing.tell("robot_description", String(data="<robot>"))
+
+    def asked() -> bool:
+        told.clear()
+        still = np.zeros(len(body.proprio))
+        drawing.tell("joint_states", joint_state_message(still, body.proprio, 1))
+        graph.until(lambda: told, "diagnostics")
+        return "no joint states" not in told[-1]
+
+    graph.until(asked, "the joint states")
+    assert told[-1].startswith("the URDF cannot be drawn")  # though the robot's place is

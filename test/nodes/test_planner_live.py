@@ -193,6 +193,22 @@ def test_goal_of_another_size_is_not_accepted(graph, checkpoint):
     assert peer.accepted == [200]
 
 
+def test_of_goals_that_were_sent_before_the_planner_began_the_newest_counts(
+    graph, checkpoint, monkeypatch
+):
+    monkeypatch.setattr("wm_planner.nodes.planner_node.LATCHED_S", 3600.0)
+    peer = Peer(graph, checkpoint, lockstep=False)
+    peer.goal(400)  # in this order they come where another sender is discovered later
+    peer.clear(300)
+    peer.goal(200)
+    peer.goal(500)
+    graph.until(lambda: 500 in peer.accepted, "the newest goal")
+    assert peer.accepted == [400, 500] or peer.accepted == [500]
+    monkeypatch.setattr(peer.planner, "_latched_until_s", 0.0)
+    peer.goal(100)  # a clock was set back
+    graph.until(lambda: 100 in peer.accepted, "the goal of now")
+
+
 def test_goal_file_of_another_size_names_both(graph, checkpoint, tmp_path):
     cv2 = pytest.importorskip("cv2")
     file = tmp_path / "goal.png"

@@ -227,6 +227,30 @@ def test_a_stop_ends_a_start_that_is_under_way(graph, page):
     assert not controller._active
 
 
+def test_an_activation_that_is_answered_too_late_is_taken_back(graph, page, monkeypatch):
+    controller = graph.add(ControllerNode, **CONTROLLER)
+    controller.trigger_configure()
+    for name in ("get_state", "stop"):
+        graph.until(lambda: page.node.is_there(f"controller_node/{name}"), name)  # noqa: B023
+    monkeypatch.setattr("wm_planner.view.buttons.ANSWER_S", 0.0)
+    ok, text = page.press("start")
+    assert not ok and "came too late, and was taken back" in text, text
+    page.until_controller("stopped")
+    assert not controller._active
+
+
+def test_an_activation_that_is_never_answered_calls_for_the_emergency_stop(
+    graph, page, monkeypatch
+):
+    controller = graph.add(ControllerNode, **CONTROLLER)
+    controller.trigger_configure()
+    graph.until(lambda: page.node.is_there("controller_node/stop"), "its stop")
+    monkeypatch.setattr("wm_planner.view.buttons.ANSWER_S", 0.0)
+    monkeypatch.setattr("wm_planner.view.buttons.LATE_S", 0.0)
+    ok, text = page.press("start")
+    assert not ok and "it may still happen: use the robot's emergency stop" in text, text
+
+
 def test_stop_goes_over_the_live_channel_too(graph, page):
     controller = graph.add(ControllerNode, **CONTROLLER)
     controller.trigger_configure()

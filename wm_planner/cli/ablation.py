@@ -17,6 +17,7 @@ import yaml
 
 from wm_planner.cli.options import add_option, add_table_options, check_threads, cluster_of
 from wm_planner.cli.parser import path, whole
+from wm_planner.end_with_parent import with_parent
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.table import ablation_table, error_table
 from wm_planner.files import write_json, write_text
@@ -267,7 +268,8 @@ def run_stage(stage: Stage, more: list[str], directory: Path) -> None:
     command = [*stage.arguments, *more]
     with log.open("ab") as stream:
         code = subprocess.run(
-            [sys.executable, "-m", "wm_planner.cli.main", *command],
+            # Two at once would write into one directory: Ray runs a task again whose process dies.
+            with_parent([sys.executable, "-m", "wm_planner.cli.main", *command]),
             cwd=directory,
             stdout=stream,
             stderr=stream,

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     meta = {
         "embodiment": resized(task.embodiment, args.image_size).to_json(),
         "seed": args.seed,
+        "steps": args.steps,
         "command": command_line(),
     }
     begun = BegunStore(args.output, args.num_trajectories, meta)

@@ -123,11 +123,11 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         write_json(args.output / "result.json", result.to_json())
         write_text(args.output / "result.md", result_table(result))
-    if args.film is not None:
+    print(table(result, task.distance_unit), flush=True)
+    if args.film is not None:  # last: a result is not lost with it
         from wm_planner.cli.eval_film import film_first
 
         film_first(args.film, job, targets, bundle)
-    print(table(result, task.distance_unit))
     return 0
 
 

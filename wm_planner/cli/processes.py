@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from wm_planner import end_with_parent
+from wm_planner.end_with_parent import with_parent
 from wm_planner.errors import WmPlannerError
 
 INTERRUPT_S, TERMINATE_S, END_S = 1.0, 2.0, 3.0  # after SIGINT: SIGTERM, SIGKILL, given up
@@ -203,13 +203,10 @@ class Supervisor:
         refused = f"{child.name}: cannot start {command[0]}"
         if shutil.which(command[0], path=self._environment.get("PATH")) is None:
             raise ChildFailedError(f"{refused}: no such program")
-        if sys.platform == "linux":
-            program = str(Path(end_with_parent.__file__))
-            command = [sys.executable, "-I", "-S", program, str(os.getpid()), *command]
         with self.log_of(child.name).open(log_mode) as log:
             try:
                 self._running[child.name] = subprocess.Popen(
-                    command,
+                    with_parent(command),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -119,8 +119,6 @@ def run(args: argparse.Namespace) -> int:
             f"the bridge ended, but only {len(record.finished)} of {options.episodes} episode "
             f"results arrived; look at {output / 'logs'}"
         )
-    film = write_film(args.film or output / "film.mp4", [e.film for e in record.finished[:FILMED]])
-    picture = write_key_frames(output / "last_episode.png", record.finished[-1].film)
     result = {
         "task": options.task,
         "checkpoint": options.checkpoint,
@@ -132,9 +130,13 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.json is not None:
         write_json(args.json, result)
+    print(table(result, record), flush=True)
+    # Last: a result is not lost with them.
+    film = write_film(args.film or output / "film.mp4", [e.film for e in record.finished[:FILMED]])
+    picture = write_key_frames(output / "last_episode.png", record.finished[-1].film)
     bags = output / "bags" if options.record else None
     paths = [path for path in (film, picture, bags, output / "logs") if path is not None]
-    print(table(result, record, paths))
+    print(*listing([(path.suffix[1:] or path.name, str(path)) for path in paths]), sep="\n")
     return 1 if options.episodes == 1 and result["successes"] == 0 else 0
 
 
@@ -149,7 +151,7 @@ def child_of(spec: NodeSpec, parameters: Path) -> Child:
     return Child(spec.name, command, spec.required, spec.ends_run, spec.respawn)
 
 
-def table(result: dict[str, Any], record: RunRecord, paths: list[Path]) -> str:
+def table(result: dict[str, Any], record: RunRecord) -> str:
     """The result for people."""
     steps = [episode.num_steps for episode in record.finished]
     rate_hz = record.replan_rate_hz() if result["clock"] == "realtime" else None
@@ -161,7 +163,6 @@ def table(result: dict[str, Any], record: RunRecord, paths: list[Path]) -> str:
     ]
     if rate_hz is not None:
         rows.append(("replan rate", f"{rate_hz:.1f} Hz"))
-    rows += [(path.suffix[1:] or path.name, str(path)) for path in paths]
     title = " ".join(str(result[key]) for key in ("task", "checkpoint", "planner", "clock"))
     return "\n".join([title, *listing(rows)])
 

@@ -73,8 +73,9 @@ class BegunStore:
             )
         del arrays
         write_json(self._part / "meta.json", {"schema": SCHEMA, **self._meta}, end="")
-        (self._part / PROGRESS).unlink()
+        # In this order: without its progress a directory that is not renamed counts for nothing.
         self._part.rename(self._directory)
+        (self._directory / PROGRESS).unlink()
         return TrajectoryStore.open(self._directory)
 
     def _begin(self, first: Trajectory) -> dict[str, np.memmap]:

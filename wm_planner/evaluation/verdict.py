@@ -1,7 +1,7 @@
 """What a probe means for planning, in words.
 
 The thresholds are those of latents whose success is known: the shipped ones, which plan, and the
-ones of docs/training.md that do not.
+ones of docs/experiments that do not.
 """
 
 from __future__ import annotations

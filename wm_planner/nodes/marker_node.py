@@ -27,7 +27,8 @@ from wm_planner.ros.run import run_node
 from wm_planner.runtime.plan_path import joint_path, twist_path
 
 PLANAR_FRAME = "world"
-PLAN, ROBOT, GOAL = "plan", "robot", "goal"
+PLAN, ROBOT, GOAL, URDF = "plan", "robot", "goal", "URDF"
+DRAW_S = 0.1
 COLOURS = {PLAN: (1.0, 0.55, 0.0), ROBOT: (0.2, 0.45, 1.0), GOAL: (0.15, 0.75, 0.25)}
 LINE_M, BALL_M = 0.01, 0.03
 
@@ -74,13 +75,15 @@ class MarkerNode(NodeBase):
         self._joints: JointState | None = None
         self._goal_ns = 0
         self._goal: JointState | None = None
-        self._why = "no joint states have come"
+        self._drawn = True  # the joint states that have come
+        self._whys = {ROBOT: "no joint states have come"}  # what is not drawn -> why
         self._out = self.create_publisher(MarkerArray, "plan/markers", RELIABLE)
         self.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
         self.create_subscription(JointState, "joint_states", self._on_joints, SENSOR)
         self.create_subscription(JointTrajectory, "plan", self._on_plan, COMMAND)
         self.create_subscription(Image, "goal/image", self._on_goal, LATCHED)
         self.create_subscription(JointState, "goal/joint_states", self._on_goal_joints, LATCHED)
+        self.create_timer(DRAW_S, self._draw)
         self.create_timer(1.0, self._report)
 
     @property
@@ -98,14 +101,21 @@ class MarkerNode(NodeBase):
         try:
             self._tip = Tip(message.data, self._names, self.config.tip)
         except ConfigError as error:
-            self.get_logger().error(f"the URDF cannot be drawn: {error}")
+            self._whys[URDF] = f"the URDF cannot be drawn: {error}"
+            self.get_logger().error(self._whys[URDF])
+        else:
+            self._whys.pop(URDF, None)
 
     def _on_joints(self, message: JointState) -> None:
-        if not set(self._names) <= set(message.name):
-            return  # another device on the same topic
-        self._joints = message
-        self._why = ""
-        self._show(ROBOT, self._points(self._positions(message)[None], message))
+        if set(self._names) <= set(message.name):  # no other device on the same topic
+            self._joints, self._drawn = message, False
+
+    def _draw(self) -> None:
+        """Robot and goal where they are now: joint states come faster than anybody can look."""
+        if self._drawn or self._joints is None:
+            return
+        self._drawn = True
+        self._show(ROBOT, self._points(self._positions(self._joints)[None], self._joints))
         self._show_goal()
 
     def _on_goal(self, message: Image) -> None:
@@ -119,49 +129,65 @@ class MarkerNode(NodeBase):
     def _show_goal(self) -> None:
         goal = self._goal
         if goal is None or not self._goal_ns or to_ns(goal.header.stamp) != self._goal_ns:
-            self._show(GOAL, None)
+            self._hide(GOAL)
         else:
             self._show(GOAL, self._points(self._positions(goal)[None], goal))
 
     def _on_plan(self, message: JointTrajectory) -> None:
         if not message.points or self._joints is None:
-            self._show(PLAN, None)
+            self._hide(PLAN)
             return
         action, body = self._action, self._body
         try:
             plan = plan_from_message(message, action.names, INTERFACE[action.kind], body.dt_ns)
         except ValueError as error:
-            self.get_logger().warning(f"plan not drawn: {error}", throttle_duration_sec=5.0)
+            self._hide(PLAN, f"the plan cannot be drawn: {error}")
             return
         if action.is_twist:
             way = twist_path(action.names, plan.actions, body.control_dt_s, self._tip is None)
             start = self._points(np.zeros((1, 0)), self._joints)
-            self._show(PLAN, way if start is None else way + start)
+            self._show(PLAN, way if isinstance(start, str) else way + start)
             return
         unit = body.control_dt_s if action.kind == "velocity" else 1.0
         step = self.config.step or unit
         path = joint_path(action.kind, plan.actions, self._positions(self._joints), step)
-        self._why = "" if path is not None else "where efforts lead is not known: no way is drawn"
-        self._show(PLAN, None if path is None else self._points(path, self._joints))
+        if path is None:
+            self._hide(PLAN, "where efforts lead is not known: no way is drawn")
+        else:
+            self._show(PLAN, self._points(path, self._joints))
 
     def _positions(self, message: JointState) -> np.ndarray:
         return joint_values(message, [f"{name}/position" for name in self._names])
 
-    def _points(self, path: np.ndarray, joints: JointState) -> np.ndarray | None:
-        """(H, 3) metres of (H, A) positions; None where nobody knows where that is."""
+    def _points(self, path: np.ndarray, joints: JointState) -> np.ndarray | str:
+        """(H, 3) metres of (H, A) positions, or why nobody knows where that is."""
         if not np.isfinite(path).all():
-            return None
+            return "a position is not finite"
         if self._tip is not None:
             self._tip.sense(dict(zip(joints.name, joints.position, strict=False)))
             return self._tip.points(path)
         if len(self._names) == 2:
             return np.column_stack([self.config.metres * path, np.zeros(len(path))])
-        if not self._action.is_twist:
-            self._why = "where the tip is is not known: nobody publishes robot_description"
-        return None
+        if self._action.is_twist:
+            return ""  # it is where its frame is: RViz shows that
+        return "where the tip is is not known: nobody publishes robot_description"
 
-    def _show(self, what: str, points: np.ndarray | None) -> None:
-        """Draw points of a name; None: nothing."""
+    def _show(self, what: str, points: np.ndarray | str) -> None:
+        """Draw points of a name, or tell why there are none."""
+        if isinstance(points, str):
+            self._hide(what, points)
+            return
+        self._whys.pop(what, None)
+        self._publish(what, points)
+
+    def _hide(self, what: str, why: str = "") -> None:
+        """Draw nothing of a name; empty: there is nothing that could be drawn."""
+        self._whys.pop(what, None)
+        if why:
+            self._whys[what] = why
+        self._publish(what, None)
+
+    def _publish(self, what: str, points: np.ndarray | None) -> None:
         marker = Marker(ns=what, action=Marker.DELETE if points is None else Marker.ADD)
         marker.header.frame_id = self._frame
         marker.pose.orientation.w = 1.0
@@ -175,7 +201,8 @@ class MarkerNode(NodeBase):
         self._out.publish(MarkerArray(markers=[marker]))
 
     def _report(self) -> None:
-        level, text = (diagnostics.WARN, self._why) if self._why else (diagnostics.OK, "drawn")
+        whys = "; ".join(sorted(set(self._whys.values())))
+        level, text = (diagnostics.WARN, whys) if whys else (diagnostics.OK, "drawn")
         status = diagnostics.status("marker_node: markers", level, text, {"frame": self._frame})
         self._status.publish(diagnostics.array(self.get_clock().now().nanoseconds, status))
 

@@ -41,6 +41,7 @@ from wm_planner.runtime.worker import LatestWorker
 from wm_planner.types import Goal, Observation
 
 CLOSE_S = 0.4
+LATCHED_S = 5.0  # in which a node that begins to listen hears what was sent before
 STATUS, INPUTS = "planner_node: plan", "planner_node: inputs"
 
 
@@ -87,6 +88,8 @@ class PlannerNode(ManagedNode):
         self.create_subscription(Image, "goal/image", self._on_goal, LATCHED)
         self.create_subscription(JointState, "goal/joint_states", self._on_goal_state, LATCHED)
 
+        # In lock-step there is one sender of goals, whose clock begins anew with the simulator.
+        self._latched_until_s = 0.0 if config.lockstep else time.monotonic() + LATCHED_S
         self.create_timer(REPORT_S, self._tell)
 
         def work(item: tuple[Goal, Observation | Seen], should_stop: Any) -> PlanResult | None:
@@ -189,8 +192,12 @@ class PlannerNode(ManagedNode):
             self._try_plan()
 
     def _on_goal(self, message: Image) -> None:
+        stamp_ns = to_ns(message.header.stamp)
+        if self._goals.is_older(stamp_ns) and time.monotonic() < self._latched_until_s:
+            self.get_logger().info("an older goal came as well: the newest counts")
+            return
         if message.height == 0:
-            self._goals.clear()
+            self._goals.clear(stamp_ns)
             self._begin_goal(message.header)
             self._accepted.publish(Header(stamp=message.header.stamp))
             return
@@ -200,7 +207,7 @@ class PlannerNode(ManagedNode):
         except WmPlannerError as error:
             self.get_logger().error(f"goal refused: {error}")
             return
-        if self._goals.put_image(image, to_ns(message.header.stamp)):
+        if self._goals.put_image(image, stamp_ns):
             self._begin_goal(message.header)
         self._accept_goal()
 

@@ -50,7 +50,8 @@ class Planner:
         self.alpha = config.objective_alpha
         size = self.embodiment.action.size
         self._solver = config.make_solver(size)
-        self._warm_solver = config.when_warm().make_solver(size)
+        warm = config.when_warm()
+        self._warm_solver = self._solver if warm == config else warm.make_solver(size)
         self.adaptation = Adaptation(bundle.model, config, round(self.embodiment.model_dt_s * 1e9))
         self.engine = Engine(self.adaptation.model, config)
         self.encoder = ObservationEncoder(bundle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from wm_planner.view.node import CONTROLLER, NO_IMAGE, ViewNode
 ANSWER_S, STOP_S = 10.0, 2.0  # that a service may take
 ARM_S, AGAIN_S = 5.0, 0.5  # until the controller must have heard where the joints are
 ACCEPT_S = 5.0
+LATE_S = 30.0  # for which an activation without an answer is watched
 TRANSITIONS = {"configure": 1, "activate": 3, "deactivate": 4}
 EMERGENCY = "use the robot's emergency stop"
 
@@ -87,7 +89,13 @@ class Buttons:
             raise RefusedError("stopped while Start was under way")
         request, since_s = ChangeState.Request(), time.time()
         request.transition.id = TRANSITIONS[name]
-        done = await self._ask(f"{CONTROLLER}/change_state", request)
+        answer = self._node.ask(f"{CONTROLLER}/change_state", request)
+        try:
+            done = await self._within(answer, ANSWER_S, f"{CONTROLLER}/change_state")
+        except RefusedError as error:
+            if name != "activate":
+                raise
+            raise RefusedError(f"{error}; {await self._take_back(answer)}") from error
         if self._stops != stops:
             await self._send_stop()  # the first one may have come before the activation
             raise RefusedError("stopped while Start was under way")
@@ -95,6 +103,22 @@ class Buttons:
             await asyncio.sleep(0.1)  # its reason comes on another topic
             why = self._board.last_error(CONTROLLER, since_s) or "its log says why"
             raise RefusedError(f"the controller refuses to {name}: {why}")
+
+    async def _take_back(self, activation: Future) -> str:
+        """See to it that an activation that is not answered in time moves nothing; say the outcome.
+
+        A stop that comes before the activation stops nothing: it is called again after it.
+        """
+        deadline_s = time.monotonic() + LATE_S
+        while not activation.done() and time.monotonic() < deadline_s:
+            with suppress(RefusedError):
+                await self._send_stop()
+            await asyncio.sleep(AGAIN_S)
+        if not activation.done():
+            return f"it may still happen: {EMERGENCY} before anybody comes near the robot"
+        if activation.result().success:
+            await self._send_stop()
+        return "it came too late, and was taken back"
 
     async def stop(self) -> str:
         """Call the controller's latched stop.
@@ -224,6 +248,7 @@ class Buttons:
 
     async def _within(self, asked: Future, timeout_s: float, who: str) -> Any:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(asked), timeout_s)
+            # Shielded: what is not answered in time may be answered later, and somebody may care.
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(asked)), timeout_s)
         except asyncio.TimeoutError as error:
             raise RefusedError(f"{who} has not answered within {timeout_s:g} s") from error
