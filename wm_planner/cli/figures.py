@@ -248,7 +248,7 @@ def draw_learning(path: Path, data: dict[str, Any]) -> None:
     first = 0
     for number, phase in enumerate(data["phases"]):
         last = first + phase["episodes"]
-        label = f"{Path(phase['checkpoint']).name}: {phase['successes']} of {phase['episodes']}"
+        label = f"{phase['checkpoint']}: {phase['successes']} of {phase['episodes']}"
         colour = f"C{number}"
         axis.axvspan(first + 0.5, last + 0.5, color=colour, alpha=0.12)
         axis.plot(range(first + 1, last + 1), reached[first:last], "o", color=colour, label=label)

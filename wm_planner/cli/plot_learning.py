@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from wm_planner.cli.options import add_option, check_least, check_writable
@@ -46,8 +47,11 @@ def run(args: argparse.Namespace) -> int:
     if not told:
         raise ConfigError(f"{args.bags}: no episode says how it came out")
     phases: list[dict[str, Any]] = []
-    for checkpoint, group in groupby(told, key=lambda each: each.checkpoint):
-        reached_goals = [each.outcome == "success" for each in group]
+    # By its weights: one checkpoint has a name in the catalog, and a directory.
+    for _, group in groupby(told, key=lambda each: each.sha256 or each.checkpoint):
+        episodes = list(group)
+        reached_goals = [each.outcome == "success" for each in episodes]
+        checkpoint = Path(episodes[-1].checkpoint).name
         low, high = wilson_interval(sum(reached_goals), len(reached_goals))
         phase = {"checkpoint": checkpoint, "episodes": len(reached_goals)}
         phase |= {"successes": sum(reached_goals), "interval_low": low, "interval_high": high}

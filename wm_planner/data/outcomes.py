@@ -22,11 +22,13 @@ class Outcome:
         name: of the bag.
         outcome: 'success', 'failure', or '' where nobody said.
         checkpoint: name of what planned when the episode began; '': nothing, or nobody said.
+        sha256: of its weights; '' where nobody said.
     """
 
     name: str
     outcome: str
     checkpoint: str
+    sha256: str = ""
 
 
 def outcomes(path: Path) -> list[Outcome]:
@@ -42,14 +44,14 @@ def outcomes(path: Path) -> list[Outcome]:
 
 
 def _of(bag: Path) -> Outcome:
-    outcome, checkpoint = "", ""
+    outcome = ""
+    told: dict[str, Any] = {}
     for message in Bag(bag).messages():
         name = message.topic.rpartition("/")[2]
         if name == RECORDING_TOPIC and message.msgtype == _TEXT:
-            told: dict[str, Any] = parse_description(message.decode().data).checkpoint or {}
-            checkpoint = str(told.get("name", ""))
+            told = parse_description(message.decode().data).checkpoint or {}
         elif name == EPISODE_TOPIC and message.msgtype == EPISODE_TYPE:
             event = message.decode()
             if event.message == "end":
                 outcome = outcome_of({item.key: item.value for item in event.values})
-    return Outcome(bag.name, outcome, checkpoint)
+    return Outcome(bag.name, outcome, str(told.get("name", "")), str(told.get("sha256", "")))

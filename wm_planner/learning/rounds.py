@@ -53,7 +53,7 @@ class Learning(TransitionTraining):
     """
 
     method: str = "online"
-    every: Natural = 5
+    every: Natural = 10
     recorded_share: float = 0.5
     most_forgotten: Weight = 5.0
     keep: Natural = 10
