@@ -58,7 +58,7 @@ class Robot:
 
     def __init__(self, task: str, directory: Path, seed: int = 0) -> None:
         self.versions, self.said, self.gaps = directory, list[str](), list[float]()
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         planner = GoalPlanner(f"{task}-base", None, "gbp")
         planner.warm_up()
         self._body = body = planner.embodiment
@@ -177,7 +177,7 @@ def bad_ones(robot: Robot, base: Path, count: int, seed: int = 0) -> dict[str, A
 def good_looking(robot: Robot, base: Path, count: int) -> dict[str, Any]:
     """Finite weights of the right sizes that know nothing, or less."""
     found = {}
-    for kind, change in (("noise of 10 %", _noise), ("weights of another seed", _another_seed)):
+    for kind, change in (("noise of 10 %", noise), ("weights of another seed", _another_seed)):
         ends = Counter[str]()
         for number in range(count):
             first = len(robot.said)
@@ -231,7 +231,7 @@ def _first(bundle: Bundle) -> torch.Tensor:
     return next(bundle.model.predictor.parameters())
 
 
-def _noise(bundle: Bundle) -> None:
+def noise(bundle: Bundle) -> None:
     for weight in bundle.model.predictor.parameters():
         weight.add_(0.1 * weight.std().nan_to_num(0.0) * torch.randn_like(weight))
 
