@@ -61,7 +61,9 @@ def learner(place: Path, bags: Sequence[Path], checkpoint: str, count: int, seed
             pass
 
     left = list(bags)
-    for number in range(count + 2):
+    number = -1
+    while told["killed"] < count:
+        number += 1
         if not left:
             left, told["fresh starts"] = list(bags), told["fresh starts"] + 1
             shutil.rmtree(fed), shutil.rmtree(output)

@@ -42,7 +42,7 @@ class Learning(TransitionTraining):
     """Settings of `wm-planner learn`.
 
     Attributes:
-        method: 'online' mixes recorded episodes and the core set, half and half by default;
+        method: 'online' mixes recorded episodes and the core set by `recorded_share`;
             'adversarial' does so on perturbed inputs; 'base' draws from both as they are; 'all'
             tries each of these and takes the best that passes the gate.
         every: new episodes that begin a round; at least 2 in all, one of which is held out.
@@ -54,12 +54,14 @@ class Learning(TransitionTraining):
 
     method: str = "online"
     every: Natural = 10
-    recorded_share: float = 0.5
+    recorded_share: float = 0.7
     most_forgotten: Weight = 5.0
     keep: Natural = 10
-    num_updates: Natural = 300
+    num_updates: Natural = 120
     rollout_fraction: float = 1.0
-    learning_rate: Weight = 3e-4
+    learning_rate: Weight = 1e-4
+    # A motor that has changed is learnt by the action embedding, which has few numbers.
+    embedding_learning_rate: Weight | None = 3e-2
     adversarial: Adversarial = field(default_factory=Adversarial)
 
     def __post_init__(self) -> None:
