@@ -7,6 +7,7 @@ is injected, and memory and missed ticks are watched.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from faults.report import Report, heading, save
 from faults.soak import soak
 
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
-# Share of the injections by graph. Graphs of one lane run one after the other, lanes side by side.
+# Share of the injections by graph. Graphs of one lane run one after the other. Lanes run side by
+# side where there are processors for both.
 SHARES = {STAND_IN: 0.66, PLANNER: 0.20, NETWORK: 0.07, REMOTE: 0.07}
 LANES = ((STAND_IN, NETWORK, REMOTE), (PLANNER,))
 # For the tests: a few of each subject, and patience with a machine that is busy.
@@ -63,7 +65,8 @@ def _campaign(args: argparse.Namespace) -> list[list[Part]]:
         return [[Part(STAND_IN, count, QUICK, slack_s=QUICK_SLACK_S)]]
     if args.stage:
         counts = {args.stage: args.injections}
-    lanes = [[kind for kind in lane if counts.get(kind)] for lane in LANES]
+    lanes = LANES if (os.cpu_count() or 1) >= 4 else (tuple(sum(LANES, ())),)
+    lanes = [[kind for kind in lane if counts.get(kind)] for lane in lanes]
     return [[Part(kind, counts[kind], args.only) for kind in lane] for lane in lanes if lane]
 
 

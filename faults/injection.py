@@ -72,7 +72,10 @@ def inject(stage: Stage, fault: Fault, number: int, seed: int, began_s: float) -
             outcome.problems.append(f"the controller says '{said}' of a robot that is stopped")
     healed_s = time.monotonic()
     patience_s = RECOVER_S if fault.recovers else 0.5
-    came_back = stage.until(lambda: stage.driving(healed_s), patience_s)
+    came_back = stage.until(lambda: stage.driving(healed_s), patience_s / 2)
+    if not came_back and fault.recovers:
+        stage.prepare()  # a robot that has arrived meanwhile rests
+    came_back = came_back or stage.until(lambda: stage.driving(healed_s), patience_s / 2)
     back_s = time.monotonic()
     outcome.recovered_s = back_s - healed_s if came_back else None
     if fault.recovers and not came_back:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
 from faults.fault import PLANNER
-from faults.stage import Stage, profile
+from faults.stage import Stage
 from faults.wire import Wire
 from wm_planner.bringup import NodeSpec, RunOptions, bring_up
 from wm_planner.data.prepare import prepare
@@ -54,8 +54,6 @@ class PlannerStage(Stage):
     """See the module; the joint states and the pictures go through this process."""
 
     kind = PLANNER
-    # The driver's pictures are larger than a socket's buffer.
-    wire: ClassVar[dict[str, str]] = profile("shared_memory")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -274,6 +274,7 @@ def _inert(origin: str) -> type[Inert]:
 
 
 def stored_tensor(value: Any) -> StoredTensor | None:
+    """The tensor that a parameter of a model wraps, or that a value is; None: it is no tensor."""
     while isinstance(value, Inert) and value.origin in PARAMETERS:
         value = value.args[0]
     if isinstance(value, Inert) and value.origin == TENSOR:

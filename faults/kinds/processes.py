@@ -14,7 +14,7 @@ ALL = (STAND_IN, PLANNER)
 
 
 def killed(node: str) -> Any:
-    """kill -9; whoever watches over the processes starts it again."""
+    """End it by kill -9; whoever watches over the processes starts it again."""
 
     def inject(stage: Any, rng: np.random.Generator) -> Heal:
         stage.processes.kill(node)

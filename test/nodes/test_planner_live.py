@@ -664,3 +664,19 @@ def test_a_picture_of_another_size_is_refused_and_the_node_goes_on(graph, checkp
     peer.until_told("observation/image is 1 x 1 pixels", DiagnosticStatus.ERROR)
     peer.picture = None
     peer.until_planned()
+
+
+def test_without_a_goal_it_still_says_that_nothing_of_those_who_publish_has_come(
+    graph, checkpoint, monkeypatch
+):
+    monkeypatch.setattr("wm_planner.nodes.planner_node.LATCHED_S", 0.0)
+    told: list = []
+    Peer(graph, checkpoint, lockstep=False)  # publishes nothing
+    watcher = graph.peer("watcher")
+    watcher.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda m: told.extend(m.status), RELIABLE
+    )
+    inputs = lambda: [s for s in told if s.name == "planner_node: inputs"]  # noqa: E731
+    graph.until(inputs, "diagnostics")
+    assert inputs()[-1].level == DiagnosticStatus.WARN
+    assert "1 publishers are known, and nothing of theirs has come" in inputs()[-1].message

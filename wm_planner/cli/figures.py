@@ -94,7 +94,8 @@ def draw_landscape(path: Path, data: dict[str, Any]) -> None:
 
 def draw_frontier(path: Path, data: dict[str, Any]) -> None:
     """Success, with its interval, against seconds: of each planner a line along the first plan's
-    budget and a dashed one along the warm plans', which meet at the tuned point."""
+    budget and a dashed one along the warm plans', which meet at the tuned point.
+    """
     names = list(dict.fromkeys(point["planner"] for point in data["points"]))
     look_of = looks(solver_title(name) for name in names)
     with rc_context(STYLE):

@@ -1,5 +1,6 @@
 """What a robot file wants beside joint limits, held against what was found: the tip's box, links
-that keep apart, and what the robot says of itself."""
+that keep apart, and what the robot says of itself.
+"""
 
 from __future__ import annotations
 

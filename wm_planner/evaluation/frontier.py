@@ -250,7 +250,8 @@ def pinned(config: PlannerConfig) -> PlannerConfig:
 
 def scaled(config: PlannerConfig, first: float = 1.0, warm: float = 1.0) -> PlannerConfig:
     """A pinned planner with other budgets: iterations of a solver that descends, else samples, of
-    which the elites keep their share."""
+    which the elites keep their share.
+    """
     if config.descends:
         assert config.num_iterations is not None and config.warm_iterations is not None
         return replace(

@@ -102,7 +102,8 @@ def score(trial: Trial, runs: Sequence[Evaluation]) -> Score:
 
 def ranked(scores: Sequence[Score], slack: int) -> list[Score]:
     """The best first: the fastest of those with at most `slack` failures more than the best, then
-    the others by their failures."""
+    the others by their failures.
+    """
     best = max(score.successes for score in scores)
 
     def key(score: Score) -> tuple[int, float]:

@@ -298,9 +298,22 @@ class PlannerNode(ManagedNode):
             self._observer.rest(now_s)
         level, text = self._observer.verdict(now_ns, now_s)
         if level == diagnostics.OK and idle:
-            text = idle
+            level, text = (diagnostics.WARN, deaf) if (deaf := self._deaf(now_s)) else (level, idle)
         status = diagnostics.status(INPUTS, level, text, self._observer.values(now_s))
         self._status.publish(diagnostics.array(now_ns, status, *self._versions.statuses()))
+
+    def _deaf(self, now_s: float) -> str:
+        """Why nothing comes though somebody sends it; empty: it does, or it is too early to say."""
+        if self.config.lockstep or now_s < self._latched_until_s:
+            return ""
+        for topic in self._observer.unheard:
+            if number := self.count_publishers(self.resolve_topic_name(topic)):
+                return (
+                    f"{topic}: {number} publishers are known, and nothing of theirs has come: they "
+                    "send nothing, their QoS does not fit, or a process was killed and the "
+                    "middleware's shared memory does not reach this one (docs/safety.md)"
+                )
+        return ""
 
     def _on_failure(self, error: Exception) -> None:
         self.get_logger().error(f"no plan: {error}")

@@ -107,6 +107,11 @@ class Observer:
         note = seen if state == WARNING else self._inputs.note()
         return (diagnostics.WARN, note) if note else (diagnostics.OK, "observed")
 
+    @property
+    def unheard(self) -> list[str]:
+        """Topics of which nothing has ever come."""
+        return self._inputs.unheard
+
     def values(self, now_s: float) -> dict[str, Any]:
         """The numbers of that diagnostic."""
         return {**self._inputs.values(now_s), **self.eyes.values()}

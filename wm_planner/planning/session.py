@@ -80,7 +80,8 @@ class Session:
 
     def clear(self) -> None:
         """Forget the goals, the last plan and what the model has learnt; random numbers begin
-        again."""
+        again.
+        """
         self.planner.adaptation.restore()
         self._goal: Latent | None = None
         self._alpha: float | None = None
@@ -91,7 +92,8 @@ class Session:
 
     def set_goal(self, goal: Goal) -> None:
         """Begin afresh towards the goal of one robot; without proprioception only the images are
-        compared."""
+        compared.
+        """
         begin_s = self._clock()
         with self.planner.engine.encoding():
             latent = self.planner.bundle.encode_goal(goal)
@@ -139,7 +141,8 @@ class Session:
 
     def encode(self, observation: Observation) -> EncodedObservation:
         """What the model sees of an observation of one robot. Frames beyond the newest are used by
-        'history' rollouts and adaptation."""
+        'history' rollouts and adaptation.
+        """
         with self.planner.engine.encoding():
             return self.planner.encoder(observation)
 
@@ -285,7 +288,8 @@ class Session:
 
     def _previous(self, observation: EncodedObservation) -> np.ndarray | None:
         """(B, a) the raw actions that the robots took last before an observation, as far as known:
-        what was sent, or else what was planned."""
+        what was sent, or else what was planned.
+        """
         if observation.past_actions is not None:
             size = self.planner.embodiment.action.size
             last = observation.past_actions[:, -1, -size:]

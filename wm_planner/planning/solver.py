@@ -51,7 +51,8 @@ def stop_after(
 
 def watched(cost_fn: CostFn, should_stop: StopFn | None, watch: WatchFn) -> tuple[CostFn, StopFn]:
     """A cost and a stop that tell `watch` of each iteration of any solver: it asks once whether to
-    stop in each of them."""
+    stop in each of them.
+    """
     seen: list[tuple[Tensor, Tensor]] = []
     count = itertools.count()
 

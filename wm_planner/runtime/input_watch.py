@@ -92,6 +92,11 @@ class InputWatch:
         """There was an observation, or none is wanted."""
         self._since_s = steady_s
 
+    @property
+    def unheard(self) -> list[str]:
+        """Topics of which nothing has ever come."""
+        return [name for name, topic in self._topics.items() if topic.heard_s is None]
+
     def clock_problem(self) -> str:
         """What is wrong with the stamps of a topic against this machine's clock; empty: nothing."""
         for name, topic in self._topics.items():

@@ -67,7 +67,8 @@ class PlanStream:
 
     def is_still(self, now_ns: int) -> bool:
         """Whether the robot was told to rest and, at `now_ns`, has been sent nothing else for a
-        control period."""
+        control period.
+        """
         if not self._rows or self._origin_ns is None or not self.track.is_still:
             return False
         index = max(self._index(now_ns) - 1 - self._first, 0)

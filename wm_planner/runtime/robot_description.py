@@ -111,7 +111,8 @@ def _with_follower(
 
 def parsed_description(description: str) -> ElementTree.Element:
     """The tree of a text from others: of bounded size, and without entities, which could make a
-    short text fill the memory."""
+    short text fill the memory.
+    """
     if len(description) > MAX_BYTES:
         raise ConfigError(
             f"robot_description: has {len(description)} bytes; at most {MAX_BYTES} are read"
