@@ -3,11 +3,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test results bench bench-quick faults lint docs docs-check figures picture clean gl resolve resolve-write .venv
+.PHONY: demo learn-demo test results bench bench-quick faults lint docs docs-check figures picture clean gl resolve resolve-write .venv
 
 demo: gl $(STAMP)
 	@mkdir -p runs/demo
 	$(BIN)/wm-planner robot run config/robots/arm_reach.yaml --episodes 1 --film runs/demo/film.mp4 --record runs/demo/bags
+
+# A robot whose motor is twice as strong as the one that was trained on, and the learner beside it.
+# The figure shows success over episodes, and which version of the checkpoint drove each of them.
+learn-demo: gl $(STAMP)
+	@rm -rf runs/learn-demo
+	@$(BIN)/wm-planner learn runs/learn-demo/sim/bags --checkpoint wall-base --output runs/learn-demo/learn & \
+	learner=$$!; trap "kill $$learner 2>/dev/null" EXIT; \
+	$(BIN)/wm-planner sim --task wall --shift gain=2.0 --episodes 80 --output runs/learn-demo/sim \
+	    --versions runs/learn-demo/learn/versions && \
+	$(BIN)/wm-planner plot learning runs/learn-demo/sim/bags --output runs/learn-demo/success.png
+	@echo "figure: runs/learn-demo/success.png; film of the first episodes: runs/learn-demo/sim/film.mp4"
 
 test: gl $(STAMP)
 	$(BIN)/python -m pytest -n 2 --durations=10

@@ -40,6 +40,7 @@ from wm_planner.ros.parameters import param
 from wm_planner.ros.qos import COMMAND, LATCHED, RELIABLE
 from wm_planner.ros.run import run_node
 from wm_planner.tasks import get_task
+from wm_planner.tasks.shifts import Shifts, simulator_shifts
 
 SCENES = ("arm_reach", "arm_push")
 # A real driver's joint states come in an order of their own.
@@ -47,6 +48,7 @@ PUBLISHED = tuple(JOINTS[i] for i in (1, 2, 3, 4, 5, 0))
 GRIPPER_JOINT, GRIPPER_HZ = "finger_joint", 12.0
 CAMERA_FRAME = "camera_color_optical_frame"
 BASE_FRAMES = ("", "base_link", "world")
+_NOT_SEEN = ("image_noise", "proprio_noise")  # its pictures and joints are those of a driver
 MOST_LATE_TICKS = 25  # what the machine owes beyond is dropped: the arm then was slow
 WARN_EVERY_S = 5.0
 
@@ -56,6 +58,9 @@ class ArmDriverConfig:
     """Parameters of the arm driver."""
 
     scene: str = param("arm_reach", "arm_reach or arm_push")
+    shifts: tuple[str, ...] = param(
+        ("",), "how the world differs from the usual, each 'key=value'; '' for not at all"
+    )
     seed: int = param(0, "target i is drawn from (seed, i)", low=0)
     image_rate_hz: float = param(10.0, "rate of the camera, hertz", low=0.1, high=60.0)
     image_jitter_s: float = param(0.0, "pictures come up to so much early or late", 0.0, 1.0)
@@ -70,6 +75,18 @@ class ArmDriverConfig:
     def __post_init__(self) -> None:
         if self.scene not in SCENES:
             raise ConfigError(f"unknown scene '{self.scene}'.{suggest(self.scene, SCENES)}")
+        noise = [name for name in self.differences.changes() if name in _NOT_SEEN]
+        if noise:
+            raise ConfigError(f"shifts: the arm's driver has no {', '.join(noise)}")
+
+    @property
+    def differences(self) -> Shifts:
+        """How the world differs from the usual.
+
+        Raises:
+            ConfigError: it cannot differ so.
+        """
+        return simulator_shifts(filter(None, self.shifts), get_task(self.scene), "shifts")
 
 
 class ArmDriver(NodeBase):
@@ -82,6 +99,9 @@ class ArmDriver(NodeBase):
         arm = made.unwrapped
         assert isinstance(arm, ArmEnv)
         self.arm = arm
+        shifts = self.config.differences
+        # Pictures are drawn of the model, which is changed in place.
+        self._moved: Any = arm.disturbed(shifts) if shifts.disturbances() else arm
         self.episode = -1
         self._goal = arm.get_state()
         self._controller: Controller = ForwardVelocity(np.zeros(len(JOINTS)))
@@ -239,7 +259,7 @@ class ArmDriver(NodeBase):
             self._ticks, due = self._ticks + due - 1, 1
         for _ in range(due):
             now_s = self._begin_s + self._ticks * TICK_S
-            self.arm.command(self._controller.joint_velocities(self.arm, now_s))
+            self._moved.command(self._controller.joint_velocities(self.arm, now_s))
             self._ticks += 1
         if due <= 0:
             return

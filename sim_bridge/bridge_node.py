@@ -36,6 +36,7 @@ from wm_planner.ros.qos import COMMAND, EVENTS, LATCHED, RECORD, RELIABLE
 from wm_planner.ros.ready import ready_names
 from wm_planner.ros.run import Spin, run_node
 from wm_planner.tasks import get_task
+from wm_planner.tasks.shifts import Shifts, simulator_shifts
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class BridgeConfig:
     task: str = param("wall", "task to simulate")
     episodes: int = param(1, "episodes to run; the node ends after the last", low=1)
     seed: int = param(0, "target i is drawn from (seed, i)", low=0)
+    shifts: tuple[str, ...] = param(
+        ("",), "how the world differs from the usual, each 'key=value'; '' for not at all"
+    )
     image_size: int = param(224, "side of the rendered image, pixels", low=16)
     lockstep: bool = param(True, "simulated time waits for the command")
     command_interface: str = param("velocity", "field of the command that carries the action")
@@ -58,8 +62,17 @@ class BridgeConfig:
     recorder: str = param("", "node to wait for until it has closed the episode's bag")
 
     def __post_init__(self) -> None:
-        get_task(self.task)
+        _ = self.differences
         check_interface(self.command_interface)
+
+    @property
+    def differences(self) -> Shifts:
+        """How the world differs from the usual.
+
+        Raises:
+            WmPlannerError: unknown task, or it cannot differ so.
+        """
+        return simulator_shifts(filter(None, self.shifts), get_task(self.task), "shifts")
 
 
 class BridgeNode(NodeBase):
@@ -68,8 +81,7 @@ class BridgeNode(NodeBase):
     def __init__(self, **options: Any) -> None:
         super().__init__("bridge_node", BridgeConfig, **options)
         self.task = get_task(self.config.task)
-        made = gymnasium.make(self.task.env_id, image_size=self.config.image_size)
-        self.env: Any = made.unwrapped
+        self.env: Any = self._world()
         self.ready: set[str] = set()
         self.accepted_ns = self.closed_ns = -1
         self.command: tuple[int, np.ndarray] | None = None
@@ -87,6 +99,14 @@ class BridgeNode(NodeBase):
             self.hear_diagnostics(self._on_report)
         if not self.config.lockstep:
             self.create_timer(self.task.embodiment.control_dt_s, self._publish_idle)
+
+    def _world(self) -> Any:
+        options: dict[str, Any] = {"image_size": self.config.image_size}
+        shifts = self.config.differences
+        if layout := shifts.layout():
+            options["layout"] = layout
+        env: Any = gymnasium.make(self.task.env_id, **options).unwrapped
+        return env.disturbed(shifts) if shifts.disturbances() else env
 
     def close(self) -> None:
         """Free the renderer."""

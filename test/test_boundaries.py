@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "planning": BASE | {"tasks", "models"},
     "training": BASE | {"files", "provenance", "tasks", "data", "models", "planning"},
     "evaluation": BASE | {"cluster", "files", "provenance", "tasks", "data", "models", "planning"},
+    "learning": BASE | {"files", "provenance", "tasks", "data", "models", "planning", "training"},
     "kinematics": BASE | {"robot", "runtime"},
     "runtime": BASE | {"files", "robot", "tasks", "data", "models", "planning"},
     "ros": BASE | {"robot", "tasks", "data"},
@@ -53,7 +54,8 @@ MAY_IMPORT = {
     | {"cluster", "extras", "files", "yaml_text", "parameter_file", "provenance"}
     | {"robot", "simulation", "tasks"}
     | {"bringup", "data", "end_with_parent", "models"}
-    | {"kinematics", "planning", "training", "evaluation", "runtime", "ros", "nodes", "view"},
+    | {"kinematics", "planning", "training", "learning", "evaluation", "runtime", "ros", "nodes"}
+    | {"view"},
     "sim_bridge": BASE | {"extras", "tasks"},
     "sim_bridge.bridge_node": BASE | {"tasks", "ros", "sim_bridge"},
     "sim_bridge.arm_driver": BASE | {"tasks", "ros", "sim_bridge"},
@@ -69,7 +71,7 @@ MUST_NOT_KNOW = {
     **dict.fromkeys(("tasks", "bringup", "simulation", "data", "robot"), "torch ros mujoco"),
     "launching": "torch mujoco",
     "kinematics": "torch ros",
-    **dict.fromkeys(("models", "training", "evaluation", "runtime"), "ros mujoco"),
+    **dict.fromkeys(("models", "training", "learning", "evaluation", "runtime"), "ros mujoco"),
     "planning": "ros mujoco disk",
     "ros": "torch mujoco",
     "view": "torch mujoco",

@@ -80,6 +80,7 @@ class RunOptions:
         seed: of the planner's and the explorer's random generator.
         imagine: draw what the model expects.
         markers: draw the plan for RViz.
+        versions: directory that receives new versions of the checkpoint; empty: none.
     """
 
     output: str = "runs/robot"
@@ -94,6 +95,7 @@ class RunOptions:
     seed: int = 0
     imagine: bool = True
     markers: bool = False
+    versions: str = ""
 
 
 def bring_up(robot: RobotFile, options: RunOptions) -> list[NodeSpec]:
@@ -185,6 +187,7 @@ def _planner(robot: RobotFile, options: RunOptions, common: dict[str, Any]) -> N
         **common,
         "embodiment": json.dumps(robot.embodiment.to_json()),
         "checkpoint": options.checkpoint,
+        "versions": options.versions,
         "planner": robot.planner,
         "settings": list(robot.settings) or [""],
         "seed": options.seed,
@@ -298,6 +301,8 @@ def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
     parameters: dict[str, Any] = {
         "lockstep": options.lockstep,
         "output": options.bags or str(Path(options.output) / "bags"),
+        "compress": robot.record.compress,
+        "budget_gb": robot.record.budget_gb,
         "embodiment": json.dumps(robot.embodiment.to_json()),
     }
     if options.checkpoint:
@@ -309,7 +314,10 @@ def _recorder(robot: RobotFile, options: RunOptions) -> NodeSpec:
         )
     if robot.state:
         parameters["robot_state"] = json.dumps(plain_states(robot.state))
-    if not options.control and robot.record.commands:
+    # While the controller runs, they are an operator's who takes over in between.
+    if robot.record.commands and (
+        not options.control or robot.record.commands != robot.command.topic
+    ):
         parameters["commands"] = robot.record.commands
         parameters["commands_names"] = list(robot.record.names) or [""]
         if robot.sends_positions:

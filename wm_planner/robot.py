@@ -163,6 +163,8 @@ class Record:
             periods or 0.1 s, whichever is longer.
         command_hold_s: how long a robot goes on with its last command. null: until the next one,
             as a controller without a timeout does.
+        compress: bags are compressed, message by message.
+        budget_gb: gigabytes that the directory of bags may hold; then the oldest go. 0: no limit.
     """
 
     commands: str = ""
@@ -170,6 +172,8 @@ class Record:
     image_tolerance_s: float | None = None
     joint_gap_s: float | None = None
     command_hold_s: float | None = None
+    compress: bool = False
+    budget_gb: float = 0.0
 
     def __post_init__(self) -> None:
         if self.commands:
@@ -179,6 +183,8 @@ class Record:
             value = getattr(self, key)
             if value is not None and not 0 < value <= 60:
                 raise ValueError(f"{key} must be above 0 and at most 60 s, got {value:g}")
+        if not 0 <= self.budget_gb < 1e6:
+            raise ValueError(f"budget_gb must be from 0 to 1e6, got {self.budget_gb:g}")
 
 
 @dataclass(frozen=True)

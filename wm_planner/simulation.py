@@ -27,6 +27,8 @@ class SimOptions:
     settings: tuple[str, ...] = ()
     listeners: tuple[str, ...] = ()
     markers: bool = False
+    shifts: tuple[str, ...] = ()
+    versions: str = ""
 
 
 def simulated_robot(task: Task, options: SimOptions) -> RobotFile:
@@ -71,6 +73,7 @@ def simulation(options: SimOptions) -> list[NodeSpec]:
         lockstep=options.lockstep,
         seed=options.seed,
         markers=options.markers,
+        versions=options.versions,
     )
     nodes = bring_up(robot, run)
     driver = nodes.pop(0)
@@ -83,6 +86,7 @@ def simulation(options: SimOptions) -> list[NodeSpec]:
             "task": task.name,
             "episodes": options.episodes,
             "seed": options.seed,
+            "shifts": list(options.shifts) or [""],
             "image_size": robot.embodiment.image_size,
             "lockstep": options.lockstep,
             "command_interface": INTERFACE[robot.action.kind],

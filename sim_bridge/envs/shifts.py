@@ -63,9 +63,18 @@ class ShiftedEnv(gymnasium.Wrapper):
         self._inner.set_state(state)
         self._noise = _generator(_PROCESS, self._inner.get_state())
 
+    def command(self, velocities: np.ndarray) -> None:
+        """As an arm's, of the disturbed velocities."""
+        inner: Any = self._inner
+        inner.command(self._disturbed(velocities))
+
     def advance(self, action: np.ndarray) -> None:
         """As the environment's, of the disturbed action."""
         self._inner.advance(self._disturbed(action))
+
+    def render(self) -> np.ndarray:
+        """As the environment's, with noise."""
+        return self._noisy_image(self._inner.render(), self._inner.get_state())
 
     def render_state(self, state: np.ndarray) -> np.ndarray:
         """As the environment's, with noise."""

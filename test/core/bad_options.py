@@ -15,7 +15,8 @@ WHOLE = ("x", "1.5", "nan", "", "1e3", "9" * 40, "9" * 5000, "-5", "0x10")
 NUMBER = ("x", "nan", "inf", "-inf", "", "1e999", "-1", "1,5")
 TEXT = ("", "no such thing", "x" * 5000)
 LONG = "x" * 300
-MAY_BE_NEW = {("targets", "none")}  # written where they are not there
+# Written, or looked into again and again, where they are not there.
+MAY_BE_NEW = {("targets", "none"), ("versions", "none"), ("bags", "none")}
 
 
 def leaves(
@@ -53,7 +54,7 @@ def bad_values(action: argparse.Action, room: Path) -> Iterator[str]:
         yield from NUMBER
     elif action.type is strict.written:
         yield from ("", str(room / "file" / "inside"), str(room / LONG / "inside"))
-    elif action.type is strict.path:
+    elif action.type in (strict.path, strict.directory):
         yield from ("", "/dev/zero")
         names = ("none", "pipe", LONG, "empty", "noise", "loop")
         yield from (str(room / name) for name in names if (action.dest, name) not in MAY_BE_NEW)

@@ -56,7 +56,7 @@ def room(tmp_path_factory) -> Path:
 def good_values(room: Path) -> dict[str, dict[str, Any]]:
     """Values of the options that a command must be told, by the command; '' is for all."""
     figures = {f"plot {name}": {"output": str(room / "a.png")} for name in
-               ("landscape", "model-error", "results")}  # fmt: skip
+               ("landscape", "model-error", "results", "learning")}  # fmt: skip
     return {
         "": {
             "file": str(ROBOT),
@@ -69,6 +69,7 @@ def good_values(room: Path) -> dict[str, dict[str, Any]]:
             "checkpoint": str(room / "checkpoint"),
             "config": str(CONFIG / "tables/table1.yaml"),
             "path": str(room / "store"),
+            "bags": str(room / "store"),
         },
         "probe": {"also": ("data",)},
         "ablation": {"config": str(CONFIG / "tables/ablation.yaml")},
@@ -76,6 +77,7 @@ def good_values(room: Path) -> dict[str, dict[str, Any]]:
         "import": {"also": ("task",), "task": "pusht", "path": str(TINY)},
         "eval": {"also": ("task", "checkpoint")},
         "finetune": {"method": "base"},
+        "learn": {"also": ("once",)},
         "train": {"also": ("part",), "part": "model"},
         "robot explore": {"also": ("yes",)},
         "robot run": {"also": ("checkpoint", "goal"), "goal": str(room / "goal.png")},

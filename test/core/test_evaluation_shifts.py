@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from sim_bridge.envs.shifts import ShiftedEnv
-from wm_planner.cli.eval import parse_shifts
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.episode import EnvMaker
-from wm_planner.tasks.shifts import Shifts
+from wm_planner.tasks.shifts import Shifts, parse_shifts
 
 from .simulated_tasks import RESTING, SCENES, renderer  # noqa: F401
 

@@ -614,3 +614,26 @@ def test_an_optional_camera_that_was_not_recorded_is_black(tmp_path):
     recording = read_recording(write(tmp_path / "bag", [told, *two_cameras(lambda i: False)]))
     assert (recording.pieces[0].images[:, :, 16:] == 0).all()
     assert recording.account.notes == ("camera wrist was not recorded: black",)
+
+
+def test_what_an_operator_drove_in_between_is_read_and_marked(tmp_path):
+    """Ours until 0.5 s, the operator's from 0.9 s to 1.9 s, ours again."""
+    teleop = {"topic": "/teleop", "names": ["slide_x", "slide_y"], "carries": "velocity"}
+    body = SENT
+
+    def messages():
+        yield "/recording", described(body, commands=teleop), START
+        for topic, message, stamp in episode_messages(ticks=30):
+            tick = (stamp - START) // (100 * MS)
+            if topic != "/command_sent" or not 5 < tick < 20:
+                yield topic, message, stamp
+            if topic == "/command_sent" and (9 <= tick < 19 or tick == 2):
+                yield "/teleop", floats([0.5, 0.5]), stamp
+
+    recording = read_recording(write(tmp_path / "bag", messages()))
+    shares = np.concatenate([piece.operator for piece in recording.pieces])
+    rows = np.concatenate([piece.actions for piece in recording.pieces]).reshape(-1, 5, 2)
+    # The fourth step ends behind the operator's last command: nobody drove there.
+    assert np.allclose(shares, [0, 0.2, 1, 0, 0])
+    assert (rows[2] == 0.5).all() and (rows[1, :4, 0] == np.float32(0.05)).all()
+    assert (rows[[0, 3, 4]] != 0.5).all()  # ours count where both command

@@ -381,3 +381,16 @@ def test_a_dropped_bag_is_kept_elsewhere(tmp_path):
     assert recorder.free_number() == 5
     with pytest.raises(DatasetError, match="cannot be moved"):
         recorder.drop(path)
+
+
+def test_a_compressed_bag_is_smaller_and_reads_the_same(tmp_path):
+    sizes = []
+    for compress in (False, True):
+        path = tmp_path / str(compress)
+        writer = BagWriter(path, compress)
+        for i in range(20):
+            writer.write("/a", TEXT, text(f"a{i}" + 1000 * "x"), i * SECOND // 10)
+        writer.close()
+        assert read_texts(path) == [f"a{i}" + 1000 * "x" for i in range(20)]
+        sizes.append(sum(file.stat().st_size for file in path.iterdir()))
+    assert sizes[1] < 0.4 * sizes[0]

@@ -28,7 +28,7 @@ from wm_planner.training.online import (  # noqa: E402
     corrected,
     planner_settings,
 )
-from wm_planner.training.plan_execution import Simulators  # noqa: E402
+from wm_planner.training.plan_execution import EnvSimulatorMaker, Simulators  # noqa: E402
 
 from .dot_world import DotEnv, dot_bundle  # noqa: E402
 from .training_world import dot_store, metrics, tiny_bundle, tiny_checkpoint, weights  # noqa: E402
@@ -90,7 +90,7 @@ def test_simulators_side_by_side_give_what_one_gives(workers):
     """Five plans: the last batch of two is not full."""
     rng = np.random.default_rng(0)
     starts, actions = rng.uniform(20, 40, (5, 2)), np.float32(rng.uniform(-1, 1, (5, 10, 2)))
-    simulators = Simulators(DotEnv, workers=workers)
+    simulators = Simulators(EnvSimulatorMaker(DotEnv), 5, workers)
     try:
         happened = simulators.run(starts, actions)
     finally:

@@ -50,7 +50,11 @@ class Robot:
     """Publishes everything that is recorded."""
 
     def __init__(
-        self, graph, images: QoSProfile = RELIABLE, camera: str = "observation/image"
+        self,
+        graph,
+        images: QoSProfile = RELIABLE,
+        camera: str = "observation/image",
+        imagined: bool = True,
     ) -> None:
         node = graph.peer("robot")
         kinds = {
@@ -66,7 +70,8 @@ class Robot:
         }
         self.out = {topic: node.create_publisher(k, topic, q) for topic, (k, q) in kinds.items()}
         self.node, self.camera = node, camera
-        graph.until(lambda: all(p.get_subscription_count() for p in self.out.values()), "discovery")
+        heard = [out for topic, out in self.out.items() if imagined or topic != "plan/imagined"]
+        graph.until(lambda: all(out.get_subscription_count() for out in heard), "discovery")
 
     def event(self, kind: str, stamp_ns: int, episode: int = 0) -> None:
         values = {"episode": episode, "stamp_ns": stamp_ns}
@@ -100,7 +105,7 @@ def topics_of(path) -> dict[str, int]:
 
 
 def test_episode_bag_holds_every_topic_and_opens_with_other_readers(graph, tmp_path):
-    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    recorder = graph.add(FinetuneNode, imagined=True, output=str(tmp_path), lockstep=True)
     robot = Robot(graph)
     begin = 10**9
     robot.goal(begin)
@@ -123,8 +128,22 @@ def test_episode_bag_holds_every_topic_and_opens_with_other_readers(graph, tmp_p
     assert names == set(expected)
 
 
+def test_what_was_imagined_is_left_out_unless_asked_and_a_full_budget_removes_bags(graph, tmp_path):
+    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True, budget_gb=1e-8)
+    assert "plan/imagined" not in [topic.strip("/") for topic in recorder._names]
+    robot = Robot(graph, imagined=False)
+    for number in range(2):
+        begin = (1 + 10 * number) * 10**9
+        robot.event("start", begin, number)
+        robot.tick(begin)
+        robot.event("end", begin, number)
+        graph.until((tmp_path / f"episode_000{number}/episode.json").exists, "the closed bag")
+    graph.until(lambda: not (tmp_path / "episode_0000").exists(), "the removal of the first")
+    assert "no more can be removed" in recorder._budget.warning()
+
+
 def test_end_waits_for_the_last_image(graph, tmp_path):
-    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    recorder = graph.add(FinetuneNode, imagined=True, output=str(tmp_path), lockstep=True)
     robot = Robot(graph)
     robot.event("start", 10**9)
     robot.tick(10**9)
@@ -138,7 +157,7 @@ def test_end_waits_for_the_last_image(graph, tmp_path):
 
 def test_recorder_that_falls_behind_loses_nothing(graph, tmp_path):
     """Longer than any queue of a live node: a recorder may be held up for seconds."""
-    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    recorder = graph.add(FinetuneNode, imagined=True, output=str(tmp_path), lockstep=True)
     robot = Robot(graph, RECORD)
     begin, count = 10**9, 200
     robot.event("start", begin)
@@ -153,7 +172,7 @@ def test_recorder_that_falls_behind_loses_nothing(graph, tmp_path):
 
 
 def test_closed_bag_is_reported(graph, tmp_path):
-    graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    graph.add(FinetuneNode, imagined=True, output=str(tmp_path), lockstep=True)
     robot = Robot(graph)
     reports: list[dict[str, str]] = []
     robot.node.create_subscription(
@@ -178,7 +197,7 @@ def test_closed_bag_is_reported(graph, tmp_path):
 
 
 def test_services_delimit_an_episode_and_keep_the_goal_set_before(graph, tmp_path):
-    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    recorder = graph.add(FinetuneNode, imagined=True, output=str(tmp_path), lockstep=True)
     robot = Robot(graph)
     robot.goal(5)
     graph.until(lambda: len(recorder._goals) == 2, "the goal")
@@ -197,7 +216,7 @@ def test_unwritable_directory_is_named(graph, tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("")
     with pytest.raises(WriteError, match="file/bags: cannot be written: Not a directory"):
-        graph.add(FinetuneNode, output=str(blocker / "bags"))
+        graph.add(FinetuneNode, imagined=True, output=str(blocker / "bags"))
 
 
 # What a bag says of itself, and whose clock it is logged by ------------------------------------
@@ -229,7 +248,7 @@ def test_a_bag_begins_with_what_it_is_of(graph, tmp_path):
         checkpoint_sha256="ab12",
         planner_settings=json.dumps({"solver": "gbp"}),
     )
-    robot = Robot(graph, camera="observation/front")
+    robot = Robot(graph, camera="observation/front", imagined=False)
     robot.tick(10**9)
     robot.event("start", 10**9)
     robot.event("end", 10**9)
@@ -244,7 +263,9 @@ def test_a_bag_begins_with_what_it_is_of(graph, tmp_path):
 
 
 def test_every_camera_is_recorded_without_a_checkpoint(graph, tmp_path):
-    recorder = graph.add(FinetuneNode, output=str(tmp_path), embodiment=json.dumps(BODY.to_json()))
+    recorder = graph.add(
+        FinetuneNode, imagined=True, output=str(tmp_path), embodiment=json.dumps(BODY.to_json())
+    )
     node = graph.peer("cameras")
     cameras = {n: node.create_publisher(Image, f"observation/{n}", 10) for n in ("front", "wrist")}
     graph.until(lambda: all(p.get_subscription_count() for p in cameras.values()), "discovery")
@@ -262,7 +283,7 @@ def test_every_camera_is_recorded_without_a_checkpoint(graph, tmp_path):
 @pytest.mark.parametrize("lockstep", [True, False])
 def test_a_bag_is_logged_by_one_clock(graph, tmp_path, lockstep):
     """Simulated time and the time of day are decades apart, and so was the length of a bag."""
-    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=lockstep)
+    recorder = graph.add(FinetuneNode, imagined=True, output=str(tmp_path), lockstep=lockstep)
     robot = Robot(graph)
     wall_ns = robot.node.get_clock().now().nanoseconds
     begin_ns, other_ns = (10**9, wall_ns) if lockstep else (wall_ns, 10**9)
@@ -283,7 +304,7 @@ def test_a_bag_is_logged_by_one_clock(graph, tmp_path, lockstep):
 
 
 def test_an_event_that_cannot_be_read_is_ignored(graph, tmp_path):
-    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    recorder = graph.add(FinetuneNode, imagined=True, output=str(tmp_path), lockstep=True)
     robot = Robot(graph)
     for kind, values in (
         ("start", {}),
@@ -302,7 +323,7 @@ def test_an_event_that_cannot_be_read_is_ignored(graph, tmp_path):
 
 
 def test_success_of_a_simulator_is_the_outcome(graph, tmp_path):
-    recorder = graph.add(FinetuneNode, output=str(tmp_path), lockstep=True)
+    recorder = graph.add(FinetuneNode, imagined=True, output=str(tmp_path), lockstep=True)
     robot = Robot(graph)
     robot.tick(10**9)
     robot.event("start", 10**9)
@@ -326,7 +347,7 @@ def outcome_in(path) -> str:
     ("service", "outcome"), [("end_episode", ""), ("success", "success"), ("failure", "failure")]
 )
 def test_a_service_ends_the_episode_with_its_outcome(graph, tmp_path, service, outcome):
-    recorder = graph.add(FinetuneNode, output=str(tmp_path))
+    recorder = graph.add(FinetuneNode, imagined=True, output=str(tmp_path))
     robot = Robot(graph)
     refused = graph.call(robot.node, Trigger, f"finetune_node/{service}")
     assert not refused.success and "start_episode first" in refused.message
@@ -346,7 +367,7 @@ def test_a_service_ends_the_episode_with_its_outcome(graph, tmp_path, service, o
 
 @pytest.mark.parametrize("running", [True, False])
 def test_a_dropped_bag_is_moved_and_its_number_is_not_used_again(graph, tmp_path, running):
-    recorder = graph.add(FinetuneNode, output=str(tmp_path))
+    recorder = graph.add(FinetuneNode, imagined=True, output=str(tmp_path))
     robot = Robot(graph)
     assert not graph.call(robot.node, Trigger, "finetune_node/drop").success
     graph.call(robot.node, Trigger, "finetune_node/start_episode")
@@ -395,7 +416,7 @@ def test_a_disk_that_fills_up_is_said_and_the_recording_goes_on(
     with ExitStack() as stack:
         place = tmp_path / "disk"
         stack.enter_context(file_system(place, "3m")) if really else place.mkdir()
-        recorder = graph.add(FinetuneNode, output=str(place))
+        recorder = graph.add(FinetuneNode, imagined=True, output=str(place))
         stack.callback(recorder.close)
         recorder._recorder.max_pending_bytes = 2**20
         robot, heard = Robot(graph), {}
@@ -447,7 +468,7 @@ def test_a_disk_that_fills_up_is_said_and_the_recording_goes_on(
 )  # fmt: skip
 def test_commands_of_others_are_recorded_by_receipt(graph, tmp_path, kind, profile):
     """The type is found on the graph; a stamp that nobody filled in is the time of receipt."""
-    recorder = graph.add(FinetuneNode, output=str(tmp_path), commands="/others")
+    recorder = graph.add(FinetuneNode, imagined=True, output=str(tmp_path), commands="/others")
     node = graph.peer("person")
     publisher = node.create_publisher(kind, "/others", profile)
     graph.until(publisher.get_subscription_count, "discovery")
@@ -464,7 +485,7 @@ def test_commands_of_others_are_recorded_by_receipt(graph, tmp_path, kind, profi
 
 
 def test_commands_of_another_type_are_named(graph, tmp_path, capfd):
-    graph.add(FinetuneNode, output=str(tmp_path), commands="/others")
+    graph.add(FinetuneNode, imagined=True, output=str(tmp_path), commands="/others")
     node = graph.peer("person")
     node.create_publisher(String, "/others", 10)
     heard = []
@@ -476,4 +497,6 @@ def test_commands_of_another_type_are_named(graph, tmp_path, capfd):
     graph.until(complained, "the complaint")
     assert "Float64MultiArray" in "".join(heard)
     with pytest.raises(ConfigError, match="std_msgs/msg/Bool"):
-        graph.add(FinetuneNode, output=str(tmp_path), commands_type="std_msgs/msg/Bool")
+        graph.add(
+            FinetuneNode, imagined=True, output=str(tmp_path), commands_type="std_msgs/msg/Bool"
+        )

@@ -14,6 +14,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("torch", reason="the planner needs the 'model' extra")
 
 from wm_planner.bringup import NodeSpec, enclave_arguments
+from wm_planner.cli.learner_node import LearnerNode
 from wm_planner.cli.listener import ENCLAVE as OPERATOR
 from wm_planner.cli.sim import child_of
 from wm_planner.nodes.camera_node import CameraNode
@@ -51,7 +52,7 @@ def explorer() -> dict:
 
 def recorder(tmp_path: Path) -> dict:
     body = json.dumps(get_task("wall").embodiment.to_json())
-    return {"output": str(tmp_path), "embodiment": body}
+    return {"output": str(tmp_path), "embodiment": body, "imagined": True}
 
 
 class ViewerOfWall(ViewNode):
@@ -75,6 +76,7 @@ NODES = {
         lambda _: {key: LIMITS[key] for key in ("action_names", "safe_action", "adapter")},
     ),
     "finetune_node": (FinetuneNode, recorder),
+    "learner": (LearnerNode, lambda _: {}),
     "marker_node": (MarkerNode, lambda _: {"embodiment": explorer()["embodiment"]}),
     "view_node": (ViewerOfWall, lambda _: {}),
     "explore_node": (ExploreNode, lambda _: {**explorer(), "use_description": True}),

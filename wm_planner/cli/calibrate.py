@@ -10,17 +10,22 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
         "calibrate",
-        help="find the limits of a checkpoint's picture checks from recordings; 'train' does it",
+        help="find the limits of a checkpoint's picture checks, and its core set; 'train' does it",
     )
     parser.add_argument("checkpoint", help="shipped name or directory; its card is rewritten")
     parser.add_argument(
         "--data", type=Path, required=True, help="directory of 'dataset build' or 'collect'"
     )
+    parser.add_argument(
+        "--core-set",
+        action="store_true",
+        help="write only the core set: a few latents of the data, which 'learn' replays",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Rewrite the card; the weights stay as they are.
+    """Rewrite the card, and the core set; the weights stay as they are.
 
     Raises:
         WmPlannerError: the checkpoint or the data cannot be used.
@@ -30,18 +35,24 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.files import read_json, write_json, written_aside
     from wm_planner.models.catalog import CARD, resolve_checkpoint
     from wm_planner.models.checkpoint import load_bundle
+    from wm_planner.models.core_set import CORE, save_core_set
     from wm_planner.provenance import provenance
+    from wm_planner.training.core_set import core_set
 
     directory = resolve_checkpoint(args.checkpoint)
     store = TrajectoryStore.open(args.data)
-    found = familiar(load_bundle(directory), store)
-    card = read_json(directory / CARD)
+    bundle, card = load_bundle(directory), read_json(directory / CARD)
     origin = {**provenance(), "data": store.meta.get("command", str(args.data))}
-    card["info"]["familiar"] = {**found.to_json(), "calibrated": origin}
+    core = save_core_set(core_set(bundle, store), directory)
+    card["core_set"] = {**core, **origin}
+    told = [f"core set: {core['stretches']} stretches of {core['steps']} model steps"]
+    if not args.core_set:
+        found = familiar(bundle, store)
+        card["info"]["familiar"] = {**found.to_json(), "calibrated": origin}
+        for name, camera in found.cameras.items():
+            shares = ", ".join(f"{what} {share:.0%}" for what, share in camera.recognised.items())
+            told.append(f"camera {name}: of held-out pictures it is told that they are {shares}")
     with written_aside(directory / CARD) as part:
         write_json(part, card)
-    for name, camera in found.cameras.items():
-        told = ", ".join(f"{what} {share:.0%}" for what, share in camera.recognised.items())
-        print(f"camera {name}: of held-out pictures it is told that they are {told}")
-    print(f"written: {directory / CARD}")
+    print("\n".join([*told, f"written: {directory / CARD} and {CORE}"]))
     return 0

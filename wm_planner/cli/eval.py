@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from wm_planner.evaluation.result import Result
     from wm_planner.models.bundle import Bundle
     from wm_planner.planning import PlannerConfig
-    from wm_planner.tasks.shifts import Shifts
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -50,15 +48,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_option(parser, "--episodes", default=50, help="or goals of --data; default 50")
     add_option(parser, "--seed", help="of the targets and of the planner (default 0)")
     add_arguments(parser)
-    parser.add_argument(
-        "--shift",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="shifts",
-        help="difference from the trained world, for example process_noise=0.2, obstacle=1 or, "
-        "for point_maze, maze=open; may be repeated",
-    )
+    what = "difference from the trained world, for example process_noise=0.2, obstacle=1 or, for "
+    add_option(parser, "--shift", help=f"{what}point_maze, maze=open; may be repeated")
     parser.add_argument(
         "--latency",
         metavar="SECONDS|measured",
@@ -150,6 +141,7 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
     from wm_planner.evaluation.job import Job, default_batch
     from wm_planner.models import checkpoint
     from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+    from wm_planner.tasks.shifts import parse_shifts
 
     shifts = parse_shifts(args.shifts)
     latency = args.latency
@@ -177,18 +169,6 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
         threads=args.threads,
     )
     return job, bundle
-
-
-def parse_shifts(settings: Iterable[str]) -> Shifts:
-    """Shifts from 'key=value' strings.
-
-    Raises:
-        ConfigError: an unknown name, with the nearest one, or a value that cannot be used.
-    """
-    from wm_planner.config import from_dict, parse_settings
-    from wm_planner.tasks.shifts import Shifts
-
-    return from_dict(Shifts, parse_settings(settings, "--shift"), "--shift")
 
 
 def planner_settings(recommended: dict[str, Any], args: argparse.Namespace) -> PlannerConfig:

@@ -20,6 +20,7 @@ EXAMPLES = {
     "plot landscape": "--task wall --output runs/landscape.png",
     "plot model-error": "--task wall --output runs/model_error.png",
     "plot results": "runs/results/results.json --output runs/results.png",
+    "plot learning": "runs/bags --output runs/learning.png",
     "collect": "--task wall --num-trajectories 20 --output runs/wall",
     "dataset info": "runs/wall",
     "dataset build": "runs/bags --output runs/arm",

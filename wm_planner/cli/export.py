@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.config import from_yaml
     from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
     from wm_planner.models.checkpoint import in_float16, load_bundle, save_bundle
+    from wm_planner.models.core_set import load_core_set
     from wm_planner.provenance import provenance
     from wm_planner.training.recipe import Recipe
 
@@ -42,8 +43,10 @@ def run(args: argparse.Namespace) -> int:
             )
         bundle.planner = recipe.planner
     in_float16(bundle.model, args.checkpoint)
-    card = read_card(resolve_checkpoint(args.checkpoint) / CARD)
+    directory = resolve_checkpoint(args.checkpoint)
+    card = read_card(directory / CARD)
+    core = load_core_set(directory, card)
     bundle.info["stored"] = "weights rounded to float16 after training"
     bundle.info["export"] = {**provenance(), "sha256": card["sha256"]}
-    print(f"written: {save_bundle(bundle, args.output)}")
+    print(f"written: {save_bundle(bundle, args.output, core)}")
     return 0

@@ -239,6 +239,28 @@ def _rates(axis: Axes) -> None:
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
+def draw_learning(path: Path, data: dict[str, Any]) -> None:
+    """Each episode as a mark, the mean of the last ones as a line, a colour for each checkpoint."""
+    figure = Figure((1.8 * PANEL, PANEL), layout="constrained")
+    axis = figure.subplots()
+    reached, window = np.array(data["successes"], float), data["window"]
+    means = [reached[max(0, i + 1 - window) : i + 1].mean() for i in range(len(reached))]
+    axis.plot(range(1, len(reached) + 1), means, color="black", linewidth=1.5)
+    first = 0
+    for number, phase in enumerate(data["phases"]):
+        last = first + phase["episodes"]
+        label = f"{phase['checkpoint']}: {phase['successes']} of {phase['episodes']}"
+        colour = f"C{number}"
+        axis.axvspan(first + 0.5, last + 0.5, color=colour, alpha=0.12)
+        axis.plot(range(first + 1, last + 1), reached[first:last], "o", color=colour, label=label)
+        first = last
+    axis.set_ylim(-0.05, 1.05)
+    axis.set_xlabel("episode")
+    axis.set_ylabel(f"goal reached (line: mean of the last {window})")
+    axis.legend(loc="lower right")
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
     with written_aside(path) as part:
         figure.savefig(part, dpi=130, bbox_inches="tight")

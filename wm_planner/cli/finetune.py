@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
     from wm_planner.models.checkpoint import load_bundle, save_bundle
+    from wm_planner.models.core_set import load_core_set
     from wm_planner.training.finetune import finetune
 
     result = args.output / "checkpoint"
@@ -75,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--corrections is for --method online, not for '{args.method}'")
     config = finetuning_of(args)
     bundle = load_bundle(args.checkpoint, task=args.task)
-    card = read_card(resolve_checkpoint(args.checkpoint, args.task) / CARD)
+    directory = resolve_checkpoint(args.checkpoint, args.task)
+    card = read_card(directory / CARD)
+    core = load_core_set(directory, card)
     parent = {"checkpoint": str(args.checkpoint), "sha256": card["sha256"], "info": card["info"]}
     store = TrajectoryStore.open(args.data)
     with training_machine(args) as machine:
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         if machine.writes:
             _calibrate(bundle, store)
             with kept_for_resume(args.output):
-                save_bundle(bundle, result)
+                save_bundle(bundle, result, core)
             before, after = bundle.info["held_out_before"], bundle.info["held_out"]
             logger.info(
                 "written: %s (held-out error of the last rollout step %.4g, before %.4g)",

@@ -36,6 +36,7 @@ COMMANDS = {
     "train": "wm_planner.cli.train",
     "probe": "wm_planner.cli.probe",
     "finetune": "wm_planner.cli.finetune",
+    "learn": "wm_planner.cli.learn",
     "import": "wm_planner.cli.import_",
     "calibrate": "wm_planner.cli.calibrate",
     "export": "wm_planner.cli.export",

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_planner.cli.parser import path, seed, whole, word, written
+from wm_planner.cli.parser import directory, path, seed, whole, word, written
 from wm_planner.config import suggest
 from wm_planner.errors import ConfigError
 from wm_planner.registry import listed
@@ -47,6 +47,20 @@ def _shared() -> dict[str, dict[str, Any]]:
             "metavar": "KEY=VALUE",
             "dest": "settings",
             "help": "planner setting, for example horizon=6; may be repeated",
+        },
+        "--shift": {
+            "action": "append",
+            "default": [],
+            "metavar": "KEY=VALUE",
+            "dest": "shifts",
+            "help": "how the simulated world differs from the trained one, for example gain=2.0; "
+            "may be repeated",
+        },
+        "--versions": {
+            "type": directory,
+            "metavar": "DIR",
+            "help": "take new versions of the checkpoint from this directory while it runs: that "
+            "of 'learn', OUTPUT/versions",
         },
         "--episodes": {"type": whole, "help": "default %(default)s"},
         "--seed": {"type": seed, "default": 0, "help": "of the random numbers (default 0)"},

@@ -151,6 +151,18 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{shown(text)} leads nowhere: {error}") from None
 
 
+def directory(text: str) -> Path:
+    """A directory, which may not be there yet.
+
+    Raises:
+        argparse.ArgumentTypeError: see `path`; or something else is there.
+    """
+    result = path(text)
+    if result.exists() and not result.is_dir():
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no directory")
+    return result
+
+
 def written(text: str) -> Path:
     """A path that the command writes: looked at before the work, whose result would be lost.
 

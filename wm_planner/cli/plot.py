@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wm_planner.cli import plot_learning
 from wm_planner.cli.eval import make_job
 from wm_planner.cli.options import add_option, add_options, check_numbers, check_writable
 from wm_planner.cli.parser import path, whole
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("plot", help="loss landscape, model error or results")
+    parser = subparsers.add_parser("plot", help="loss landscape, model error, results, learning")
     figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
     helps = {
         "landscape": "planning loss over the plane of the expert's actions and two plans: of two "
@@ -41,6 +42,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         )
         written = "figure to write; its numbers go beside it, into FILE.json"
         add_option(figure, "--output", metavar="FILE.png", help=written)
+    what = "success over recorded episodes, and which checkpoint planned them"
+    plot_learning.add_arguments(figures.add_parser("learning", help=what))
     landscape, model_error = (figures.choices[name] for name in helps)
     landscape.add_argument("--size", type=whole, default=41, help="points on a side (default 41)")
     add_option(model_error, "--episodes", default=50, help="expert runs (default 50)")
@@ -61,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.cli import figures
     from wm_planner.files import write_json
 
+    if args.figure == "learning":
+        return plot_learning.run(args)
     if args.output.suffix != ".png" or not args.output.resolve().parent.is_dir():
         raise ConfigError(f"--output {args.output}: expected FILE.png in an existing directory")
     if args.figure == "results":

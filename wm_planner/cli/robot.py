@@ -78,7 +78,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="give up after so long (default 60; of a dry run 10)",
     )
-    add_options(parser, "--yes", "--seed")
+    add_options(parser, "--yes", "--seed", "--shift", "--versions")
     add_option(parser, "--film", help="write a film of the way, at the speed at which it was gone")
 
 

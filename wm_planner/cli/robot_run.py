@@ -21,6 +21,7 @@ from wm_planner.data.goal_file import load_goal
 from wm_planner.errors import ConfigError
 from wm_planner.robot import RobotFile, read_robot
 from wm_planner.runtime.arrival import Arrival
+from wm_planner.tasks.shifts import parse_shifts
 
 TIME_LIMIT_S, DRY_RUN_S = 60.0, 10.0
 REST_S = 2.0  # until the controller has heard that there is no plan any more
@@ -64,7 +65,7 @@ def planning_robot(args: argparse.Namespace) -> RobotFile:
     Raises:
         ConfigError: it, or an option, cannot be used.
     """
-    robot = read_robot(args.file)
+    robot = shifted(read_robot(args.file), args)
     if args.checkpoint:
         robot = replace(robot, checkpoint=args.checkpoint)
     if not robot.checkpoint:
@@ -85,6 +86,21 @@ def planning_robot(args: argparse.Namespace) -> RobotFile:
     return robot
 
 
+def shifted(robot: RobotFile, args: argparse.Namespace) -> RobotFile:
+    """The robot file, whose simulator differs as the command line says.
+
+    Raises:
+        ConfigError: the robot is not simulated.
+    """
+    if not args.shifts:
+        return robot
+    if robot.driver is None:
+        raise ConfigError(f"{args.file}: --shift is for simulated robots, which name a driver")
+    parse_shifts(args.shifts)
+    parameters = {**robot.driver.parameters, "shifts": list(args.shifts)}
+    return replace(robot, driver=replace(robot.driver, parameters=parameters))
+
+
 def session_of(args: argparse.Namespace, robot: RobotFile) -> Session:
     """The processes that the command line asks for."""
     options = RunOptions(
@@ -94,6 +110,7 @@ def session_of(args: argparse.Namespace, robot: RobotFile) -> Session:
         control=not args.dry_run,
         seed=args.seed,
         imagine=args.film is not None,
+        versions=str(args.versions or ""),
     )
     logs = None if args.record is None else args.record / "logs"
     return Session(robot, bring_up(robot, options), logs)

@@ -33,6 +33,7 @@ from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.parameter_file import write_parameters
 from wm_planner.simulation import SimOptions, simulation
 from wm_planner.tasks import get_task
+from wm_planner.tasks.shifts import simulator_shifts
 
 if TYPE_CHECKING:
     from wm_planner.cli.run_record import RunRecord
@@ -44,6 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("sim", help="run the whole ROS graph in simulation")
     add_options(parser, "--task", "--planner", "--checkpoint", "--set", "--seed", "--json")
+    add_options(parser, "--shift", "--versions")
     add_option(parser, "--episodes", default=1)
     parser.add_argument(
         "--clock",
@@ -83,8 +85,11 @@ def run(args: argparse.Namespace) -> int:
         record=not args.no_record,
         settings=tuple(args.settings),
         listeners=("monitor",),
+        shifts=tuple(args.shifts),
+        versions=str(args.versions or ""),
     )
     task = get_task(args.task)
+    simulator_shifts(args.shifts, task)
     check_least(args, episodes=1)
     check_planning(args.checkpoint, task.name, args.planner, args.settings, "--set")
     read_card(resolve_checkpoint(args.checkpoint, task.name) / CARD, task.name)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wm_planner.cli.training_options import kept_for_resume, training_machine
-from wm_planner.errors import ConfigError
+from wm_planner.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.models.bundle import Bundle
+    from wm_planner.models.core_set import CoreSet
     from wm_planner.training.machine import Machine
     from wm_planner.training.recipe import Recipe
 
@@ -181,8 +182,19 @@ def _train(
     bundle.info["arrived"] = same_place(recordings)
     bundle.info["familiar"] = familiar(bundle, store).to_json()
     with kept_for_resume(args.output / "model"):
-        save_bundle(bundle, checkpoint)
+        save_bundle(bundle, checkpoint, _core_set(bundle, store))
     return bundle
+
+
+def _core_set(bundle: Bundle, store: TrajectoryStore) -> CoreSet | None:
+    """What 'learn' replays; a model with too many tokens for it is trained all the same."""
+    from wm_planner.training.core_set import core_set
+
+    try:
+        return core_set(bundle, store)
+    except DatasetError as error:
+        logger.warning("the checkpoint has no core set: %s", error)
+        return None
 
 
 def _report(args: argparse.Namespace, bundle: Bundle, store: TrajectoryStore) -> None:

@@ -17,6 +17,7 @@ from wm_planner.errors import ConfigError
 
 # Commands that come in less than this share of a control period are averaged over it.
 FASTER = 0.6
+SILENT = 2.5  # control periods without a command of ours, after which another may drive
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,49 @@ class HeldCommands:
         taken = np.minimum(self.ends_ns[index] - self.stamps_ns[index], self.taken_ns[index])
         share = np.clip((at_ns - self.stamps_ns[index]) / taken, 0, 1)[:, None]
         return np.where(there[:, None], reached[index] - (1 - share) * change[index], np.nan)
+
+
+def taken_over(
+    own: HeldCommands, others: HeldCommands, dt_ns: int
+) -> tuple[HeldCommands, list[tuple[int, int]]]:
+    """Our commands and those of an operator who drove while ours were silent.
+
+    An operator drives from the first of their commands that comes `SILENT` control periods and
+    more after ours, until ours go on.
+
+    Args:
+        own: ours.
+        others: the operator's, of the same quantity.
+        dt_ns: control period.
+
+    Returns:
+        All commands, and the (begin, end) of the times in which the operator drove.
+    """
+    silent_ns = round(SILENT * dt_ns)
+    follows = np.append(own.stamps_ns[1:], max(int(own.ends_ns[-1]), int(others.ends_ns[-1])))
+    before = [(int(others.stamps_ns[0]), int(own.stamps_ns[0]))]
+    pauses = [*before, *zip((own.stamps_ns + silent_ns).tolist(), follows.tolist(), strict=True)]
+    driven = []
+    for begin, end in pauses:
+        first = np.searchsorted(others.stamps_ns, begin)
+        if first < len(others.stamps_ns) and others.stamps_ns[first] < end:
+            driven.append((int(others.stamps_ns[first]), int(end)))
+    edges = [0, *(edge for interval in driven for edge in interval), np.iinfo(np.int64).max]
+    rest = list(zip(edges[::2], edges[1::2], strict=True))  # in which the operator did not drive
+    parts = own.without(driven), others.without(rest)
+    stamps, ends, values, taken = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("stamps_ns", "ends_ns", "values", "taken_ns")
+    )
+    order = np.argsort(stamps, kind="stable")
+    merged = replace(
+        own,
+        stamps_ns=stamps[order],
+        ends_ns=ends[order],
+        values=values[order],
+        taken_ns=taken[order],
+    )
+    return merged, driven
 
 
 def hold_commands(

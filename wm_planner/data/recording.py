@@ -6,7 +6,7 @@ What `ros2 bag record` wrote is read with the robot's file. See `alignment` for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from wm_planner.data.aligner import Aligner
 from wm_planner.data.bags import Bag, BagMessage
 from wm_planner.data.clocks import on_one_clock
 from wm_planner.data.frames import mosaic
+from wm_planner.data.held_commands import taken_over
 from wm_planner.data.messages import image_array
 from wm_planner.data.prepare import prepare
 from wm_planner.data.recording_message import Description
@@ -39,12 +40,14 @@ class Piece:
         proprio: (T, P) float32, physical units, at the time of the picture.
         actions: (T - 1, A) float32, physical units; A = frame_skip * size of a raw action.
         stamps_ns: (T,) int64, of the first camera's pictures.
+        operator: (T - 1,) float32, share of each step in which an operator drove; else we did.
     """
 
     images: np.ndarray
     proprio: np.ndarray
     actions: np.ndarray
     stamps_ns: np.ndarray
+    operator: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -125,10 +128,23 @@ def _read(streams: Streams) -> Recording:
         **{f"joints on {topic}": streams.joints[topic] for topic in joint_topics},
         "commands": streams.commands[command_topic],
     }
+    operator_topic = streams.operator_topic(command_topic)
+    if operator_topic is not None:
+        used["operator"] = streams.commands[operator_topic]
     stamps = dict(zip(used, on_one_clock(used, streams.notes), strict=True))
     cameras = {name: stamps[f"camera {name}"] for name in views}
     joints = streams.joint_streams({t: stamps[f"joints on {t}"] for t in joint_topics})
     held = streams.held(command_topic, stamps["commands"])
+    driven: list[tuple[int, int]] = []
+    if operator_topic is not None:
+        others = streams.held(operator_topic, stamps["operator"])
+        if {held.quantity, others.quantity} <= {"", streams.body.action.kind}:
+            held, driven = taken_over(held, others, streams.body.dt_ns)
+        else:
+            streams.notes.append(
+                f"commands on topic {operator_topic} carry a {others.quantity}, not the robot's "
+                "action: what an operator drove is left out"
+            )
     disobeyed = streams.disobeyed(command_topic, stamps["commands"])
     held = held.without(disobeyed)
     if not len(held.stamps_ns):
@@ -141,7 +157,7 @@ def _read(streams: Streams) -> Recording:
     account = account_of(aligner, seconds, stamps, streams.notes, damage)
     if not account.kept:
         raise DatasetError(f"no model step is whole: {account.shown(streams.body.model_dt_s)}")
-    body, pieces = _built(streams.body, aligner, pictures)
+    body, pieces = _built(streams.body, aligner, pictures, driven)
     return Recording(
         streams.bag.path,
         body,
@@ -220,7 +236,10 @@ def _prepared(streams: Streams, name: str, image: np.ndarray, view: View) -> np.
 
 
 def _built(
-    body: Embodiment, aligner: Aligner, pictures: dict[tuple[str, int], np.ndarray]
+    body: Embodiment,
+    aligner: Aligner,
+    pictures: dict[tuple[str, int], np.ndarray],
+    driven: Sequence[tuple[int, int]],
 ) -> tuple[Embodiment, tuple[Piece, ...]]:
     names = [camera.name for camera in body.cameras]
     size = next(iter(pictures.values())).shape[0]
@@ -237,6 +256,17 @@ def _built(
                 aligner.proprio[chain].astype(np.float32),
                 aligner.actions(chain),
                 aligner.stamps_ns[chain],
+                _shares(aligner.stamps_ns[chain], driven),
             )
         )
     return resized(body, size), tuple(pieces)
+
+
+def _shares(stamps_ns: np.ndarray, driven: Sequence[tuple[int, int]]) -> np.ndarray:
+    """(T - 1,) share of the time from stamp to stamp that lies in the intervals."""
+    begins, ends = stamps_ns[:-1], stamps_ns[1:]
+    within = np.zeros(len(begins))
+    for begin, end in driven:
+        within += np.clip(np.minimum(ends, end) - np.maximum(begins, begin), 0, None)
+    shares: np.ndarray = (within / np.maximum(ends - begins, 1)).astype(np.float32)
+    return shares

@@ -342,6 +342,14 @@ class Streams:
             "others' commands by record: {commands: ...}"
         )
 
+    def operator_topic(self, topic: str) -> str | None:
+        """Where an operator commanded the robot while commands on `topic` were silent, if so."""
+        if not _fits(topic, [self.description.topics.get(COMMAND_TOPIC, COMMAND_TOPIC)]):
+            return None
+        name = str(self.description.commands.get("topic", ""))
+        found = _find([t for t, samples in self.commands.items() if len(samples)], [name])
+        return None if not name or found == topic else found
+
     # Their values -------------------------------------------------------------------------
 
     def joint_streams(self, stamps: dict[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -10,11 +10,12 @@ from wm_planner.config import suggest
 from wm_planner.embodiment import Embodiment
 from wm_planner.errors import CheckpointError, ConfigError, TaskError
 from wm_planner.files import read_json
+from wm_planner.models import versions as published
 from wm_planner.tasks import embodiment_of
 
 SCHEMA = 2
 _SCHEMAS = (1, SCHEMA)  # 1 names a simulated task in place of the embodiment
-WEIGHTS, CARD = "model.safetensors", "bundle.json"
+WEIGHTS, CARD, VERSIONS = "model.safetensors", published.CARD, "versions"
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
 _KEYS = ("schema", "model", "preprocess", "planner", "info", "sha256")
 
@@ -28,8 +29,8 @@ def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
     """Find a checkpoint directory.
 
     Args:
-        name: a checkpoint directory, the run directory of 'train', a shipped name ('wall-base'), or
-            a variant ('base') when `task` is given.
+        name: a checkpoint directory, the run directory of 'train', that of 'learn' (its newest
+            version), a shipped name ('wall-base'), or a variant ('base') when `task` is given.
         task: task that the variant is for.
 
     Raises:
@@ -37,7 +38,7 @@ def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
             where none is shipped for the task.
     """
     path = Path(name)
-    for directory in (path, path / "checkpoint"):
+    for directory in (path, path / "checkpoint", *published.versions(path / VERSIONS)[:1]):
         if (directory / CARD).is_file():
             return directory
     for candidate in (str(name), f"{task}-{name}"):

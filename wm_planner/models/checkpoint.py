@@ -28,12 +28,13 @@ from wm_planner.models.catalog import (
     read_card,
     resolve_checkpoint,
 )
+from wm_planner.models.core_set import CoreSet, save_core_set
 from wm_planner.models.preprocess import Preprocess
-from wm_planner.models.world_model import ModelConfig
+from wm_planner.models.world_model import ModelConfig, WorldModel
 
 
-def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
-    """Write a checkpoint directory.
+def save_bundle(bundle: Bundle, directory: Path | str, core: CoreSet | None = None) -> Path:
+    """Write a checkpoint directory, with a core set where there is one (see `core_set`).
 
     Raises:
         CheckpointError: the directory exists already.
@@ -45,7 +46,7 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
     with written_aside(directory) as part:
         part.mkdir(parents=True)
         model = to_dict(bundle.model.config)
-        card = {
+        card: dict[str, Any] = {
             "schema": SCHEMA,
             "embodiment": bundle.embodiment.to_json(),
             "model": {**model, "encoder": _without_source(model["encoder"])},
@@ -54,6 +55,8 @@ def save_bundle(bundle: Bundle, directory: Path | str) -> Path:
             "info": bundle.info,
             "sha256": _save_weights(bundle.model, part / WEIGHTS),
         }
+        if core is not None:
+            card["core_set"] = save_core_set(core, part)
         write_json(part / CARD, card)
     return directory
 
@@ -130,6 +133,19 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
         raise CheckpointError(f"{weights}: does not fit {CARD}: {error}") from error
     body = embodiment_of_card(card, directory)
     return Bundle(model.to(place), preprocess, body, card["planner"], card["info"])
+
+
+def check_weights(model: WorldModel, source: object) -> None:
+    """Raises:
+    CheckpointError: a number is not finite, or a part of the model that computes is all zero.
+    """
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise CheckpointError(f"{source}: '{name}' has values that are not finite numbers")
+    for part in ("encoder", "predictor", "action_encoder"):
+        weights = list(getattr(model, part).parameters())
+        if weights and not any(bool(weight.any()) for weight in weights):
+            raise CheckpointError(f"{source}: all weights of the {part} are zero")
 
 
 def _without_source(encoder: dict[str, Any]) -> dict[str, Any]:

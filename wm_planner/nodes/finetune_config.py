@@ -24,6 +24,13 @@ class FinetuneConfig:
     """Parameters of the finetune node."""
 
     output: str = param("runs/bags", "directory that receives one bag per episode")
+    imagined: bool = param(
+        False, "record plan/imagined too, which needs more room than all else together"
+    )
+    compress: bool = param(False, "compress bags message by message, as rosbag2 does (zstd)")
+    budget_gb: float = param(
+        0.0, "gigabytes that the directory may hold; then the oldest bags go; 0: no limit", low=0.0
+    )
     lockstep: bool = param(False, "the simulator waits: lose no sample")
     embodiment: str = param("", "of the robot, as JSON; written into every bag")
     checkpoint: str = param("", "name of the checkpoint that plans; written into every bag")
@@ -85,14 +92,18 @@ class FinetuneConfig:
         cameras = sorted(body.cameras, key=lambda camera: camera.optional)
         return {camera.name: observation_topic(body, camera.name) for camera in cameras}
 
-    def recording(self, topics: dict[str, str]) -> dict[str, Any]:
+    def recording(
+        self, topics: dict[str, str], plans_with: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         """What a bag says of itself, as plain values.
 
         Args:
             topics: names of the topics in the bag, by the names that this package has for them.
+            plans_with: name and checksum of the checkpoint, as the planner told them last; None:
+                the checkpoint of the parameters.
         """
         body = self.body
-        checkpoint = {"name": self.checkpoint, "sha256": self.checkpoint_sha256}
+        checkpoint = plans_with or {"name": self.checkpoint, "sha256": self.checkpoint_sha256}
         commands = {
             "topic": self.commands,
             "names": list(filter(None, self.commands_names)),
@@ -101,7 +112,7 @@ class FinetuneConfig:
         return {
             "schema": SCHEMA,
             "embodiment": None if body is None else body.to_json(),
-            "checkpoint": checkpoint if self.checkpoint else None,
+            "checkpoint": checkpoint if checkpoint["name"] else None,
             "planner": self.planner,
             "version": __version__,
             "cameras": self.cameras,

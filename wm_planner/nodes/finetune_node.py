@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -29,22 +30,25 @@ from wm_planner.nodes.finetune_config import FinetuneConfig
 from wm_planner.robot_state import TOPIC
 from wm_planner.ros.base import NodeBase
 from wm_planner.ros.command_topics import CommandTopic
-from wm_planner.ros.diagnostics import ERROR, OK, array, status, values_of
+from wm_planner.ros.diagnostics import ERROR, OK, WARN, array, status, values_of
 from wm_planner.ros.qos import EVENTS, LATCHED, RECORD, recorded
 from wm_planner.ros.ready import ReadyReport
 from wm_planner.ros.robot_state import StateRecord
 from wm_planner.ros.run import run_node
+from wm_planner.runtime.disk_budget import GB, DiskBudget, note_episode
 from wm_planner.runtime.episode_end import EpisodeEnd
 from wm_planner.runtime.episode_events import EpisodeClock, EpisodeEvent, parse_event
 from wm_planner.runtime.recorder import EpisodeRecorder, Note
 
+IMAGINED = "plan/imagined"
 COMMANDS = "commands"  # name of the topic on which others command the robot
+_STAMP_BYTES = 4 + 8  # of a message: the encapsulation and the stamp, which differ each time
 LATE_S = 1.0  # a camera whose last picture is older than this has no say in when an episode ends
 _TYPES = {
     "joint_states": JointState,
     "command_sent": JointTrajectory,
     "plan": JointTrajectory,
-    "plan/imagined": Image,
+    IMAGINED: Image,
     "goal/image": Image,
     "goal/joint_states": JointState,
     "/diagnostics": DiagnosticArray,
@@ -57,7 +61,8 @@ class FinetuneNode(NodeBase):
     def __init__(self, **options: Any) -> None:
         super().__init__("finetune_node", FinetuneConfig, **options)
         config = self.config
-        self._recorder = EpisodeRecorder(Path(config.output))
+        self._recorder = EpisodeRecorder(Path(config.output), compress=config.compress)
+        self._budget = DiskBudget(Path(config.output), round(config.budget_gb * GB))
         self._episode_clock = EpisodeClock(simulated=config.lockstep)
         self._events: deque[tuple[EpisodeEvent, DiagnosticStatus]] = deque()
         images = list(config.cameras.values())
@@ -69,9 +74,12 @@ class FinetuneNode(NodeBase):
         self._next_name = ""
         self._manual: EpisodeEvent | None = None
         self._dropping = False
+        self._plans_with: dict[str, str] | None = None
         self._last_bag: Path | None = None
         self._disk_failed = False
         for topic, kind in {**dict.fromkeys(images, Image), **_TYPES}.items():
+            if topic == IMAGINED and not config.imagined:
+                continue
             profile = recorded(config.lockstep) if kind in (Image, JointState) else RECORD
             if topic.startswith("goal/"):
                 profile = LATCHED
@@ -79,6 +87,7 @@ class FinetuneNode(NodeBase):
         self._commands = CommandTopic(
             self, config.commands, config.commands_type, partial(self._subscribe, name=COMMANDS)
         )
+        self.hear_diagnostics(self._on_told)
         self._robot = StateRecord(self, config.states, self._on_robot_state)
         self.create_subscription(DiagnosticStatus, "episode", self._on_event, EVENTS)
         self.create_subscription(String, "~/episode_name", self._on_name, LATCHED)
@@ -129,6 +138,13 @@ class FinetuneNode(NodeBase):
         callback: Any = on_message  # rclpy's annotation knows only those without `info`
         return self.create_subscription(kind, topic, callback, profile, raw=True)
 
+    def _on_told(self, message: DiagnosticArray) -> None:
+        """Which checkpoint plans now: it may be exchanged while the planner runs."""
+        for told in message.status:
+            if told.name == "planner_node: checkpoint":
+                values = values_of(told)
+                self._plans_with = {"name": values["checkpoint"], "sha256": values["sha256"]}
+
     def _on_robot_state(self, message: DiagnosticStatus) -> None:
         """Whether the robot executes its commands, as the bag keeps it."""
         log_ns = self._episode_clock.log_ns(None, self._now_ns(), False)
@@ -145,7 +161,8 @@ class FinetuneNode(NodeBase):
     def _heading(self) -> Note:
         """What a bag begins with: of which robot it is, and who drove it."""
         # A robot file may have remapped the topics.
-        about = self.config.recording({name: topic for topic, name in self._names.items()})
+        topics = {name: topic for topic, name in self._names.items()}
+        about = self.config.recording(topics, self._plans_with)
         data = serialize_message(String(data=json.dumps(about)))
         return Note(self.resolve_topic_name(RECORDING_TOPIC), _type_name(String), data)
 
@@ -207,7 +224,12 @@ class FinetuneNode(NodeBase):
         if dropping:
             self._drop_last()
             return
+        goal = self._goals.get("goal/image")
+        digest = "" if goal is None else f"{zlib.crc32(goal.data[_STAMP_BYTES:]):08x}"
+        note_episode(path, event.outcome, digest)
         self.get_logger().info(f"closed {path}")
+        for removed in self._budget.make_room(path):
+            self.get_logger().warning(f"removed {removed}: the directory has used up its budget")
         self._tell("closed", event.stamp_ns, path, event.outcome)
 
     def _drop_last(self) -> Path | None:
@@ -334,11 +356,14 @@ class FinetuneNode(NodeBase):
         if path is not None:
             self.get_logger().info(f"the recording goes on in {path}")
         fault = self._recorder.fault
-        if fault or self._disk_failed:
+        warning = self._budget.warning()
+        if fault or warning or self._disk_failed:
             level, said = (ERROR, f"not recorded: {fault}") if fault else (OK, "bags are written")
+            if warning and not fault:
+                level, said = WARN, warning
             told = status(f"{self.get_name()}: disk", level, said, {"output": self.config.output})
             self._status.publish(array(self._now_ns(), told))
-        self._disk_failed = bool(fault)
+        self._disk_failed = bool(fault or warning)
 
     def _look_for_commands(self) -> None:
         try:

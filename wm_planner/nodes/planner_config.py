@@ -28,6 +28,14 @@ class PlannerNodeConfig:
 
     embodiment: str = param("", "of the robot, as JSON; empty: that of the checkpoint")
     checkpoint: str = param("wall-base", "shipped variant, shipped name, or directory")
+    versions: str = param(
+        "",
+        "directory that receives new versions of the checkpoint; '' for none; may be changed",
+        changeable=True,
+    )
+    trial_steps: int = param(
+        8, "model steps in which a new version must be as good as the one before", low=1, high=1000
+    )
     planner: str = param("gbp", f"solver: {listed('wm_planner.solvers')}")
     settings: tuple[str, ...] = param(("",), "planner settings, each 'key=value'; '' for none")
     device: str = param("cpu", "torch device: cpu or cuda")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import Image, JointState
@@ -16,6 +16,7 @@ from wm_planner.data.goal_file import load_goal
 from wm_planner.errors import ConfigError, WmPlannerError
 from wm_planner.nodes.planner_config import PlannerNodeConfig, check_size
 from wm_planner.nodes.planner_observer import JOINTS, Observer
+from wm_planner.nodes.planner_versions import PlannerVersions
 from wm_planner.robot import INTERFACE, observation_topic
 from wm_planner.ros import diagnostics
 from wm_planner.ros.base import REPORT_S
@@ -33,13 +34,11 @@ from wm_planner.ros.qos import COMMAND, LATCHED, RECORD, RELIABLE, sensor
 from wm_planner.ros.run import run_node
 from wm_planner.runtime.goal_planner import PlanResult
 from wm_planner.runtime.goal_tracker import GoalTracker
+from wm_planner.runtime.live_planner import Seen
 from wm_planner.runtime.pace import Pace
 from wm_planner.runtime.picture_check import STOPPED
 from wm_planner.runtime.worker import LatestWorker
 from wm_planner.types import Goal, Observation
-
-if TYPE_CHECKING:
-    from wm_planner.planning.encoding import EncodedObservation
 
 CLOSE_S = 0.4
 LATCHED_S = 5.0  # in which a node that begins to listen hears what was sent before
@@ -62,6 +61,7 @@ class PlannerNode(ManagedNode):
         self._workers: list[LatestWorker[Any, Any]] = []  # each hands its results to the next
         self._publishing = threading.Lock()  # of plans: none may follow its withdrawal
         self._withdrawn = self._afresh = False
+        self._versions = PlannerVersions(self)
 
     def configure(self) -> None:
         """Load the checkpoint and plan once, so that the first real plan is not the slow one."""
@@ -73,6 +73,7 @@ class PlannerNode(ManagedNode):
         # In lock-step the simulator waits for a plan from every picture.
         self._pace = Pace(0 if config.lockstep else planner.replan_ns, self._body.dt_ns // 2)
         self._observer = Observer(config, planner)
+        live = self._versions.begin(planner)
         self._eyes = self._observer.eyes
         self._sent, self._reach_s = planner.sent, planner.reach_s
         self._plan = self.create_publisher(JointTrajectory, "plan", RECORD)
@@ -91,20 +92,16 @@ class PlannerNode(ManagedNode):
         self._latched_until_s = 0.0 if config.lockstep else time.monotonic() + LATCHED_S
         self.create_timer(REPORT_S, self._tell)
 
-        def work(
-            item: tuple[Goal, Observation | EncodedObservation], should_stop: Any
-        ) -> PlanResult | None:
+        def work(item: tuple[Goal, Observation | Seen], should_stop: Any) -> PlanResult | None:
             stamp_ns, age_s = item[1].stamp_ns, None
             if not self._pace.begin(stamp_ns, item[0]):
                 return None  # one that came just before has been planned from
             if not self.config.lockstep:
                 age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
-            return planner(*item, should_stop, age_s)
+            return live(*item, should_stop, age_s)
 
-        def encode(
-            item: tuple[Goal, Observation], _should_stop: Any
-        ) -> tuple[Goal, EncodedObservation]:
-            return item[0], planner.encode(item[1])
+        def encode(item: tuple[Goal, Observation], _should_stop: Any) -> tuple[Goal, Seen]:
+            return item[0], live.encode(item[1])
 
         last = LatestWorker(work, self._on_plan, self._on_failure, "planner")
         self._workers = [last]
@@ -146,6 +143,7 @@ class PlannerNode(ManagedNode):
 
     def _end(self, patience_s: float) -> None:
         self.deactivate()
+        self._versions.close()
         for worker in self._workers:
             worker.stop(patience_s / len(self._workers))
 
@@ -255,7 +253,8 @@ class PlannerNode(ManagedNode):
         self._eyes.note_surprise(result.surprise, time.monotonic())
         self._follow_eyes()
         message = plan_message(plan, self._body.action.names, self._interface)
-        level, text, values = diagnostics.OK, "planned", result.summary()
+        level, text = diagnostics.OK, "planned"
+        values = {**result.summary(), **result.checkpoint}
         if result.num_committed >= len(plan.actions):  # nothing was left to plan
             late_s = (now_ns - plan.stamp_ns) * 1e-9 - plan.seconds
             level = diagnostics.WARN
@@ -301,7 +300,7 @@ class PlannerNode(ManagedNode):
         if level == diagnostics.OK and idle:
             level, text = (diagnostics.WARN, deaf) if (deaf := self._deaf(now_s)) else (level, idle)
         status = diagnostics.status(INPUTS, level, text, self._observer.values(now_s))
-        self._status.publish(diagnostics.array(now_ns, status))
+        self._status.publish(diagnostics.array(now_ns, status, *self._versions.statuses()))
 
     def _deaf(self, now_s: float) -> str:
         """Why nothing comes though somebody sends it; empty: it does, or it is too early to say."""

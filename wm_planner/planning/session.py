@@ -110,6 +110,22 @@ class Session:
         self.clear()
         self._goal, self._alpha = goal, alpha
 
+    def take_over(self, other: Session, goal: Goal) -> None:
+        """Go on towards the goal of one robot where the session of another checkpoint is.
+
+        Stage, random numbers, what is expected of plans' times and, where both models know actions
+        by the same numbers, the last plan are taken from it.
+        """
+        self.set_goal(goal)
+        self._expected, self._first_ns = other._expected, other._first_ns
+        self._generator.set_state(other._generator.get_state())
+        mine, its = self.planner, other.planner
+        if (mine.bundle.preprocess, mine.config.horizon) == (
+            its.bundle.preprocess,
+            its.config.horizon,
+        ):
+            self.last = other.last
+
     def keep(self, robots: list[int]) -> None:
         """Go on with some of the robots only, by their places in the batch."""
         if self._goal is not None:

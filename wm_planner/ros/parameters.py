@@ -31,9 +31,19 @@ def required(doc: str, low: float = -math.inf, high: float = math.inf) -> Any:
     return dataclasses.field(kw_only=True, metadata={"doc": doc, "range": (low, high)})
 
 
-def param(default: Any, doc: str, low: float = -math.inf, high: float = math.inf) -> Any:
-    """A documented dataclass field; every number in it must be finite and lie in low .. high."""
-    return dataclasses.field(default=default, metadata={"doc": doc, "range": (low, high)})
+def param(
+    default: Any,
+    doc: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    changeable: bool = False,
+) -> Any:
+    """A documented dataclass field; every number in it must be finite and lie in low .. high.
+
+    Where it is `changeable`, it may be set while the node runs, which the node must see to.
+    """
+    metadata = {"doc": doc, "range": (low, high), "changeable": changeable}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def read_parameters(node: Node, cls: type[T]) -> T:
@@ -131,7 +141,9 @@ def _matches(pattern: str, node: str) -> bool:
 def _descriptor(spec: dataclasses.Field) -> ParameterDescriptor:
     """What ``ros2 param describe`` shows; ROS has ranges for single numbers only."""
     descriptor = ParameterDescriptor(
-        description=spec.metadata["doc"], read_only=True, dynamic_typing=True
+        description=spec.metadata["doc"],
+        read_only=not spec.metadata.get("changeable", False),
+        dynamic_typing=True,
     )
     low, high = spec.metadata["range"]
     if isinstance(spec.default, bool) or (low, high) == (-math.inf, math.inf):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mcap.writer import MCAP0_MAGIC
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import TypesysError
@@ -65,6 +65,10 @@ class BagWriter:
     system whenever the stamps have advanced by half a second. When stamps may stand still (a
     paused simulator), call `flush` once a second of wall time.
 
+    Args:
+        path: of the bag.
+        compress: each message is packed by zstd, as rosbag2's mode 'message' does it.
+
     Raises:
         DatasetError: the directory exists, or holds what cannot be recorded, here and in every
             method.
@@ -72,7 +76,7 @@ class BagWriter:
             nothing was is removed.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, compress: bool = False) -> None:
         self.path = Path(path)
         self._connections: dict[tuple[str, str], Connection] = {}
         self._unflushed_since_ns: int | None = None
@@ -80,6 +84,8 @@ class BagWriter:
         try:
             with writing(self.path):
                 writer = _CheckedWriter(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
+                if compress:
+                    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
                 writer.open()
         except WriterError as error:
             raise DatasetError(f"{self.path}: cannot create the bag: {error}") from error

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wm_planner.data.pictures import Familiar
 from wm_planner.embodiment import Embodiment
-from wm_planner.errors import ConfigError
+from wm_planner.errors import CheckpointError, ConfigError
 from wm_planner.runtime.arrival import proprio_distance
 from wm_planner.runtime.surprise import SentActions, Surprise
 from wm_planner.types import Goal, Observation, Plan
 
 if TYPE_CHECKING:
+    from wm_planner.models.bundle import Bundle
     from wm_planner.planning.encoding import EncodedObservation
     from wm_planner.planning.solver import StopFn
 
@@ -37,6 +40,7 @@ class PlanResult:
         num_committed: rows of the plan that were decided before, because the robot was expected to
             have taken them by now.
         surprise: see `runtime.surprise`; NaN: nothing was expected.
+        checkpoint: name and checksum of what it was made with.
         draw: gives (S, (H + 1) * S, 3) uint8, the imagined frames left to right; None when not
             asked for, or when the checkpoint has no decoder. It takes a while, so the plan goes
             first; call it before the next plan, on the same thread.
@@ -50,6 +54,7 @@ class PlanResult:
     proprio_distance: float | None = None
     num_committed: int = 0
     surprise: float = math.nan
+    checkpoint: Mapping[str, str] = field(default_factory=dict[str, str])
     draw: Callable[[], np.ndarray] | None = None
 
     def summary(self) -> dict[str, float | int]:
@@ -82,8 +87,11 @@ class GoalPlanner:
         imagine: also draw what the model expects.
 
     Attributes:
+        checkpoint: the directory that it was loaded from.
+        sha256: of its weights.
         familiar: what the checkpoint is familiar with; None: it was not calibrated.
         sent: tell it what is sent to the robot, or nothing is surprising.
+        surprise: measures it.
 
     Raises:
         WmPlannerError: the checkpoint, the device or a setting cannot be used.
@@ -104,7 +112,6 @@ class GoalPlanner:
 
         from wm_planner.models.catalog import resolve_checkpoint
         from wm_planner.models.checkpoint import load_bundle
-        from wm_planner.planning import Planner, Session, planner_config
 
         try:
             torch.zeros(1, device=device)
@@ -114,27 +121,105 @@ class GoalPlanner:
                 "'cuda' where PyTorch finds an NVIDIA GPU"
             ) from error
         name = None if embodiment is None else embodiment.name
-        bundle = load_bundle(resolve_checkpoint(checkpoint, name), device)
+        self.checkpoint = resolve_checkpoint(checkpoint, name)
+        bundle = load_bundle(self.checkpoint, device)
         if embodiment is not None:
-            difference = embodiment.difference(bundle.embodiment)
-            if difference is not None:
-                raise ConfigError(
-                    f"checkpoint {checkpoint}: was trained on '{bundle.embodiment.name}', which "
-                    f"is not this robot, '{embodiment.name}': {difference}"
-                )
+            _check_robot(bundle, embodiment, checkpoint)
             bundle.embodiment = embodiment
-        base = {**bundle.planner, "solver": solver, "seed": seed}
-        self._planner = Planner(bundle, planner_config(base, settings, "settings"))
+        self._options = {"solver": solver, "seed": seed}, tuple(settings), device
+        self._imagine = imagine
+        self.sent = SentActions()
+        self._begin(bundle)
+
+    def _begin(self, bundle: Bundle) -> None:
+        """All that there is one of for each checkpoint."""
+        from wm_planner.models.catalog import CARD, read_card
+        from wm_planner.planning import Planner, Session, planner_config
+
+        named, settings, _ = self._options
+        self.sha256 = str(read_card(self.checkpoint / CARD)["sha256"])
+        config = planner_config({**bundle.planner, **named}, settings, "settings")
+        self._planner = Planner(bundle, config)
         self._session = Session(self._planner, time.perf_counter)
         self._bundle = bundle
         known = bundle.info.get("familiar")
-        source = f"checkpoint {checkpoint}: info: familiar"
+        source = f"checkpoint {self.checkpoint}: info: familiar"
         self.familiar = None if known is None else Familiar.from_json(known, source)
-        self.sent = SentActions()
         usual = () if self.familiar is None else self.familiar.surprise
-        self._surprise = Surprise(self._planner, usual, self.sent)
-        self._imagine = imagine and bundle.model.decoder is not None
+        self.surprise = Surprise(self._planner, usual, self.sent)
+        self._draws = self._imagine and bundle.model.decoder is not None
         self._goal: Goal | None = None
+
+    def load_another(self, directory: Path) -> Bundle:
+        """Load a checkpoint that could take this one's place.
+
+        Raises:
+            WmPlannerError: it is damaged, of another robot or of other sizes, or its weights are no
+                numbers or all zero.
+        """
+        from wm_planner.config import flat, to_dict
+        from wm_planner.models.checkpoint import check_weights, load_bundle
+
+        bundle = load_bundle(directory, self._options[2])
+        _check_robot(bundle, self.embodiment, str(directory))
+        here, there = (flat(to_dict(b.model.config)) for b in (self._bundle, bundle))
+        for key in sorted({*here, *there}):
+            if here.get(key) != there.get(key):
+                raise CheckpointError(
+                    f"{directory}: its model has {key} {there.get(key)}, the running one "
+                    f"{here.get(key)}; another model needs a new start of the planner"
+                )
+        check_weights(bundle.model, directory)
+        bundle.embodiment = self.embodiment
+        return bundle
+
+    def another(self, directory: Path, bundle: Bundle) -> GoalPlanner:
+        """A planner of the same robot and settings with what `load_another` gave, warmed up.
+
+        Not while this one plans: both choose how the whole process multiplies.
+        """
+        made = copy.copy(self)
+        made.checkpoint = directory
+        made._begin(bundle)
+        made.warm_up()
+        if (made.history, made.reach_s, made.replan_ns) != (
+            self.history,
+            self.reach_s,
+            self.replan_ns,
+        ):
+            raise CheckpointError(
+                f"{directory}: recommends another horizon, history or replanning than the running "
+                "one has; give these settings to the planner, or start it anew"
+            )
+        return made
+
+    def take_over(self, other: GoalPlanner) -> None:
+        """Go on with what `other` is doing; call it where the next plan would be its."""
+        self._goal = other._goal
+        self.surprise.clear()
+        if self._goal is not None:
+            self._session.take_over(other._session, self._goal)
+
+    def knows_as(self, other: GoalPlanner) -> bool:
+        """Whether both models see the same in the same observation."""
+        import torch
+
+        if self._bundle.preprocess != other._bundle.preprocess:
+            return False
+        pairs = (
+            (getattr(self._bundle.model, part), getattr(other._bundle.model, part))
+            for part in ("encoder", "proprio_encoder")
+        )
+        return all(
+            torch.equal(mine, its)
+            for pair in pairs
+            for mine, its in zip(*(module.state_dict().values() for module in pair), strict=True)
+        )
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name and checksum of the checkpoint."""
+        return {"checkpoint": str(self.checkpoint), "sha256": self.sha256}
 
     @property
     def embodiment(self) -> Embodiment:
@@ -208,7 +293,7 @@ class GoalPlanner:
         """
         if self._goal is not goal:
             self._session.set_goal(goal)
-            self._surprise.clear()
+            self.surprise.clear()
             self._goal = goal
         plan = self._session.plan(observation, should_stop, age_s)
         detail = self._session.last
@@ -225,10 +310,23 @@ class GoalPlanner:
             picture_distance=self._session.picture_distance(),
             proprio_distance=distance,
             num_committed=detail.num_committed,
-            surprise=self._surprise.measure(detail.observation),
-            draw=self._draw if self._imagine else None,
+            surprise=self.surprise.measure(detail.observation),
+            checkpoint=self.identity,
+            draw=self._draw if self._draws else None,
         )
 
     def _draw(self) -> np.ndarray:
         frames = self._bundle.decode(self._session.imagine())[0]
         return np.concatenate(list(frames), axis=1)
+
+
+def _check_robot(bundle: Bundle, embodiment: Embodiment, checkpoint: str) -> None:
+    """Raises:
+    ConfigError: the bundle was trained on another robot.
+    """
+    difference = embodiment.difference(bundle.embodiment)
+    if difference is not None:
+        raise ConfigError(
+            f"checkpoint {checkpoint}: was trained on '{bundle.embodiment.name}', which "
+            f"is not this robot, '{embodiment.name}': {difference}"
+        )

@@ -46,6 +46,7 @@ class EpisodeRecorder:
     Args:
         root_dir: directory that receives the bags; made when missing.
         max_pending_bytes: bound of what is kept aside; the oldest go first.
+        compress: bags are compressed, message by message.
 
     Raises:
         DatasetError: a message or a name cannot be recorded.
@@ -53,8 +54,10 @@ class EpisodeRecorder:
             recorder is idle: it can start the next episode, and `go_on` with this one.
     """
 
-    def __init__(self, root_dir: Path | str, max_pending_bytes: int = 32 * 2**20) -> None:
-        self.root_dir = Path(root_dir)
+    def __init__(
+        self, root_dir: Path | str, max_pending_bytes: int = 32 * 2**20, compress: bool = False
+    ) -> None:
+        self.root_dir, self._compress = Path(root_dir), compress
         self.max_pending_bytes = max_pending_bytes
         with writing(self.root_dir):
             self.root_dir.mkdir(parents=True, exist_ok=True)
@@ -206,7 +209,7 @@ class EpisodeRecorder:
 
     def _open(self, path: Path) -> BagWriter:
         try:
-            writer = BagWriter(path)
+            writer = BagWriter(path, self._compress)
         except WriteError as error:
             self.fault = str(error)
             raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from wm_planner.config import Natural
+from wm_planner.config import Natural, from_dict, parse_settings
+from wm_planner.errors import ConfigError
 from wm_planner.tasks.task import Task
 
 _AT_LEAST_ZERO = (
@@ -95,3 +97,31 @@ class Shifts:
     def of_layout(self) -> Shifts:
         """The same scene without disturbances: its targets are the same under all of them."""
         return replace(Shifts(), **self.layout())
+
+
+def parse_shifts(settings: Iterable[str], source: str = "--shift") -> Shifts:
+    """Shifts from 'key=value' strings.
+
+    Args:
+        settings: the strings.
+        source: of them, for errors.
+
+    Raises:
+        ConfigError: an unknown name, with the nearest one, or a value that cannot be used.
+    """
+    return from_dict(Shifts, parse_settings(settings, source), source)
+
+
+def simulator_shifts(settings: Iterable[str], task: Task, source: str = "--shift") -> Shifts:
+    """Shifts of a simulated robot that runs behind topics.
+
+    Raises:
+        ConfigError: see `parse_shifts`; or the simulator cannot do that.
+    """
+    shifts = parse_shifts(settings, source)
+    if shifts.delayed_frames:
+        raise ConfigError(f"{source}: delayed_frames is for 'wm-planner eval' alone")
+    if not shifts.fits(task):
+        unfit = ", ".join(sorted(set(shifts.layout()) - set(task.layout)))
+        raise ConfigError(f"{source}: task '{task.name}' has no {unfit}")
+    return shifts

@@ -95,7 +95,7 @@ class _Fit:
             unit="update",
             initial=first,
             total=total,
-            disable=not self.machine.writes,
+            disable=not (self.machine.writes and self.machine.bar),
         )
         self._saved_s = time.monotonic()
         try:
@@ -146,7 +146,7 @@ class _Fit:
         if stop or save:
             self._save(step, last=stop > 0)
         if stop:
-            if self.machine.writes:
+            if self.machine.writes and self.machine.bar:
                 logger.warning("stopped after update %d; --resume goes on from there", step)
             interrupt.leave()
 

@@ -88,6 +88,7 @@ class Machine:
         cache: directory of encoded frames; None keeps them in memory, for this run alone.
         cache_dtype: 'fp16' or 'fp32', of the encoded frames.
         tensorboard: write TensorBoard events too, where tensorboard is installed.
+        bar: show a progress bar.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -99,6 +100,7 @@ class Machine:
     cache: Path | None = None
     cache_dtype: str = "fp16"
     tensorboard: bool = False
+    bar: bool = True
 
     def __post_init__(self) -> None:
         if not self.save_minutes >= 0:

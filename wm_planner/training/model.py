@@ -93,7 +93,7 @@ class ModelLearner(Learner):
 
     Args:
         model: on the machine's device; is put into training mode.
-        data: whole set; its held-out part is only evaluated on.
+        data: whole set; its held-out part is only evaluated on. None: batches come from elsewhere.
         config: settings.
         machine: processes and precision.
         adversarial: makes the teacher-forcing updates train on perturbed inputs.
@@ -104,7 +104,7 @@ class ModelLearner(Learner):
     def __init__(
         self,
         model: WorldModel,
-        data: LatentTrajectories,
+        data: LatentTrajectories | None,
         config: TransitionTraining,
         machine: Machine,
         adversarial: Adversarial | None = None,
@@ -112,7 +112,8 @@ class ModelLearner(Learner):
         torch.manual_seed(config.seed + machine.group.rank)
         self.model, self.config, self.group = model, config, machine.group
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.train, self.held_out = data.split(config.held_out, config.seed)
+        if data is not None:
+            self.train, self.held_out = data.split(config.held_out, config.seed)
         self.schedule = Schedule(
             config.num_updates, config.learning_rate, config.weight_decay, config.schedule
         )

@@ -162,7 +162,8 @@ class PlanRounds:
         workers: int = 1,
         seed: int = 0,
     ) -> None:
-        from wm_planner.training.plan_execution import Simulators  # recorded corrections need none
+        # Recorded corrections need none.
+        from wm_planner.training.plan_execution import EnvSimulatorMaker, Simulators
 
         self._bundle, self._config, self._store, self._seed = bundle, config, store, seed
         self._machine = machine
@@ -177,7 +178,8 @@ class PlanRounds:
                 f"online.targets data: {store.directory} has no simulator states of "
                 f"{ahead} model steps; take those of the task"
             )
-        self._simulators = Simulators(make_env, workers)
+        skip = bundle.preprocess.frame_skip
+        self._simulators = Simulators(EnvSimulatorMaker(make_env), skip, workers)
 
     def run(self, number: int) -> tuple[LatentTrajectories, dict[str, float]]:
         """Make round `number`: executed plans, and how they went.

@@ -1,0 +1,1 @@
+"""The loop that learns: recorded episodes in, versions of a checkpoint out."""
