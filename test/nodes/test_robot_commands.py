@@ -78,7 +78,7 @@ def hand() -> Iterator[None]:
 
 
 def test_check_starts_the_driver_and_misses_nothing():
-    result = robot("check", FILE, "--seconds", "1.5")
+    result = robot("check", FILE, "--seconds", "4")
     assert result.returncode == 0, result.stdout + result.stderr
     for text in (
         "/joint_states",
@@ -100,7 +100,7 @@ def test_check_names_what_is_wrong_of_a_robot_that_runs(arm, tmp_path):
         joint=("proprio: [base/position", "proprio: [bass/position"),
         adapter=("adapter: forward", "adapter: joint_trajectory"),
     )
-    result = robot("check", file, "--seconds", "1")
+    result = robot("check", file, "--seconds", "5")
     assert result.returncode == 1, result.stdout + result.stderr
     for text in (
         "nobody publishes /arm_camera/image ",

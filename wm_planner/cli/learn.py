@@ -65,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.period > 0:
         raise ConfigError(f"--period must be positive, got {args.period:g}")
     config = learning_of(args)
-    os.nice(max(0, NICE - os.nice(0)))
     torch.set_num_threads(1)
     rounds = Rounds(args.bags, args.checkpoint, args.output, config)
+    os.nice(max(0, NICE - os.nice(0)))
     for note in rounds.notes:
         print(note, flush=True)
     print(f"learning from {args.bags}; versions go to {args.output / 'versions'}", flush=True)
