@@ -99,7 +99,7 @@ def test_names_resolve(saved, tmp_path, monkeypatch):
         catalog.resolve_checkpoint("wall-bas")
     with pytest.raises(CheckpointError, match=r"none is shipped for task 'gym_pusht'; train one"):
         catalog.resolve_checkpoint("base", "gym_pusht")
-    with pytest.raises(CheckpointError, match="not a checkpoint directory"):
+    with pytest.raises(CheckpointError, match="not a checkpoint directory; give one that"):
         catalog.resolve_checkpoint(tmp_path)
 
 
