@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from wm_planner.config import from_dict, parse_settings, read_yaml, suggest
-from wm_planner.embodiment import KINDS, ActionSpace, Camera, Embodiment, check_unique
+from wm_planner.embodiment import (
+    KINDS,
+    TWIST_AXES,
+    ActionSpace,
+    Camera,
+    Embodiment,
+    check_unique,
+)
 from wm_planner.errors import ConfigError
 from wm_planner.robot_state import state_topics
 from wm_planner.topic_names import check_remapping, check_topic
@@ -408,8 +415,8 @@ class RobotFile:
         if self.action.is_twist != (self.command.adapter in TWIST_ADAPTERS):
             raise ValueError(
                 f"command.adapter '{self.command.adapter}' does not fit action.names "
-                f"{list(self.action.names)}: twist axes go with the adapters "
-                f"{' and '.join(TWIST_ADAPTERS)}"
+                f"{list(self.action.names)}: twist axes ({', '.join(TWIST_AXES)}) go with the "
+                f"adapters {' and '.join(TWIST_ADAPTERS)}"
             )
         if self.command.integrate and self.action.kind != "velocity":
             raise ValueError(

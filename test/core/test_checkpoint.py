@@ -97,9 +97,12 @@ def test_names_resolve(saved, tmp_path, monkeypatch):
         assert catalog.resolve_checkpoint(name, task) == saved
     with pytest.raises(CheckpointError, match="Did you mean 'wall-base'"):
         catalog.resolve_checkpoint("wall-bas")
-    with pytest.raises(CheckpointError, match=r"none is shipped for task 'gym_pusht'; train one"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"none is shipped for task 'gym_pusht'; train .* runs/gym_pusht/checkpoint",
+    ):
         catalog.resolve_checkpoint("base", "gym_pusht")
-    with pytest.raises(CheckpointError, match="not a checkpoint directory"):
+    with pytest.raises(CheckpointError, match="not a checkpoint directory; give one that"):
         catalog.resolve_checkpoint(tmp_path)
 
 

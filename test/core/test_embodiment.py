@@ -146,7 +146,10 @@ def test_a_broken_entry_point_is_named(monkeypatch):
         ("cameras: {front: {size: 96}}", "cameras: front: topic: name the topic"),
         ("cameras: {}", "cameras: expected at least one"),
         ("command: {adapter: twist, topic: /t}", "needs frame_id"),
-        ("command: {adapter: twist, topic: /t, frame_id: base}", "twist axes go with the adapter"),
+        (
+            "command: {adapter: twist, topic: /t, frame_id: base}",
+            r"twist axes \(linear\.x, .* the adapter",
+        ),
         ("stale_after_s: 0", "stale_after_s must be from"),
         ("safe_action: [0.3, 0, 0, 0, 0, 0]", "is stopped by zeros"),
         ("arrived: {for_s: .inf}", "for_s: expected a finite number"),

@@ -45,12 +45,15 @@ def resolve_checkpoint(name: str | Path, task: str | None = None) -> Path:
         if candidate in shipped_checkpoints():
             return SHIPPED / candidate
     if path.is_dir():
-        raise CheckpointError(f"{path}: holds no {CARD}, so it is not a checkpoint directory")
+        raise CheckpointError(
+            f"checkpoint '{path}': holds no {CARD}, so it is not a checkpoint directory; give one "
+            "that 'wm-planner train' wrote, with --checkpoint (docs/train.md)"
+        )
     if task is not None and not any(n.startswith(f"{task}-") for n in shipped_checkpoints()):
         raise CheckpointError(
             f"unknown checkpoint '{name}': no such directory, and none is shipped for task "
-            f"'{task}'; train one (docs/train.md) and give its directory, for example "
-            f"runs/{task}/model/checkpoint"
+            f"'{task}'; train one (docs/train.md) and give its directory, as by "
+            f"--checkpoint runs/{task}/checkpoint"
         )
     raise CheckpointError(
         f"unknown checkpoint '{name}': no such directory, and not one of the shipped ones."
