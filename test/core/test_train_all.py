@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
 from wm_planner.cli.main import main  # noqa: E402
+from wm_planner.cli.train_all import _next  # noqa: E402
 from wm_planner.models.catalog import resolve_checkpoint  # noqa: E402
 from wm_planner.models.checkpoint import load_bundle  # noqa: E402
 
@@ -96,6 +98,14 @@ def test_it_says_what_comes_before_and_what_is_next_behind(world, tmp_path, caps
     assert "encoder 2 updates, model 3: about" in text and "few" in text
     assert "| 5 | " in text and "arrived: " in text
     assert "next: wm-planner eval --data" in text
+
+
+@pytest.mark.parametrize(
+    ("robot", "command"), [("wall", "eval --task wall"), ("mystery", "eval --data d")]
+)
+def test_what_is_next_is_a_simulator_where_there_is_one(robot, command):
+    args = argparse.Namespace(output=Path("runs/x"), data=Path("d"))
+    assert f"next: wm-planner {command} --checkpoint runs/x" in _next(args, robot)
 
 
 def test_a_second_call_says_finished(world, capsys):

@@ -25,7 +25,7 @@ def space_lines(
         positions: of the joints now.
     """
     box, distance = robot.workspace, robot.collision_distance
-    if box is None:
+    if box is None and not robot.action.is_twist:
         yield note("no workspace: the tip may go anywhere; write workspace: {link, low, high}")
     if distance is None and not robot.action.is_twist:
         yield note("no self_collision: links may touch each other; write self_collision: true")

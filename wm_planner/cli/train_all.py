@@ -51,13 +51,13 @@ def run_all(args: argparse.Namespace) -> int:
     _take_directory(args, recipe, store)
     if _is_complete(args):
         print(f"{args.output}: the run has finished already")
-        print(_next(args))
+        print(_next(args, store.embodiment.name))
         return 0
     with training_machine(args) as machine:
         _say_what_comes(args, recipe, store, machine)
         bundle = _train(args, recipe, store, machine)
         _report(args, bundle, store)
-    print(_next(args))
+    print(_next(args, store.embodiment.name))
     return 0
 
 
@@ -225,8 +225,15 @@ def _report(args: argparse.Namespace, bundle: Bundle, store: TrajectoryStore) ->
     write_json(args.output / REPORT, result)
 
 
-def _next(args: argparse.Namespace) -> str:
+def _next(args: argparse.Namespace, robot: str) -> str:
+    from wm_planner.tasks import task_names
+
     output = args.output
+    if robot in task_names():  # there is a simulator, which tells whether it reaches goals
+        return (
+            f"written: {output / 'checkpoint'}\n"
+            f"next: wm-planner eval --task {robot} --checkpoint {output / 'checkpoint'}"
+        )
     return (
         f"written: {output / 'checkpoint'}\n"
         f"next: wm-planner eval --data {args.data} --checkpoint {output}\n"
