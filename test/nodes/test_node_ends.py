@@ -42,6 +42,18 @@ def make():
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # a quarter of an hour without Python
 run_node(make)
 """
+HANGS_ON_LEAVING = """
+from rclpy.node import Node
+import wm_planner.ros.run as run
+run.LEAVE_S = 0.2
+class Hangs(Node):
+    def close(self):
+        print("closed", flush=True)
+    def destroy_node(self):
+        sum(range(10**12))  # an hour in C, and no other thread of Python runs
+print("at it", flush=True)
+run.run_node(lambda: Hangs("hangs"), body=lambda node, spin: 0)
+"""
 FAILS = """
 from wm_planner.ros.run import run_node
 def make():
@@ -90,6 +102,14 @@ def test_one_that_still_starts_ends_at_once(code):
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0
     assert errors == ""
+
+
+def test_one_that_cannot_leave_the_graph_ends_after_its_close_and_says_where_it_hung():
+    process = run(HANGS_ON_LEAVING)
+    told, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert told == "closed\n"
+    assert "in destroy_node" in errors
 
 
 def test_its_error_is_told_and_its_code_is_one():

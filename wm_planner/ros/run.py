@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ from wm_planner.ros.logs import find_log_directory
 WAKE_S = 0.02  # a timer may be so late before it is looked after
 AGAIN_S = 0.1  # while a node starts, the exception that ends it is raised again after so long
 START_END_S = 0.7  # a node that still starts, and has nothing to lose, ends within so long
+LEAVE_S = 10.0  # a node that was closed has left the graph by then, or its process is ended
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Spin = Callable[[float], None]
 
@@ -122,7 +124,9 @@ def run_node(
     """Build a node, run `body`, close the node, end the process.
 
     SIGINT and SIGTERM end the process within a tenth of a second of the body's next spin, after
-    the node's ``close()``; an error that a user can mend is one line and exit code 2.
+    the node's ``close()``; an error that a user can mend is one line and exit code 2. A node that
+    does not leave the graph within `LEAVE_S` after its ``close()`` ends with exit code 1, and says
+    where it hung.
 
     Args:
         factory: makes the node.
@@ -184,6 +188,9 @@ def _run(
         if node is not None:
             if hasattr(node, "close"):
                 node.close()
+            # DDS has been seen to wait forever here, inside C, where no signal or thread of Python
+            # is served. What the node had to keep is kept: nothing is lost but the clean end.
+            faulthandler.dump_traceback_later(LEAVE_S, exit=True)
             executor.remove_node(node)
             node.destroy_node()
         executor.shutdown()
