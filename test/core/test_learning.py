@@ -238,7 +238,7 @@ def test_probe_plans_must_descend_and_errors_are_shares_of_what_moved(checkpoint
 
 
 def test_the_command_learns_what_is_there_and_ends(checkpoint, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("os.nice", lambda by: 0)
+    monkeypatch.setattr("wm_planner.cli.learn.go_on_in_background", lambda: None)
     monkeypatch.setattr("wm_planner.cli.learn.Teller.__enter__", lambda self: self)
     for seed in range(3):
         episode(tmp_path / "bags" / f"e{seed}", seed)

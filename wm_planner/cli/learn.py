@@ -9,6 +9,7 @@ import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from wm_planner.cli.background import go_on_in_background
 from wm_planner.cli.options import add_option
 from wm_planner.cli.parser import directory, number
 from wm_planner.config import flat, from_dict, parse_settings, to_dict
@@ -16,8 +17,6 @@ from wm_planner.errors import ConfigError, WmPlannerError
 
 if TYPE_CHECKING:
     from wm_planner.learning.rounds import Learning, Report
-
-NICE = 19
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -58,16 +57,18 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         WmPlannerError: the checkpoint, a setting or the output cannot be used.
     """
+    if not args.period > 0:
+        raise ConfigError(f"--period must be positive, got {args.period:g}")
+    code = go_on_in_background()  # before torch and DDS have threads
+    if code is not None:
+        return code
     import torch
 
     from wm_planner.learning.rounds import Rounds
 
-    if not args.period > 0:
-        raise ConfigError(f"--period must be positive, got {args.period:g}")
     config = learning_of(args)
     torch.set_num_threads(1)
     rounds = Rounds(args.bags, args.checkpoint, args.output, config)
-    os.nice(max(0, NICE - os.nice(0)))
     for note in rounds.notes:
         print(note, flush=True)
     print(f"learning from {args.bags}; versions go to {args.output / 'versions'}", flush=True)
