@@ -16,18 +16,32 @@ from faults.wire import Wire
 from wm_planner.robot import RobotFile
 from wm_planner.ros.conversions import image_message, to_time
 
-STATE_S, PICTURE_S = 0.02, 0.07
-SIZE = 96  # pixels
+STATE_S = 0.02
 
 
 class Arm(Node):
     """Moves as it is told by the newest command, for ever, as behind a forward controller.
 
     Its stamps are those of a wall clock that `offset_ns` has stepped.
+
+    Args:
+        robot: whose topics and joints it has.
+        seed: of the pictures' noise.
+        size: of the pictures, pixels.
+        picture_s: from one to the next.
+        options: of `rclpy.node.Node`.
     """
 
-    def __init__(self, robot: RobotFile, seed: int, **options: Any) -> None:
+    def __init__(
+        self,
+        robot: RobotFile,
+        seed: int,
+        size: int = 96,
+        picture_s: float = 0.07,
+        **options: Any,
+    ) -> None:
         super().__init__("campaign_arm", **options)
+        self._size = size
         self._names = list(robot.action.names)
         self._rng = np.random.default_rng(seed)
         self._low, self._high = np.full(len(self._names), -1.5), np.full(len(self._names), 1.5)
@@ -43,7 +57,7 @@ class Arm(Node):
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(STATE_S, self._on_state, clock=steady)
-        self.create_timer(PICTURE_S, self._on_picture, clock=steady)
+        self.create_timer(picture_s, self._on_picture, clock=steady)
 
     def stamp_ns(self) -> int:
         """Now, by the robot's clock."""
@@ -73,12 +87,13 @@ class Arm(Node):
         self.pictures.send(image_message(self.picture(), self.stamp_ns(), "arm_camera"))
 
     def picture(self) -> np.ndarray:
-        """(SIZE, SIZE, 3) uint8 RGB: a bar for each joint, and the noise of a sensor."""
-        rows = np.linspace(60, 180, SIZE, dtype=np.float32)[:, None, None]
-        image = np.broadcast_to(rows, (SIZE, SIZE, 3)).copy()
+        """(size, size, 3) uint8 RGB: a bar for each joint, and the noise of a sensor."""
+        size = self._size
+        rows = np.linspace(60, 180, size, dtype=np.float32)[:, None, None]
+        image = np.broadcast_to(rows, (size, size, 3)).copy()
         for joint, position in enumerate(self.positions):
             top = 10 + 28 * joint
-            left = int(np.clip((position + 1.6) / 3.2 * (SIZE - 12), 0, SIZE - 12))
+            left = int(np.clip((position + 1.6) / 3.2 * (size - 12), 0, size - 12))
             image[top : top + 20, left : left + 12, joint % 3] = 255
             image[top : top + 20, left : left + 12, (joint + 1) % 3] = 20
         image += self._rng.normal(0, 3, image.shape)

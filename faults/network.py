@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from faults.arm import Arm
 from faults.cable import DEVICE
 from faults.fault import NETWORK, REMOTE
 from faults.stage import CAMERA, CONTROLLER, PLANNER, RECORDER, Stage
@@ -95,7 +94,7 @@ class NetworkStage(Stage):
 
     def make_nodes(self) -> list[Any]:
         """The robot alone."""
-        self.arm = Arm(self.robot, self.seed, context=self.context)
+        self.arm = self.make_arm()
         self.joints, self.pictures, self.plans = self.arm.joints, self.arm.pictures, None
         return [self.arm]
 

@@ -97,11 +97,15 @@ class Stage:
 
     def make_nodes(self) -> list[Any]:
         """The robot, and what else lives in this process."""
-        self.arm = Arm(self.robot, self.seed, context=self.context)
+        self.arm = self.make_arm()
         self.joints, self.pictures = self.arm.joints, self.arm.pictures
         self.planner = StandInPlanner(self.robot, context=self.context)
         self.plans = self.planner.plans
         return [self.arm, self.planner]
+
+    def make_arm(self) -> Arm:
+        """The robot, and its camera."""
+        return Arm(self.robot, self.seed, context=self.context)
 
     def inside(self, name: str) -> list[str]:
         """What a node is started by."""
