@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wm_planner.data.lerobot_columns import ACTION, OWN, OWN_ROWS, OWN_SCHEMA, STATE, VIEWS
+from wm_planner.data.lerobot_columns import ACTION, OWN, OWN_ROWS, OWN_SCHEMA, STATE
+from wm_planner.data.lerobot_names import VIEWS
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
 from wm_planner.files import write_json, written_aside

@@ -15,7 +15,16 @@ import numpy as np
 
 from wm_planner.config import suggest
 from wm_planner.data.lerobot_meta import INFO, MAX_ENTRIES, Feature, Meta, read_meta
-from wm_planner.embodiment import FIELDS, TWIST_AXES, ActionSpace, Camera, Embodiment
+from wm_planner.data.lerobot_names import (
+    VIEWS,
+    action_names,
+    camera_name,
+    proprio_names,
+    renamed,
+    split,
+    unique,
+)
+from wm_planner.embodiment import ActionSpace, Camera, Embodiment
 from wm_planner.errors import ConfigError, DatasetError, raised_as
 from wm_planner.robot import LeRobotKeys, RobotFile
 from wm_planner.tasks.registry import resized
@@ -23,7 +32,6 @@ from wm_planner.tasks.registry import resized
 logger = logging.getLogger(__name__)
 
 STATE, ACTION = "observation.state", "action"
-VIEWS = "observation.images."  # and the camera's name
 VIEW = "observation.image"  # of a data set with one camera
 OWN = "meta/wm_planner.json"  # what an export of this package holds besides: the embodiment
 OWN_ROWS = "meta/wm_planner.parquet"  # and a row per episode, with its last frame and the states
@@ -31,12 +39,6 @@ OWN_SCHEMA = 1
 IMAGE_SIZE = 96  # pixels, where nobody says otherwise
 MODEL_STEP_S = 0.5  # about the duration of a model step, where nobody says otherwise
 MARGIN = 0.05  # of the range of an action, by which its bounds lie beyond it
-# How LeRobot writes the fields of a joint, and how others do.
-SUFFIXES = {
-    **{f".{short}": name for short, name in zip(("pos", "vel", "eff"), FIELDS, strict=True)},
-    **{f"{mark}{name}": name for name in FIELDS for mark in "./"},
-    ".torque": "effort",
-}
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def of_robot(meta: Meta, robot: RobotFile, image_size: int | None) -> Reading:
     state = tuple(_vector(meta, key, "robot file, lerobot: state") for key in states)
     action = (_vector(meta, keys.action, "robot file, lerobot: action"),)
     names = {name for feature in (*state, *action) for name in feature.names}
-    _check_keys("names", keys.names, {*names, *(_split(name)[0] for name in names)})
+    _check_keys("names", keys.names, {*names, *(split(name)[0] for name in names)})
     joints = {entry.rpartition("/")[0] for entry in embodiment.proprio}
     _check_keys("scale", keys.scale, {*joints, *embodiment.action.names})
     reading = Reading(
@@ -175,8 +177,8 @@ def derived(meta: Meta, image_size: int | None) -> Reading:
         raise DatasetError(f"{file}: no feature of dtype 'image' or 'video'. {way_out}")
     low, high = meta.ranges(action)
     margin = np.maximum(MARGIN * (high - low), 1e-3 * np.maximum(1.0, np.abs(high)))
-    names, kind = _action_names(action)
-    cameras = _unique(tuple(_camera_name(feature.key) for feature in pictures))
+    names, kind = action_names(action)
+    cameras = unique(tuple(camera_name(feature.key) for feature in pictures))
     before = f"{file}: no embodiment can be derived: "
     with raised_as(DatasetError, ValueError, before=before, after=f". {way_out}"):
         embodiment = Embodiment(
@@ -190,7 +192,7 @@ def derived(meta: Meta, image_size: int | None) -> Reading:
                 kind=kind,
                 unit="as in the data set",
             ),
-            proprio=_proprio_names(state, action),
+            proprio=proprio_names(state, action),
             cameras=tuple(Camera(name, image_size or IMAGE_SIZE) for name in cameras),
         )
     views = [View(*pair) for pair in zip(embodiment.cameras, pictures, strict=True)]
@@ -242,7 +244,7 @@ def _columns(
     found: dict[str, int] = {}
     names = [name for feature in features for name in feature.names]
     for number, name in enumerate(names):
-        joint, quantity = _renamed(name, keys.names)
+        joint, quantity = renamed(name, keys.names)
         entry = f"{joint}/{quantity or 'position'}" if whole else joint
         if entry in found and entry in wanted:
             raise DatasetError(
@@ -312,67 +314,3 @@ def _check_keys(key: str, given: dict[str, Any], choices: set[str]) -> None:
             raise DatasetError(
                 f"robot file, lerobot: {key}: '{name}' is nowhere.{suggest(name, choices)}"
             )
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    """Joint and field of an entry's name; no field where the name says none."""
-    for suffix, quantity in SUFFIXES.items():
-        if name.endswith(suffix) and len(name) > len(suffix):
-            return name.removesuffix(suffix), quantity
-    return name, None
-
-
-def _renamed(name: str, names: dict[str, str]) -> tuple[str, str | None]:
-    joint, quantity = _split(name)
-    if name in names:
-        new, given = _split(names[name])
-        return new, given or quantity
-    return names.get(joint, joint), quantity
-
-
-def _proprio_names(state: Feature, action: Feature) -> tuple[str, ...]:
-    names = state.names or _numbered(state, action)
-    pairs = [_split(name) for name in names]
-    joints = [joint for joint, _ in pairs]
-    if len({(joint, quantity or FIELDS[0]) for joint, quantity in pairs}) < len(pairs):
-        joints = list(_unique(tuple(joints)))
-    return tuple(
-        f"{joint}/{quantity or FIELDS[0]}"
-        for joint, (_, quantity) in zip(joints, pairs, strict=True)
-    )
-
-
-def _action_names(action: Feature) -> tuple[tuple[str, ...], str]:
-    """Names and kind of a data set's action."""
-    names = action.names or _numbered(action, action)
-    if all(name in TWIST_AXES for name in names):
-        return _unique(names), "velocity"
-    names = tuple(name.replace(".", "_") if name in TWIST_AXES else name for name in names)
-    if all("delta" in name for name in names):
-        return _unique(names), "position_delta"
-    pairs = [_split(name) for name in names]
-    kinds = {quantity or FIELDS[0] for _, quantity in pairs}
-    if len(kinds) == 1:
-        return _unique(tuple(joint for joint, _ in pairs)), kinds.pop()
-    logger.warning(
-        "actions of several kinds are taken for positions: %s; write a robot file where they are "
-        "not",
-        ", ".join(names),
-    )
-    return _unique(names), FIELDS[0]
-
-
-def _numbered(feature: Feature, other: Feature) -> tuple[str, ...]:
-    stem = "joint" if feature.size == other.size and not other.names else feature.key.split(".")[-1]
-    return tuple(f"{stem}_{number}" for number in range(feature.size))
-
-
-def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) == len(names):
-        return names
-    return tuple(f"{name}_{number}" for number, name in enumerate(names))
-
-
-def _camera_name(key: str) -> str:
-    name = re.sub(r"\W", "_", key.removeprefix(VIEWS).removeprefix("observation."))
-    return name if name.isidentifier() else f"camera_{name}"
