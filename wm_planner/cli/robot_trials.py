@@ -13,17 +13,9 @@ from std_srvs.srv import Trigger
 
 from wm_planner.cli.filmed import EpisodeFilm, Ring
 from wm_planner.cli.options import check_least
-from wm_planner.cli.robot_run import (
-    STOPPED,
-    TIME_LIMIT_S,
-    Goal,
-    Way,
-    film_of,
-    session_of,
-    told,
-    tolerances,
-)
+from wm_planner.cli.robot_run import TIME_LIMIT_S, film_of, session_of
 from wm_planner.cli.robot_session import START_S, Session
+from wm_planner.cli.robot_way import STOPPED, Goal, Way, told, tolerances
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ConfigError, WmPlannerError
 from wm_planner.evaluation.table import reached

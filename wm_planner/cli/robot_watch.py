@@ -11,31 +11,27 @@ from functools import partial
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Header, String
+from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_planner.cli.filmed import EpisodeFilm
+from wm_planner.cli.planned_cuts import PlannedCuts
 from wm_planner.data.prepare import prepare
-from wm_planner.errors import ConfigError, ImageSourceError, PlanningError
-from wm_planner.robot import DESCRIPTION, INTERFACE, CameraSource, PositionLimits, RobotFile
+from wm_planner.errors import ImageSourceError
+from wm_planner.robot import CameraSource, RobotFile
 from wm_planner.ros.base import NodeBase
 from wm_planner.ros.command_topics import type_on_graph
 from wm_planner.ros.conversions import (
     image_array,
     image_message,
     joint_state_message,
-    plan_from_message,
     to_ns,
 )
 from wm_planner.ros.diagnostics import ERROR, values_of
 from wm_planner.ros.qos import LATCHED, RECORD, SENSOR
 from wm_planner.ros.robot_view import PICTURES, View
 from wm_planner.runtime.arrival import Arrival, proprio_distance
-from wm_planner.runtime.cuts import Cuts
-from wm_planner.runtime.position_limits import tightened
-from wm_planner.runtime.robot_description import described_limits
-from wm_planner.runtime.safety import Reason, limits_of
-from wm_planner.types import Plan
+from wm_planner.runtime.safety import Reason
 
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)  # clears a goal
 PLANNER, INPUTS = "planner_node: plan", "planner_node: inputs"
@@ -73,7 +69,7 @@ class Watch:
 
     Attributes:
         newest: distances and cost.
-        cuts: what limits would change.
+        planned_cuts: what limits would change of the plans.
         accepted: the planner knows the goal.
         telling: the robot is on its way: each replan is reported, and the film runs.
         lacking: why there is no plan, as the planner says; empty: there is.
@@ -94,15 +90,6 @@ class Watch:
     ) -> None:
         self._node, self._robot, self._body = node, robot, robot.embodiment
         self._arrival, self._film, self._report = arrival, film, report
-        action = robot.action
-        self._limits = limits_of(action.low, action.high, action.max_rate)
-        self.cuts = Cuts(self._limits, robot.control_dt_s, action.kind)
-        if isinstance(robot.position_limits, PositionLimits):
-            lists = robot.position_limits
-            self.cuts.position_limits = np.array(lists.low), np.array(lists.high)
-        elif robot.position_limits == DESCRIPTION:
-            node.create_subscription(String, DESCRIPTION, self._on_description, LATCHED)
-        self._last_plan: Plan | None = None
         self.newest = Newest()
         self.accepted = self.telling = self.judged = False
         self.controller = self._wrong = ""
@@ -112,6 +99,7 @@ class Watch:
         self._sharper = False
         self._begin_s = time.monotonic()
         self.view = View(node, self._body, robot.joint_states, self._on_picture, self._on_proprio)
+        self.planned_cuts = PlannedCuts(node, robot, lambda: self.view.proprio, report)
         self._goal_image = node.create_publisher(Image, "goal/image", LATCHED)
         self._goal_state = node.create_publisher(JointState, "goal/joint_states", LATCHED)
         node.create_subscription(Header, "goal/accepted", self._on_accepted, LATCHED)
@@ -142,7 +130,7 @@ class Watch:
         stamp_ns = self._node.get_clock().now().nanoseconds
         self._arrival.clear()
         self.newest, self.accepted, self._goal_ns = Newest(), False, stamp_ns
-        self._last_plan = None
+        self.planned_cuts.forget()
         self._begin_s = time.monotonic()
         if self._proprio is not None:
             state = joint_state_message(self._proprio, self._body.proprio, stamp_ns)
@@ -269,43 +257,5 @@ class Watch:
         self._wrong = status.message if status.level == ERROR else ""
 
     def _on_plan(self, message: JointTrajectory) -> None:
-        if not message.points or to_ns(message.header.stamp) < (self._goal_ns or 0):
-            return
-        action, body = self._robot.action, self._body
-        try:
-            plan = plan_from_message(message, action.names, INTERFACE[action.kind], body.dt_ns)
-        except ValueError as error:
-            raise PlanningError(f"plan of another robot: {error}") from error
-        where = self._positions()
-        rest = np.clip(np.zeros(action.size), action.low, action.high)
-        if not action.rests_at_zero and where is not None:
-            rest = where
-        # Nothing is sent in a dry run: a plan goes on from the one before, as if it had been.
-        before, self._last_plan = self._last_plan, plan
-        if before is not None:
-            passed = round((plan.stamp_ns - before.stamp_ns) / plan.dt_ns)
-            if 0 < passed <= len(before.actions):
-                rest = before.actions[passed - 1]
-        self.cuts.add(plan.actions[: body.frame_skip], rest, where)
-
-    def _positions(self) -> np.ndarray | None:
-        """(A,) positions of the action's joints, if the proprioception tells them."""
-        if self.view.proprio is None:
-            return None
-        felt = dict(zip(self._body.proprio, self.view.proprio.tolist(), strict=False))
-        names = [f"{name}/position" for name in self._robot.action.names]
-        if not felt.keys() >= set(names):
-            return None
-        return np.array([felt[name] for name in names])
-
-    def _on_description(self, message: String) -> None:
-        try:
-            names, kind = self._robot.action.names, self._robot.action.kind
-            joints = described_limits(message.data, names)
-            low, high = np.array([(joint.low, joint.high) for joint in joints]).T
-            # The controller obeys the description's speeds and efforts as well.
-            limits = tightened(self._limits, kind, self._robot.control_dt_s, joints)
-        except ConfigError as error:
-            self._report(f"position limits are not known: {error}")
-            return
-        self.cuts.position_limits, self.cuts.limits = (low, high), limits
+        if message.points and to_ns(message.header.stamp) >= (self._goal_ns or 0):
+            self.planned_cuts.add(message)
