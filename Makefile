@@ -10,7 +10,7 @@ demo: gl $(STAMP)
 	$(BIN)/wm-planner robot run config/robots/arm_reach.yaml --episodes 1 --film runs/demo/film.mp4 --record runs/demo/bags
 
 # A robot whose motor is twice as strong as the one that was trained on, and the learner beside it.
-# The figure shows success over episodes, and which version of the checkpoint drove each of them.
+# Figure and film show success over episodes, and which version of the checkpoint drove each of them.
 learn-demo: gl $(STAMP)
 	@rm -rf runs/learn-demo
 	@$(BIN)/wm-planner learn runs/learn-demo/sim/bags --checkpoint wall-base --output runs/learn-demo/learn & \

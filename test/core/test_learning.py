@@ -6,12 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("rosbags", reason="needs the 'record' extra")
 
+from wm_planner.cli.learning_film import HELD
 from wm_planner.cli.main import main
 from wm_planner.embodiment import Camera
 from wm_planner.errors import CheckpointError, ConfigError
@@ -262,3 +264,21 @@ def test_a_rejected_version_is_not_what_the_next_is_compared_with(checkpoint, tm
     assert rounds.in_use() == report.directory
     reject(report.directory, "its error was larger")
     assert rounds.in_use() == checkpoint
+
+
+def test_the_figure_and_the_film_show_success_over_episodes(tmp_path, capsys):
+    for seed, success in enumerate((False, True, True)):
+        episode(tmp_path / "bags" / f"e{seed}", seed, success=success)
+    words = ["plot", "learning", str(tmp_path / "bags"), "--output", str(tmp_path / "learnt.png")]
+    assert main([*words, "--film", str(tmp_path / "learnt.mp4")]) == 0
+    assert "2/3" in capsys.readouterr().out
+    assert json.loads((tmp_path / "learnt.json").read_text())["successes"] == [False, True, True]
+    pictures = imageio.mimread(tmp_path / "learnt.mp4", memtest=False)
+    assert len(pictures) == 3 * (5 + HELD)
+    left = [picture[:, : picture.shape[1] // 4].astype(int) for picture in pictures]
+    assert abs(left[0] - left[4]).max() > 100  # the dot has moved
+    right = [picture[:, -picture.shape[1] // 3 :].astype(int) for picture in pictures]
+    assert abs(right[0] - right[4]).max() < 30  # while an episode runs, nothing is known of it
+    assert abs(right[4] - right[5]).max() > 100
+    assert main([*words, "--film", str(tmp_path / "learnt.avi")]) == 2
+    assert "learnt.avi" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -241,24 +242,41 @@ def _rates(axis: Axes) -> None:
 
 def draw_learning(path: Path, data: dict[str, Any]) -> None:
     """Each episode as a mark, the mean of the last ones as a line, a colour for each checkpoint."""
+    _save(_learning(data, len(data["successes"])), path)
+
+
+def learning_picture(data: dict[str, Any], shown: int) -> np.ndarray:
+    """(H, W, 3) uint8: what `draw_learning` draws, of the first episodes, so many."""
+    canvas = FigureCanvasAgg(_learning(data, shown))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _learning(data: dict[str, Any], shown: int) -> Figure:
+    """The first episodes; the axes are those of all."""
     figure = Figure((1.8 * PANEL, PANEL), layout="constrained")
     axis = figure.subplots()
     reached, window = np.array(data["successes"], float), data["window"]
-    means = [reached[max(0, i + 1 - window) : i + 1].mean() for i in range(len(reached))]
-    axis.plot(range(1, len(reached) + 1), means, color="black", linewidth=1.5)
+    means = [reached[max(0, i + 1 - window) : i + 1].mean() for i in range(shown)]
+    axis.plot(range(1, shown + 1), means, color="black", linewidth=1.5)
     first = 0
     for number, phase in enumerate(data["phases"]):
-        last = first + phase["episodes"]
-        label = f"{phase['checkpoint']}: {phase['successes']} of {phase['episodes']}"
-        colour = f"C{number}"
-        axis.axvspan(first + 0.5, last + 0.5, color=colour, alpha=0.12)
-        axis.plot(range(first + 1, last + 1), reached[first:last], "o", color=colour, label=label)
+        last = min(first + phase["episodes"], shown)
+        if last > first:
+            count = int(reached[first:last].sum())
+            label = f"{phase['checkpoint']}: {count} of {last - first}"
+            colour = f"C{number}"
+            axis.axvspan(first + 0.5, last + 0.5, color=colour, alpha=0.12)
+            episodes = range(first + 1, last + 1)
+            axis.plot(episodes, reached[first:last], "o", color=colour, label=label)
         first = last
+    axis.set_xlim(0.5, len(reached) + 0.5)
     axis.set_ylim(-0.05, 1.05)
     axis.set_xlabel("episode")
     axis.set_ylabel(f"goal reached (line: mean of the last {window})")
-    axis.legend(loc="lower right")
-    _save(figure, path)
+    if shown:
+        axis.legend(loc="lower right")
+    return figure
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from wm_planner.cli.filmed import check_film
 from wm_planner.cli.options import add_option, check_least, check_writable
 from wm_planner.cli.parser import directory, whole
 from wm_planner.errors import ConfigError
@@ -25,10 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what = "figure to write; its numbers go beside it, into FILE.json"
     add_option(parser, "--output", metavar="FILE.png", help=what)
+    add_option(parser, "--film", help="of all episodes, beside the success so far")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write FILE.png and FILE.json, and print successes by checkpoint.
+    """Write FILE.png, FILE.json and the film, and print successes by checkpoint.
 
     Raises:
         WmPlannerError: there are no bags, or the figure cannot be written.
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--output {args.output}: expected FILE.png")
     check_least(args, window=1)
     check_writable("--output", args.output)
+    check_film(args.film)
     told = [each for each in outcomes(args.bags) if each.outcome]
     if not told:
         raise ConfigError(f"{args.bags}: no episode says how it came out")
@@ -66,4 +69,11 @@ def run(args: argparse.Namespace) -> int:
     rows = [(p["checkpoint"], reached(p["successes"], p["episodes"])) for p in phases]
     print("\n".join(listing(rows)))
     logger.info("written: %s", args.output)
+    if args.film is not None:
+        from wm_planner.cli.learning_film import write_learning_film
+        from wm_planner.data.layouts import open_dataset
+
+        # Last: a figure is not lost with it.
+        write_learning_film(args.film, open_dataset(args.bags), told, data)
+        logger.info("written: %s", args.film)
     return 0
