@@ -208,6 +208,12 @@ def test_the_free_space_and_where_the_robot_is() -> None:
     assert "write self_collision:" in texts(space_lines(ROBOT, None, places), Mark.NOTE)
 
 
+def test_a_base_that_takes_twists_has_no_tip_to_keep_in_a_space() -> None:
+    file = Path(__file__).parents[2] / "config" / "robots" / "example_servo.yaml"
+    base = dataclasses.replace(read_robot(file), workspace=None)
+    assert list(space_lines(base, None, {})) == []
+
+
 def test_what_the_robot_says_of_itself() -> None:
     assert "write state:" in texts(state_lines(ROBOT, {}), Mark.NOTE)
     mode = {"topic": "/mode", "type": "std_msgs/msg/Int8", "field": "data", "good": [7]}
