@@ -83,9 +83,10 @@ def learner(place: Path, bags: Sequence[Path], checkpoint: str, count: int, seed
             told["no version yet"] += 1
         if (output / "learn.json").is_file():
             told["state is readable"] += "round" in read_json(output / "learn.json")
-    before = len(list((output / "versions").iterdir()))
+    before = len(versions(output / "versions"))
     work()
-    told["goes on at the end"] = len(_read(output)) > 0 and before <= len(_read(output))
+    after = len(versions(output / "versions"))
+    told["goes on at the end"] = after > 0 and before <= after
     return dict(told)
 
 
@@ -152,10 +153,6 @@ def _loads(version: Path) -> bool:
     bundle = load_bundle(version)
     check_weights(bundle.model, version)
     return True
-
-
-def _read(output: Path) -> list[Path]:
-    return [version for version in (output / "versions").iterdir() if version.is_dir()]
 
 
 def main(words: Sequence[str] | None = None) -> int:
