@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +25,7 @@ from wm_planner.errors import ConfigError, WmPlannerError
 logger = logging.getLogger(__name__)
 
 AHEAD = 4  # tasks handed over per processor of the cluster, so that none waits for the next one
+ANSWER_S = 10.0  # that the head's port may take to open a connection
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,31 @@ class Cluster(AbstractContextManager["Cluster"]):
     """
 
     def __init__(self, address: str) -> None:
+        # Seconds that Ray asks again and again, for seven minutes else: 'auto' may be a cluster of
+        # before, whose head was killed.
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
         import ray
 
         self._ray = ray
         try:
+            _check_answers(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             raise WmPlannerError(
                 f"--ray {address}: no cluster answers there ({reason}); start one with "
                 "'ray start --head', see docs/scale.md"
             ) from error
 
+    def __enter__(self) -> Cluster:
+        # Ray prints there what happens to the cluster, in between what a command prints.
+        self._stdout = redirect_stdout(sys.stderr)
+        self._stdout.__enter__()
+        return self
+
     def __exit__(self, *error: object) -> None:
         self._ray.shutdown()  # also cancels what this driver has started
+        self._stdout.__exit__(None, None, None)
 
     @property
     def num_cpus(self) -> int:
@@ -162,6 +176,16 @@ class Cluster(AbstractContextManager["Cluster"]):
                 f"the cluster has lost a task ({reason}); run the same command again, which goes "
                 "on where it was"
             ) from error
+
+
+def _check_answers(address: str) -> None:
+    """Raises:
+    OSError: HOST:PORT cannot be reached, which Ray would find out much later.
+    ValueError: the port is no number.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
 
 
 def call(

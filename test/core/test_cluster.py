@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from wm_planner.models import checkpoint
 from wm_planner.planning import PlannerConfig
 from wm_planner.tasks import get_task
 
+from ..nodes.waiting import until
 from .dot_world import DotEnv, dot_bundle
 
 
@@ -194,19 +196,50 @@ def test_stages_of_an_ablation_wait_for_what_they_need(monkeypatch, tmp_path) ->
 
 
 @pytest.fixture(scope="module")
-def address():
-    """Of a cluster of two nodes, with a processor each, on this machine."""
+def nodes():
+    """A cluster of two nodes, with a processor each, on this machine."""
     pytest.importorskip("ray", reason="needs the 'ray' extra")
     from ray.cluster_utils import Cluster as Nodes
 
     nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes.add_node(num_cpus=1)
     nodes.wait_for_nodes(timeout=60)
-    yield nodes.address
+    yield nodes
     nodes.shutdown()
 
 
-def test_two_nodes_give_the_local_result(address, tmp_path) -> None:
+def node_of(folder: Path) -> str:
+    """The node of this call, which leaves its name in a folder and waits for 'end' there.
+
+    On a node that is named there as lost it waits for longer: its process outlives the node a bit.
+    """
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+    (folder / f"{node}.node").touch()
+    lost = folder / f"{node}.lost"
+    until(lambda: (folder / "end").exists() and not lost.exists(), "the end of all calls")
+    return node
+
+
+def run_beside(
+    cluster: Cluster, folder: Path, count: int, then: Callable[[], object] = lambda: None
+) -> list[str]:
+    """Nodes on which calls end, a call for each; once all of them run, `then` is called."""
+
+    def end() -> None:
+        until(lambda: len(list(folder.glob("*.node"))) == count, f"{count} nodes with a call")
+        then()
+        (folder / "end").touch()
+
+    thread = Thread(target=end)
+    thread.start()
+    found = [node for _, node in cluster.run(node_of, [(folder,)] * count)]
+    thread.join()
+    return found
+
+
+def test_two_nodes_give_the_local_result(nodes, tmp_path) -> None:
     try:
         check_rendering()
     except RenderError as error:
@@ -217,19 +250,32 @@ def test_two_nodes_give_the_local_result(address, tmp_path) -> None:
     local = run_job(job, targets)
     output = tmp_path / "data"
     command = ["collect", "--task", "wall", "--num-trajectories", "5", "--steps", "1"]
-    with Cluster(address) as cluster:
-        assert len({pid for _, pid in cluster.run(os.getpid, [()] * 8)}) >= 2
+    with Cluster(nodes.address) as cluster:
+        assert len(set(run_beside(cluster, tmp_path, 2))) == 2
         far = run_job(job, targets, cluster=cluster)
         tasks = {"b": Task(("x",)), "a": Task(("y",), after=("b",))}
         assert list(cluster.run_graph(len, tasks)) == ["b", "a"]
         with pytest.raises(WmPlannerError, match="has one of other weights"):
             run_job(replace(job, weights_sha256="0"), targets, cluster=cluster)
     assert far.episodes == local.episodes and far.plan_evaluations == local.plan_evaluations
-    assert cli.main([*command, "--output", str(output), "--ray", address]) == 0
+    assert cli.main([*command, "--output", str(output), "--ray", nodes.address]) == 0
     assert cli.main([*command, "--output", str(tmp_path / "local"), "--workers", "1"]) == 0
     for name in ("images", "actions", "states"):
         one, other = (np.load(tmp_path / where / f"{name}.npy") for where in ("data", "local"))
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_task_of_a_lost_node_is_run_on_another(nodes, tmp_path) -> None:
+    third = nodes.add_node(num_cpus=1)
+    nodes.wait_for_nodes(timeout=60)
+
+    def lose() -> None:
+        (tmp_path / f"{third.node_id}.lost").touch()
+        nodes.remove_node(third, allow_graceful=False)
+
+    with Cluster(nodes.address) as cluster:
+        found = run_beside(cluster, tmp_path, 3, lose)
+    assert len(found) == 3 and third.node_id not in found
 
 
 def targets_of(job: Job, count: int) -> Targets:
