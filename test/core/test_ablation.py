@@ -261,7 +261,7 @@ def test_a_recipe_that_cannot_be_used_is_named(tmp_path, capsys, change, message
 def test_from_nothing_to_a_table_and_again(tmp_path, capsys, monkeypatch) -> None:
     pytest.importorskip("mujoco", reason="needs the 'sim' extra")
     # The same commands without a new process for each, and without the encoder's measures.
-    monkeypatch.setattr("wm_planner.cli.ablation._command", in_process)
+    monkeypatch.setattr("wm_planner.cli.ablation_run.run_command", in_process)
     tuned = {"finetune": {"method": "base"}}
     adapted = {"planner": {"adapt_learning_rate": 0.001}, "reference": "continued"}
     write(tmp_path, {"base": {}, "continued": tuned, "adapted": adapted, "other": {"model": {}}})
@@ -288,7 +288,7 @@ def test_a_run_uses_no_data_but_its_own(tmp_path, capsys, monkeypatch) -> None:
         if arguments[0] == "train":
             raise ConfigError("enough")
 
-    monkeypatch.setattr("wm_planner.cli.ablation._command", record)
+    monkeypatch.setattr("wm_planner.cli.ablation_run.run_command", record)
     write(tmp_path, {"base": {}})
     config = tmp_path / "ablation.yaml"
     few = config.read_text()

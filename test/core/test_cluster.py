@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sim_bridge.rendering import check_rendering
-from wm_planner.cli import ablation as ablation_command
+from wm_planner.cli import ablation_run
 from wm_planner.cli import collect as collect_command
 from wm_planner.cli import main as cli
 from wm_planner.cluster import Cluster, Task, call
@@ -176,23 +176,22 @@ def test_stages_of_an_ablation_wait_for_what_they_need(monkeypatch, tmp_path) ->
         code = 3 if "fails" in str(output) else 0
         return type("Done", (), {"returncode": code})
 
-    monkeypatch.setattr(ablation_command.subprocess, "run", command)
+    monkeypatch.setattr(ablation_run.subprocess, "run", command)
     rows = {"one": {}, "two": {"model": {"num_updates": 2}}}
     ablation = Ablation("r.yaml", rows, "one", seeds=(0,), modes=("mpc",), model_error_runs=0)
     recipe = {"task": "wall", "encoder": {}, "model": {}, "collect": {}}
-    options = {"data": Path("d"), "output": Path("out"), "threads": 1}
-    args = type("Args", (), options)
+    stages = ablation_run.AblationRun(ablation, recipe, Path("d"), Path("out"), threads=1)
     cluster = StandIn()
-    ablation_command._run_on(cluster, args, ablation, ["one", "two"], recipe)
+    stages.on(cluster, ["one", "two"])
     kinds = [words[1] if words[0] == "train" else words[0] for words in commands]
     assert kinds == ["encoder", "model", "eval", "model", "eval"]
     assert all("--resume" in words for words in commands if words[0] == "train")
     assert len(list(Path("out").rglob("*.log"))) == 5
-    ablation_command._run_on(cluster, args, ablation, ["one", "two"], recipe)
+    stages.on(cluster, ["one", "two"])
     assert len(commands) == 5
-    args.output = Path("fails")
+    stages = replace(stages, output=Path("fails"))
     with pytest.raises(ConfigError, match=r"failed on machine .* with exit code 3; see .*\.log"):
-        ablation_command._run_on(cluster, args, ablation, ["one"], recipe)
+        stages.on(cluster, ["one"])
 
 
 @pytest.fixture(scope="module")

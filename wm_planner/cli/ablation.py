@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
-import socket
-import subprocess
-import sys
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from wm_planner.cli.options import add_option, add_table_options, check_threads, cluster_of
 from wm_planner.cli.parser import path, whole
-from wm_planner.end_with_parent import with_parent
 from wm_planner.errors import ConfigError
 from wm_planner.evaluation.table import ablation_table, error_table
 from wm_planner.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from wm_planner.cluster import Cluster
-    from wm_planner.evaluation.ablation import Ablation, Stage
+    from wm_planner.cli.ablation_run import AblationRun
+    from wm_planner.evaluation.ablation import Ablation
     from wm_planner.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -60,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         WmPlannerError: the file cannot be used, or a command failed.
     """
+    from wm_planner.cli.ablation_run import AblationRun
     from wm_planner.config import to_dict
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.evaluation.ablation import MODEL_ERROR, collected_name, pooled_error
@@ -78,18 +71,19 @@ def run(args: argparse.Namespace) -> int:
         args.data = args.output / collected_name(recipe)
     else:
         TrajectoryStore.open(args.data)
+    stages = AblationRun(ablation, recipe, args.data, args.output, args.threads)
     for name in names:
-        _check(args, ablation, name, recipe)
+        _check(args, stages, name)
     with cluster_of(args) as cluster:
         if collects and not args.data.exists():
             _collect(args, recipe)
         if cluster is not None:
-            _run_on(cluster, args, ablation, names, recipe)
+            stages.on(cluster, names)
     results: dict[tuple[str, str], list[Any]] = {}
     kinds = (*ablation.modes, *([MODEL_ERROR] if ablation.model_error_runs else []))
     for seed in ablation.seeds:
         for name in names:
-            for kind, result in zip(kinds, _one(args, ablation, name, seed, recipe), strict=True):
+            for kind, result in zip(kinds, stages.results(name, seed), strict=True):
                 results.setdefault((name, kind), []).append(result)
     rows = [
         pooled(name, mode, reference, results[name, mode], results[reference, mode])
@@ -109,10 +103,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _collect(args: argparse.Namespace, recipe: dict) -> None:
     """Collect the recipe's data, on the cluster where one is named."""
+    from wm_planner.cli.ablation_run import run_command
+
     sizes = [f"--{key.replace('_', '-')}={value}" for key, value in recipe["collect"].items()]
     args.data.parent.mkdir(parents=True, exist_ok=True)
     on = [] if args.ray is None else ["--ray", args.ray]
-    _command(["collect", "--task", recipe["task"], *sizes, *on, "--output", str(args.data)])
+    run_command(["collect", "--task", recipe["task"], *sizes, *on, "--output", str(args.data)])
 
 
 def _read(args: argparse.Namespace) -> tuple[Ablation, dict]:
@@ -145,15 +141,15 @@ def _read(args: argparse.Namespace) -> tuple[Ablation, dict]:
     return ablation, recipe
 
 
-def _check(args: argparse.Namespace, ablation: Ablation, name: str, recipe: dict) -> None:
+def _check(args: argparse.Namespace, stages: AblationRun, name: str) -> None:
     """Raises:
     ConfigError: a command of the row would refuse a setting, after hours of others.
     """
     from wm_planner.training.finetune import check_method
 
     where = f"{args.config}: rows: {name}"
-    row = ablation.row(name)
-    last = _training(args, ablation, name, ablation.seeds[0], recipe)[-1]
+    ablation, row = stages.ablation, stages.ablation.row(name)
+    last = stages.training(name, ablation.seeds[0])[-1]
     known = _understood(last.recipe or {}, where, ablation.planner_changes(name))
     if row.finetune is not None:
         try:
@@ -176,137 +172,3 @@ def _understood(recipe: dict, source: str, changes: Iterable[str] = ()) -> Recip
     base = {**known.planner, "solver": "gbp"}  # eval's own, whatever the checkpoint recommends
     planner_config(base, changes, f"{source}: planner")
     return known
-
-
-def _training(
-    args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
-) -> list[Stage]:
-    from wm_planner.evaluation.ablation import training_stages
-
-    return list(training_stages(ablation.row(name), recipe, seed, args.data, args.output))
-
-
-def _stages(
-    args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
-) -> tuple[list[Stage], list[Stage]]:
-    """Those that train a row, one after the other, and those that evaluate what came of it."""
-    from wm_planner.evaluation.ablation import evaluation_stages
-
-    training = _training(args, ablation, name, seed, recipe)
-    checkpoint = training[-1].done
-    evaluating = evaluation_stages(ablation, name, seed, recipe["task"], checkpoint, args.output)
-    return training, list(evaluating)
-
-
-def _one(
-    args: argparse.Namespace, ablation: Ablation, name: str, seed: int, recipe: dict
-) -> list[Any]:
-    """Of a row and seed: a `Result` of each mode, then the model's error."""
-    from wm_planner.evaluation.ablation import read_error
-    from wm_planner.evaluation.result import read_result
-
-    training, evaluating = _stages(args, ablation, name, seed, recipe)
-    for stage in training:
-        _run(stage, _more(stage, args.threads), f"{name}, seed {seed}")
-    results = []
-    for stage in evaluating:
-        _run(stage, [], f"{name}, seed {seed}")
-        read = read_result if stage.arguments[0] == "eval" else read_error
-        results.append(read(stage.done))
-    return results
-
-
-def _run_on(
-    cluster: Cluster, args: argparse.Namespace, ablation: Ablation, names: list[str], recipe: dict
-) -> None:
-    """Run all that is missing on a cluster: a task for each stage, after the one that it needs.
-
-    Rows that share a stage wait for the same task.
-    """
-    from wm_planner.cluster import Task
-
-    tasks: dict[Hashable, Task] = {}
-    what: dict[Hashable, str] = {}
-    here = Path.cwd()
-    for seed in ablation.seeds:
-        for name in names:
-            before: tuple[Hashable, ...] = ()
-            training, evaluating = _stages(args, ablation, name, seed, recipe)
-            for stage in (*training, *evaluating):
-                trains = stage in training
-                if not stage.done.exists():
-                    more = _more(stage, args.threads) if trains else []
-                    tasks.setdefault(stage.output, Task((stage, more, here), before))
-                    what.setdefault(stage.output, f"{name}, seed {seed}: {stage.output.name}")
-                if trains and not stage.done.exists():
-                    before = (stage.output,)
-    for number, key in enumerate(cluster.run_graph(run_stage, tasks, args.threads), start=1):
-        logger.info("%s: finished, %d of %d", what[key], number, len(tasks))
-
-
-def run_stage(stage: Stage, more: list[str], directory: Path) -> None:
-    """A stage on a machine of a cluster; what it prints goes into OUTPUT.log.
-
-    Args:
-        stage: see `Stage`; its paths are those of the machine that the ablation was started on.
-        more: further arguments.
-        directory: where the ablation was started.
-
-    Raises:
-        ConfigError: the directory is not there, or the command failed.
-    """
-    machine = socket.gethostname()
-    if not directory.is_dir():
-        raise ConfigError(
-            f"{directory} is not there on machine {machine} of the cluster: start the ablation in "
-            "a directory that all machines share"
-        )
-    log = directory / stage.output.with_name(stage.output.name + ".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if stage.recipe is not None:
-        write_text(directory / stage.recipe_file, yaml.safe_dump(stage.recipe, sort_keys=False))
-    command = [*stage.arguments, *more]
-    with log.open("ab") as stream:
-        code = subprocess.run(
-            # Two at once would write into one directory: Ray runs a task again whose process dies.
-            with_parent([sys.executable, "-m", "wm_planner.cli.main", *command]),
-            cwd=directory,
-            stdout=stream,
-            stderr=stream,
-            check=False,
-        ).returncode
-    if code:
-        raise ConfigError(
-            f"'{shlex.join(['wm-planner', *command])}' failed on machine {machine} with exit code "
-            f"{code}; see {log}, mend what it says and run the same command again"
-        )
-
-
-def _more(stage: Stage, threads: int) -> list[str]:
-    """What a training stage is told beside its own arguments."""
-    return ["--resume", "--threads", str(threads), "--recipe", str(stage.recipe_file)]
-
-
-def _run(stage: Stage, more: list[str], what: str) -> None:
-    if stage.done.exists():
-        return
-    stage.output.parent.mkdir(parents=True, exist_ok=True)
-    if stage.recipe is not None:
-        write_text(stage.recipe_file, yaml.safe_dump(stage.recipe, sort_keys=False))
-    logger.info("%s: %s", what, shlex.join(["wm-planner", *stage.arguments, *more]))
-    _command([*stage.arguments, *more])
-
-
-def _command(arguments: list[str]) -> None:
-    """A process of its own: nothing of one run lingers in the next."""
-    # Its table would be taken for this command's result.
-    code = subprocess.run(
-        [sys.executable, "-m", "wm_planner.cli.main", *arguments], stdout=sys.stderr, check=False
-    ).returncode
-    if code == 130:
-        raise KeyboardInterrupt
-    if code:
-        raise ConfigError(
-            f"'{shlex.join(['wm-planner', *arguments])}' failed with exit code {code}; mend what "
-            "it says and run the same command again, which goes on from there"
-        )
