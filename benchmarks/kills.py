@@ -66,7 +66,7 @@ def learner(place: Path, bags: Sequence[Path], checkpoint: str, count: int, seed
         number += 1
         if not left:
             left, told["fresh starts"] = list(bags), told["fresh starts"] + 1
-            shutil.rmtree(fed), shutil.rmtree(output)
+            shutil.rmtree(fed), shutil.rmtree(output, ignore_errors=True)
             fed.mkdir()
         bag = left.pop(0)
         (fed / bag.name).symlink_to(bag.resolve())
