@@ -45,6 +45,7 @@ class WallEnv(PlanarEnv):
     reached = REACHED
     wall_x = 32.0
     door_y = 30.0
+    lowest = BORDER + MARGIN  # of x and y that are drawn
 
     def get_state(self) -> np.ndarray:
         """x, y in pixels."""
@@ -87,7 +88,7 @@ class WallEnv(PlanarEnv):
         self.data.qvel[:] = SPEED * action
 
     def _in_room(self, rng: np.random.Generator, right: bool) -> np.ndarray:
-        low, high = BORDER + MARGIN, 65.0 - BORDER - MARGIN
+        low, high = self.lowest, 65.0 - BORDER - MARGIN
         if right:
             x = rng.uniform(self.wall_x + WALL_HALF + MARGIN, high)
         else:

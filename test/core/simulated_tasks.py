@@ -19,6 +19,7 @@ RESTING = {
     "gym_point_maze": [-1.0, 1.0, 0.0, 0.0],
     "gym_pusht": [100.0, 420.0, 256.0, 200.0, 0.5, 0.0, 0.0],
 }
+RESTING |= {f"{name}_published": RESTING[name] for name in ("wall", "point_maze", "pusht")}
 SCENES = ["wall", "point_maze", "pusht"]  # of this package
 PACKAGES = {"gym_point_maze": "gymnasium_robotics", "gym_pusht": "gym_pusht"}
 
