@@ -13,12 +13,18 @@ from typing import Any
 import numpy as np
 
 from sim_bridge.envs.point_maze import POINT_MAZE, PointMazeEnv
-from sim_bridge.envs.pusht import PUSHER, PUSHT, UNITS, PushTEnv
+from sim_bridge.envs.pusht import BLOCK, PUSHER, PUSHT, UNITS, PushTEnv
 from sim_bridge.envs.wall import DOOR_HALF, MARGIN, WALL, WALL_HALF, WallEnv
 from wm_planner.tasks import Task
 
 LOW, HIGH = 4.0, 60.0  # Wall: the border's inner edges, pixels
 STEP, BOUNCE, OFF_WALL = 2.0, 0.5, 0.3  # Wall: pixels, of a unit action and off what was hit
+STEP_S = 0.01  # PushT: of physics
+KP, KV = 100.0, 20.0  # PushT: the pusher's PD law, 1/s^2 and 1/s
+INERTIA = 0.3  # PushT: the block's, kg m^2; its mass is 1 kg
+HEAVY_KG = 1e6  # PushT: a pusher that no contact slows
+# PushT: a step of physics stops what approaches, and takes back 1 - 0.9^0.6 of how deep it is.
+SOLREF, HARD = [-(1 - 0.9**0.6) / STEP_S**2, -1 / STEP_S], [0.9999, 0.9999, 0.001, 0.5, 2.0]
 WORKSPACE = 512.0 / UNITS  # PushT: side of the workspace that targets are clipped to, metres
 # MuJoCo's and D4RL's own contacts: PointMaze.
 SOLIMP, CONTACT_MARGIN_M = (0.9, 0.95, 0.001, 0.5, 2.0), 0.002
@@ -29,26 +35,31 @@ def _published(task: Task, env: str, **changes: Any) -> Task:
     return replace(task, embodiment=body, env_id=f"wm_planner/{env}-v0", **changes)
 
 
-PUSHT_PUBLISHED = _published(PUSHT, "PushTPublished")
+PUSHT_PUBLISHED = _published(PUSHT, "PushTPublished", layout=())
 POINT_MAZE_PUBLISHED = _published(POINT_MAZE, "PointMazePublished")
 WALL_PUBLISHED = _published(WALL, "WallPublished", layout=("wall_x", "door_y"))
 
 
 class PushTPublishedEnv(PushTEnv):
-    """PushT as in Pymunk: pymunk's step, walls that stop the block alone, any reachable goal.
+    """PushT as in Pymunk: its step, walls that stop the block alone, any reachable goal.
 
-    The block has no mass that could carry it on: it moves as far as it is pushed. What a push at
-    some distance from its centre turns it by, follows from its moment of inertia, 0.3 of its mass
-    times metres squared; so does the ratio of the two dampings here, 15 of 50.
+    The pusher goes where its PD law moves it, and no contact slows it. The block keeps no velocity
+    from one step of physics to the next: it takes the one that its contacts give it, divided
+    between moving and turning by its mass and moment of inertia. Contacts are without friction.
+
+    Pymunk moves everything first, then finds the contacts, then the block's next velocity, so that
+    `_run` does the same around MuJoCo's contacts. Its solver is of Pymunk's kind, with as many
+    iterations: where the pusher squeezes the block against a wall, no velocity fits all contacts.
     """
 
     task = PUSHT_PUBLISHED
     asset = "pusht"
 
     def _apply_layout(self, spec: Any) -> None:
-        spec.option.timestep = 0.01
-        spec.option.integrator = self._mujoco.mjtIntegrator.mjINT_EULER
-        spec.joint("block_angle").damping[0] = 15.0
+        spec.option.solver, spec.option.iterations = self._mujoco.mjtSolver.mjSOL_PGS, 10
+        spec.option.timestep = STEP_S
+        for geom in spec.geoms:
+            geom.solref, geom.solimp = SOLREF, HARD
         for name, axis, at in (
             ("left", 0, -0.43),
             ("right", 0, 5.54),
@@ -58,11 +69,28 @@ class PushTPublishedEnv(PushTEnv):
             wall = spec.geom(name)
             wall.pos[axis] = at
             wall.conaffinity = 2  # the block
-        spec.geom("pusher").conaffinity = 2
-        super()._apply_layout(spec)
+        for joint in spec.joints:
+            joint.damping[0] = 0.0
+        block, pusher = spec.body("block"), spec.geom("pusher")
+        block.explicitinertial = True
+        block.mass, block.inertia, block.ipos = 1.0, [INERTIA] * 3, [0.0, 0.0, 0.0]
+        # MuJoCo has a formula for a sphere on a box. At corners its search for those of a cylinder
+        # is off. The sphere's middle is lower than the block's top, and its own top is not.
+        pusher.type, pusher.pos = self._mujoco.mjtGeom.mjGEOM_SPHERE, [0.0, 0.0, 0.1]
+        pusher.mass, pusher.conaffinity = HEAVY_KG, 2
+        for servo in spec.actuators:  # `_run` moves the pusher
+            servo.gainprm[0], servo.biasprm[:3] = 0.0, [0.0] * 3
 
-    def _drive(self, action: np.ndarray) -> None:
-        self.data.ctrl[:] = np.clip(self.data.qpos[PUSHER] + action, 0.0, WORKSPACE)
+    def _run(self, action: np.ndarray) -> None:
+        place, speed = self.data.qpos, self.data.qvel
+        target = np.clip(place[PUSHER] + action, 0.0, WORKSPACE)
+        for _ in range(self._substeps):
+            speed[PUSHER] += STEP_S * (KP * (target - place[PUSHER]) - KV * speed[PUSHER])
+            place += STEP_S * speed
+            speed[BLOCK] = 0.0
+            self._mujoco.mj_forward(self.model, self.data)
+            speed[BLOCK] = STEP_S * self.data.qacc[BLOCK]
+            self.data.time += STEP_S
 
     def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Where 25 raw actions of exploration lead, as in the published segments of data."""
