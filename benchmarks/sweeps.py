@@ -1,8 +1,8 @@
 """`python -m benchmarks.sweeps`: what the thresholds of rope and granular were derived from.
 
-A goal counts as reached where one sweep more or less would make no difference that can be told:
-below what one sweep usually changes, above what the same sweep changes when it is repeated, and
-where sweeps that are chosen with the simulator itself do arrive.
+A goal counts as reached below what one usual sweep changes, rounded to 5 mm. That must be above
+what the same sweep changes when it is repeated, and sweeps that the simulator itself chooses must
+arrive there.
 """
 
 from __future__ import annotations
