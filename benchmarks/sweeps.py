@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from sim_bridge.envs.sweep import SEEN
 from wm_planner.evaluation.stats import wilson_interval
 from wm_planner.tasks import get_task
 
@@ -45,9 +46,9 @@ def changes(env: Any, episodes: int, seed: int) -> tuple[np.ndarray, np.ndarray,
             if env.task.distance(before, after) < TOUCHED_M:
                 continue
             changed.append(env.task.distance(before, after))
-            off = before.reshape(-1, env.stride).copy()
+            off = before[: -len(SEEN)].reshape(-1, env.stride).copy()
             off[:, :2] += rng.normal(0.0, OFF_M, (len(off), 2))
-            env.set_state(off.ravel())
+            env.set_state(env.state_of(off))
             env.advance(action)
             repeated.append(env.task.distance(after, env.get_state()))
             env.set_state(after)

@@ -28,7 +28,7 @@ GRANULAR = sweep_task(
 
 
 class GranularEnv(SweepEnv):
-    """State: x, y, m, and angle, rad, of each grain.
+    """State: x, y, m, and angle, rad, of each grain, and see `SweepEnv`.
 
     Grains slide and turn against a drag, and rub against each other. The board stands across the
     line that it sweeps along.
@@ -80,7 +80,7 @@ class GranularEnv(SweepEnv):
                 places = np.vstack([places, place])
         angles = rng.uniform(0, 2 * np.pi, (GRAINS, 1))
         with self.aside():
-            self.set_state(np.hstack([places, angles]).ravel())
+            self.set_state(self.state_of(np.hstack([places, angles])))
             self._mujoco.mj_step(self.model, self.data, self._steps(0.2))
             return self.get_state()
 

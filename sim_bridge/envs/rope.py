@@ -29,7 +29,7 @@ ROPE = sweep_task(
 
 
 class RopeEnv(SweepEnv):
-    """State: x and y of the beads from one end of the rope to the other, m.
+    """State: x and y of the beads from one end of the rope to the other, m, and see `SweepEnv`.
 
     Beads slide against a drag, each at a fixed distance from the next. The rope is limp down to
     its least radius: it stays as it lies.
@@ -97,7 +97,7 @@ class RopeEnv(SweepEnv):
             places = np.concatenate([np.zeros((1, 2)), links.cumsum(axis=0)])
             places += rng.uniform(-0.06, 0.06, 2) - places.mean(axis=0)
             if np.abs(places).max() < REACH and _is_apart(places):
-                return places.ravel()
+                return self.state_of(places)
 
     def _draw_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The goal is the rope of the start, turned by 0 to 90 degrees either way, and shifted."""
@@ -107,8 +107,8 @@ class RopeEnv(SweepEnv):
             middle = places.mean(axis=0)
             turn = rng.uniform(-MOST_TURN, MOST_TURN)
             turned = np.array([rotate(place - middle, turn) for place in places])
-            goal = (turned + middle + random_offset(rng, 0.0, MOST_SHIFT)).ravel()
-            in_reach = np.abs(goal).max() < REACH
+            turned += middle + random_offset(rng, 0.0, MOST_SHIFT)
+            in_reach, goal = np.abs(turned).max() < REACH, self.state_of(turned)
             if in_reach and self.task.distance(start, goal) >= LEAST_WAY_M:
                 return start, goal
 

@@ -21,6 +21,9 @@ LOWERING_S = 0.1  # the tool is tapered: what is under it is moved aside meanwhi
 ARRIVING_S = 0.05  # the servo's lag
 SETTLING_S = 0.2  # after the tool is up again; what was moved stops within a tenth of a second
 PERIOD_S = 2.0  # of a sweep: the longest one takes 1.95 s
+# Of the things as a whole, after their own entries. A picture shows these; which bead or grain is
+# which, or which end of a rope comes first, it does not show.
+SEEN = ("middle_x", "middle_y", "spread_x", "spread_y", "spread_xy")
 SWEEP = ActionSpace(
     names=("from_x", "from_y", "to_x", "to_y"),
     low=(-REACH,) * 4,
@@ -39,15 +42,17 @@ def chamfer(points: np.ndarray, others: np.ndarray) -> float:
     return float(apart.min(axis=1).mean() + apart.min(axis=0).mean())
 
 
-def sweep_task(
-    name: str, env: str, state_names: tuple[str, ...], stride: int, reached: float
-) -> Task:
-    """A task of things in the tray, `stride` state entries each: x, y and what is not compared."""
+def places_in(state: np.ndarray, stride: int) -> np.ndarray:
+    """(n, 2) places of the things of a state, m, each of which has `stride` entries."""
+    return np.reshape(state[: -len(SEEN)], (-1, stride))[:, :2]
+
+
+def sweep_task(name: str, env: str, entries: tuple[str, ...], stride: int, reached: float) -> Task:
+    """A task of things in the tray, `stride` of the entries each: x, y and what is not compared."""
 
     def distance(state: np.ndarray, goal: np.ndarray) -> float:
         """Chamfer distance of the things' places, m."""
-        places, there = (np.reshape(values, (-1, stride))[:, :2] for values in (state, goal))
-        return chamfer(places, there)
+        return chamfer(places_in(state, stride), places_in(goal, stride))
 
     body = Embodiment(
         name=name,
@@ -61,12 +66,12 @@ def sweep_task(
     return Task(
         body,
         f"wm_planner/{env}-v0",
-        state_names=state_names,
+        state_names=(*entries, *SEEN),
         max_model_steps=10,
         distance=distance,
         is_success=lambda state, goal: distance(state, goal) < reached,
         distance_unit="m",
-        things={name: tuple(n for n in state_names if n.endswith(("_x", "_y")))},
+        things={"heap" if name == "granular" else name: SEEN},
     )
 
 
@@ -75,8 +80,9 @@ class SweepEnv(SceneEnv):
 
     An action is one sweep, `frame_skip` 1: the tool is lowered at (from_x, from_y), moves along
     the line to (to_x, to_y) and is raised. Then all comes to rest, and the picture is taken, from
-    above, with the tool out of it. So the state is where the things are, and nothing else. A sweep
-    is a function of this state: nothing of the sweeps before it is remembered.
+    above, with the tool out of it. So the state is where the things are, with what follows from it:
+    the middle of their places and the standard deviations of these along x, y and the line between
+    the two, m. A sweep is a function of this state: nothing of the sweeps before is remembered.
 
     The tool is free: a servo of limited force moves it, no arm holds it.
 
@@ -102,11 +108,18 @@ class SweepEnv(SceneEnv):
 
     def places_of(self, state: np.ndarray) -> np.ndarray:
         """(n, 2) places of the things, m."""
-        return np.reshape(state, (-1, self.stride))[:, :2]
+        return places_in(state, self.stride)
+
+    def state_of(self, entries: np.ndarray) -> np.ndarray:
+        """The whole state, of the entries of all things (n, stride)."""
+        places = entries[:, :2]
+        x, y = places.T
+        spread = [x.std(), y.std(), ((x + y) / np.sqrt(2)).std()]
+        return np.concatenate([entries.ravel(), places.mean(axis=0), spread])
 
     def get_state(self) -> np.ndarray:
-        """Entries of all things, one thing after the other."""
-        return self.data.qpos[2:].copy()
+        """Entries of all things, one thing after the other, and of the things as a whole."""
+        return self.state_of(self.data.qpos[2:].reshape(-1, self.stride))
 
     def proprio_of(self, state: np.ndarray) -> np.ndarray:
         """Zero: whenever it is asked, the tool is where it waits."""
@@ -134,7 +147,7 @@ class SweepEnv(SceneEnv):
         return act
 
     def _write_state(self, state: np.ndarray) -> None:
-        self.data.qpos[2:] = state
+        self.data.qpos[2:] = state[: -len(SEEN)]  # the rest follows
         self._raise_tool()
 
     def _apply_layout(self, spec: Any) -> None:

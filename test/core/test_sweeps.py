@@ -59,16 +59,16 @@ def test_chamfer_distance_of_known_sets(points, others, expected):
     ("name", "stride", "reached"),
     [("rope", 2, rope.REACHED_M), ("granular", 3, granular.REACHED_M)],
 )
-def test_success_is_of_places_in_any_order(name, stride, reached):
-    task, count = get_task(name), len(RESTING[name]) // stride
+def test_success_is_of_places_in_any_order(envs, name, stride, reached):
+    env, task, count = envs[name], get_task(name), len(RESTING[name]) // stride
     goal = np.zeros((count, stride))
     goal[:, 0] = 0.01 * np.arange(count)
     near = goal[::-1].copy()  # the other end of the rope first, another grain first
     near[:, 1] += 0.49 * reached  # half of the distance goes each way
     near[:, 2:] += 1.0  # angles do not count
-    assert task.is_success(near.ravel(), goal.ravel())
+    assert task.is_success(env.state_of(near), env.state_of(goal))
     near[:, 1] += 0.02 * reached
-    assert not task.is_success(near.ravel(), goal.ravel())
+    assert not task.is_success(env.state_of(near), env.state_of(goal))
 
 
 # What a sweep does --------------------------------------------------------------------------
@@ -76,8 +76,8 @@ def test_success_is_of_places_in_any_order(name, stride, reached):
 
 def test_a_sweep_across_the_rope_moves_it_and_one_beside_it_does_not(envs):
     env = envs["rope"]
-    beside = swept(env, STRAIGHT, [-0.1, 0.0, 0.1, 0.0])
-    np.testing.assert_allclose(beside, STRAIGHT, atol=1e-9)
+    beside = env.places_of(swept(env, STRAIGHT, [-0.1, 0.0, 0.1, 0.0]))
+    np.testing.assert_allclose(beside, env.places_of(STRAIGHT), atol=1e-9)
     across = env.places_of(swept(env, STRAIGHT, [0.0, -0.15, 0.0, 0.05]))
     middle = across[14:16].mean(axis=0)
     assert middle[1] == pytest.approx(0.05 + 0.009 + rope.RADIUS, abs=0.006), "before the rod"
@@ -99,7 +99,7 @@ def test_a_rope_that_is_swept_together_keeps_its_length_and_its_least_bend(envs)
             np.testing.assert_allclose(links, rope.SPACING, atol=5e-4)
             chords = np.linalg.norm(places[2:] - places[:-2], axis=1)
             assert chords.min() > rope.CHORD - 1e-3
-            assert overlap(env, places.ravel()) < 2e-3
+            assert overlap(env, env.state_of(places)) < 2e-3
 
 
 def test_the_board_carries_the_grains_before_it_and_no_others(envs):
@@ -130,8 +130,16 @@ def test_grains_stay_in_the_tray_and_out_of_each_other(envs):
 @pytest.mark.parametrize("name", SWEPT)
 def test_a_sweep_of_no_length_does_nothing_wherever_it_is(envs, name):
     on_it = envs[name].places_of(np.array(RESTING[name]))[3]
-    state = swept(envs[name], RESTING[name], [*on_it, *on_it])
-    np.testing.assert_array_equal(state, RESTING[name])
+    before = swept(envs[name], RESTING[name])
+    state = swept(envs[name], before, [*on_it, *on_it])
+    np.testing.assert_array_equal(state, before)
+
+
+def test_the_state_says_how_the_things_lie_as_a_whole(envs):
+    state = swept(envs["rope"], STRAIGHT)
+    spread = 0.01 * np.sqrt((30**2 - 1) / 12)  # of 30 places in a row
+    expected = [0.0, -0.1, spread, 0.0, spread / np.sqrt(2)]
+    np.testing.assert_allclose(state[-5:], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SWEPT)
@@ -183,7 +191,7 @@ def test_rope_goals_are_the_rope_turned_and_shifted(envs):
         one, two = env.places_of(start), env.places_of(goal)
         assert env.task.distance(start, goal) >= 2 * rope.REACHED_M
         for places in (one, two):
-            assert np.abs(places).max() < REACH and overlap(env, places.ravel()) < 1e-9
+            assert np.abs(places).max() < REACH and overlap(env, env.state_of(places)) < 1e-9
         middles = one.mean(axis=0), two.mean(axis=0)
         assert np.linalg.norm(middles[1] - middles[0]) <= rope.MOST_SHIFT + 1e-9
         ends = one[-1] - one[0], two[-1] - two[0]
