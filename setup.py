@@ -149,6 +149,8 @@ setup(
             "gym_pusht = sim_bridge.envs.gym_pusht:GYM_PUSHT",
             "arm_reach = sim_bridge.envs.arm:ARM_REACH",
             "arm_push = sim_bridge.envs.arm_push:ARM_PUSH",
+            "rope = sim_bridge.envs.rope:ROPE",
+            "granular = sim_bridge.envs.granular:GRANULAR",
         ],
         "wm_planner.encoders": [
             "small = wm_planner.models.small_encoder:SmallEncoder",

@@ -16,3 +16,5 @@ gymnasium.register("wm_planner/GymPointMaze-v0", "sim_bridge.envs.gym_point_maze
 gymnasium.register("wm_planner/GymPushT-v0", "sim_bridge.envs.gym_pusht:GymPushTEnv")
 gymnasium.register("wm_planner/ArmReach-v0", "sim_bridge.envs.arm:ArmReachEnv")
 gymnasium.register("wm_planner/ArmPush-v0", "sim_bridge.envs.arm_push:ArmPushEnv")
+gymnasium.register("wm_planner/Rope-v0", "sim_bridge.envs.rope:RopeEnv")
+gymnasium.register("wm_planner/Granular-v0", "sim_bridge.envs.granular:GranularEnv")

@@ -19,6 +19,7 @@ from wm_planner.data.layouts import open_dataset
 from wm_planner.data.pickled_values import load_pickle, load_pth
 from wm_planner.data.store import write_store
 from wm_planner.errors import DatasetError
+from wm_planner.models.checkpoint import load_bundle
 
 from .bag_messages import episode_messages, event, write
 
@@ -707,3 +708,26 @@ def test_a_stores_damage_is_named(tmp_path):
     (tmp_path / "store" / "meta.json").write_text('{"schema": 1, "seed": 1}')
     with pytest.raises(DatasetError, match="store/meta.json: has neither 'embodiment' nor 'task'"):
         open_dataset(tmp_path / "store")
+
+
+TINY_RECIPE = {
+    "encoder": {"num_patches": 1, "dim": 8, "channels": 8, "depth": 1, "batch_pairs": 4}
+    | {"num_updates": 2},
+    "model": {"num_updates": 2, "batch_size": 2, "held_out": 0.3}
+    | {"predictor": {"depth": 1, "heads": 1, "dim_head": 8, "mlp_dim": 8, "width": 8}},
+}
+
+
+@pytest.mark.parametrize("name", ["rope", "granular"])
+def test_published_deformables_train_through_the_same_commands(name, tmp_path, capsys):
+    source, store, run = (tmp_path / part for part in (name, "store", "run"))
+    make_rope(source)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(TINY_RECIPE))
+    assert cli.main(["dataset", "build", str(source), "--output", str(store)]) == 0
+    words = ["--recipe", str(tmp_path / "recipe.yaml"), "--no-cache", "--threads", "1"]
+    words += ["--device", "cpu", "--data", str(store), "--output", str(run)]
+    assert cli.main(["train", *words]) == 0
+    said = capsys.readouterr().out
+    assert f"next: wm-planner eval --data {store}" in said, "the simulated task is another robot"
+    body = load_bundle(run / "checkpoint").embodiment
+    assert (body.name, body.frame_skip, body.action.size) == (name, 1, 4)

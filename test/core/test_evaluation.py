@@ -217,6 +217,10 @@ def test_result_by_hand() -> None:
     assert result.plan_seconds_p50 == pytest.approx(0.2)
     assert result.plan_seconds_per_episode == pytest.approx((0.1 + 0.2 + 0.3) / 10)
     assert result.plan_evaluations == 80 and result.distance_median == 4.5
+    # Student's t with 9 degrees of freedom, 2.2622, and a deviation of 3.0277 of 0 to 9.
+    assert result.distance_mean == 4.5 and result.distance_start == 50.0
+    assert result.distance_high == pytest.approx(4.5 + 2.2622 * 3.0277 / 10**0.5, abs=1e-3)
+    assert result.distance_low == pytest.approx(9.0 - result.distance_high)
     assert result.model_calls == 240 * 5 / 10 and result.memory_mib == 7.0
     assert (result.seed, result.batch_size, result.outcomes) == (3, 10, "1111111110")
     assert result.targets == which.sha256()

@@ -283,7 +283,7 @@ def test_task_and_statistics(run_dir, convert, tmp_path):
 
     maze = {"env": {"name": "point_maze"}}
     assert "not --task 'wall'" in error("--task", "wall")
-    assert "env.name is 'rope'" in error(env={"name": "rope"})
+    assert "env.name is 'reacher'" in error(env={"name": "reacher"})
     assert "so give --task" in error(env={})
     assert "no constants were published for task 'point_maze'" in error(**maze)
     assert "expected s, b, l or" in error("--encoder-variant", "3,x")

@@ -225,6 +225,10 @@ def table(r: Result, distance_unit: str) -> str:
         ("memory", f"{r.memory_mib:.0f} MiB at most"),
         ("distance left", f"median {r.distance_median:.3g} {distance_unit}"),
     ]
+    if r.distance_mean is not None:
+        ends = f"{r.distance_low:.3g} to {r.distance_high:.3g}"
+        mean = f"mean {r.distance_mean:.3g} (95 % interval {ends}), {r.distance_start:.3g} at start"
+        rows.append(("", mean))
     if r.dropped:
         rows.insert(1, ("dropped", f"{r.dropped} targets that start solved"))
     return "\n".join([f"{r.task} {r.checkpoint} {r.planner} {r.mode}", *listing(rows)])

@@ -15,6 +15,7 @@ from wm_planner.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from wm_planner.data.store import TrajectoryStore
+    from wm_planner.embodiment import Embodiment
     from wm_planner.models.bundle import Bundle
     from wm_planner.models.core_set import CoreSet
     from wm_planner.training.machine import Machine
@@ -51,13 +52,13 @@ def run_all(args: argparse.Namespace) -> int:
     _take_directory(args, recipe, store)
     if _is_complete(args):
         print(f"{args.output}: the run has finished already")
-        print(_next(args, store.embodiment.name))
+        print(_next(args, store.embodiment))
         return 0
     with training_machine(args) as machine:
         _say_what_comes(args, recipe, store, machine)
         bundle = _train(args, recipe, store, machine)
         _report(args, bundle, store)
-    print(_next(args, store.embodiment.name))
+    print(_next(args, store.embodiment))
     return 0
 
 
@@ -225,17 +226,25 @@ def _report(args: argparse.Namespace, bundle: Bundle, store: TrajectoryStore) ->
     write_json(args.output / REPORT, result)
 
 
-def _next(args: argparse.Namespace, robot: str) -> str:
-    from wm_planner.tasks import task_names
-
+def _next(args: argparse.Namespace, robot: Embodiment) -> str:
     output = args.output
-    if robot in task_names():  # there is a simulator, which tells whether it reaches goals
+    if _is_simulated(robot):  # there is a simulator, which tells whether it reaches goals
         return (
             f"written: {output / 'checkpoint'}\n"
-            f"next: wm-planner eval --task {robot} --checkpoint {output / 'checkpoint'}"
+            f"next: wm-planner eval --task {robot.name} --checkpoint {output / 'checkpoint'}"
         )
     return (
         f"written: {output / 'checkpoint'}\n"
         f"next: wm-planner eval --data {args.data} --checkpoint {output}\n"
         f"      wm-planner robot run ROBOT.yaml --checkpoint {output} --goal GOAL --dry-run"
     )
+
+
+def _is_simulated(robot: Embodiment) -> bool:
+    """Whether a task has this robot; published data may have no more than a task's name."""
+    from wm_planner.tasks import get_task, resized, task_names
+
+    if robot.name not in task_names():
+        return False
+    body = resized(get_task(robot.name).embodiment, robot.image_size)
+    return body.difference(robot) is None

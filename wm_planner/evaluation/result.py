@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from wm_planner.evaluation.target import Targets
 
 R = TypeVar("R", bound="Result")
+# Keys that files of before do not have.
+_LATER = (
+    "plan_seconds_per_episode distance_mean distance_low distance_high distance_start"
+).split()
 TIMES = ("plan_seconds_p50", "plan_seconds_p99", "plan_seconds_per_episode")
 
 
@@ -44,6 +48,9 @@ class Result:
             rollout. The passes backward of gradient planners come on top.
         memory_mib: see `Evaluation`.
         distance_median: left at the end, in the unit of the task's test of success.
+        distance_mean: the same, with its 95 % interval (Student's t), `distance_low` to
+            `distance_high`; None of a single episode, and of a file of before.
+        distance_start: mean at the start; None of a file of before.
         batch_size: episodes planned together.
         dropped: see `Targets`.
         latency: see `Loop`.
@@ -69,6 +76,10 @@ class Result:
     model_calls: Weight
     memory_mib: Weight
     distance_median: Weight
+    distance_mean: float | None = None
+    distance_low: float | None = None
+    distance_high: float | None = None
+    distance_start: float | None = None
     horizon: Natural
     batch_size: Natural
     dropped: Natural
@@ -98,6 +109,9 @@ class Result:
         successes, rollouts = sum(e.success for e in episodes), sum(evaluation.plan_evaluations)
         low, high = wilson_interval(successes, len(episodes))
         p50, p99 = np.percentile(seconds, [50, 99])
+        distances = [episode.distance for episode in episodes]
+        several = len(episodes) > 1
+        mean, mean_low, mean_high = mean_interval(distances) if several else (None,) * 3
         return cls(
             task=job.task,
             checkpoint=job.checkpoint,
@@ -115,7 +129,11 @@ class Result:
             plan_evaluations=rollouts / len(evaluation.plan_evaluations),
             model_calls=rollouts * job.planner.horizon / len(episodes),
             memory_mib=round(evaluation.memory_mib, 1),
-            distance_median=float(np.median([episode.distance for episode in episodes])),
+            distance_median=float(np.median(distances)),
+            distance_mean=mean,
+            distance_low=mean_low,
+            distance_high=mean_high,
+            distance_start=float(np.mean([episode.start_distance for episode in episodes])),
             horizon=job.planner.horizon,
             batch_size=min(job.batch_size, len(targets)),
             dropped=targets.dropped,
@@ -142,10 +160,11 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by key; what a file of before did not have is left out."""
-        values = to_dict(self)
-        if self.plan_seconds_per_episode is None:
-            del values["plan_seconds_per_episode"]
-        return values
+        return {
+            key: value
+            for key, value in to_dict(self).items()
+            if value is not None or key not in _LATER
+        }
 
 
 def read_result(file: Path) -> Result:
