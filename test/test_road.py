@@ -55,7 +55,7 @@ class Road:
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
         text = done.stdout + done.stderr
@@ -73,7 +73,7 @@ def road(tmp_path) -> Iterator[Road]:
     assert arm.wait(60) == 0
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_road(road):
     assert "nothing is missing" in road("robot check arm.yaml --seconds 2")
 

@@ -42,4 +42,4 @@ def test_bash_completes(capsys, tmp_path):
     done = subprocess.run(
         ["bash", "-c", ask], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stdout.split() == ["point_maze"], done.stderr
+    assert done.stdout.split() == ["point_maze", "point_maze_published"], done.stderr

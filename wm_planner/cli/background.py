@@ -12,7 +12,7 @@ NICE = 19
 
 
 def go_on_in_background() -> int | None:
-    """Go on in a child process of the lowest priority. Call it while the process has one thread.
+    """Go on in a child process of the lowest priority. Call it while no other thread works.
 
     A nice value alone is not enough on Linux: the kernel shares the processor between sessions
     first (man 7 sched, "The autogroup feature"), so that a nice process in a terminal of its own

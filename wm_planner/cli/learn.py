@@ -59,9 +59,6 @@ def run(args: argparse.Namespace) -> int:
     """
     if not args.period > 0:
         raise ConfigError(f"--period must be positive, got {args.period:g}")
-    code = go_on_in_background()  # before torch and DDS have threads
-    if code is not None:
-        return code
     import torch
 
     from wm_planner.learning.rounds import Rounds
@@ -69,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
     config = learning_of(args)
     torch.set_num_threads(1)
     rounds = Rounds(args.bags, args.checkpoint, args.output, config)
+    code = go_on_in_background()  # torch has one thread, and DDS none yet
+    if code is not None:
+        return code
     for note in rounds.notes:
         print(note, flush=True)
     print(f"learning from {args.bags}; versions go to {args.output / 'versions'}", flush=True)
