@@ -17,8 +17,9 @@ learn-demo: gl $(STAMP)
 	learner=$$!; trap "kill $$learner 2>/dev/null" EXIT; \
 	$(BIN)/wm-planner sim --task wall --shift gain=2.0 --episodes 80 --output runs/learn-demo/sim \
 	    --versions runs/learn-demo/learn/versions && \
-	$(BIN)/wm-planner plot learning runs/learn-demo/sim/bags --output runs/learn-demo/success.png
-	@echo "figure: runs/learn-demo/success.png; film of the first episodes: runs/learn-demo/sim/film.mp4"
+	$(BIN)/wm-planner plot learning runs/learn-demo/sim/bags --output runs/learn-demo/success.png \
+	        --film runs/learn-demo/success.mp4
+	@echo "figure: runs/learn-demo/success.png; film of all episodes: runs/learn-demo/success.mp4"
 
 test: gl $(STAMP)
 	$(BIN)/python -m pytest -n 2 --durations=10
