@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 
 NICE = 19
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def go_on_in_background() -> int | None:
@@ -26,13 +27,16 @@ def go_on_in_background() -> int | None:
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until somebody hands them on
     child = os.fork()
     if child:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             signal.signal(number, lambda told, _frame: os.kill(child, told))
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         return code if code >= 0 else 128 - code  # as a shell says which signal it was
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.nice(max(0, NICE - os.nice(0)))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
