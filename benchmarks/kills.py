@@ -8,11 +8,11 @@ and lets the next one go on from there.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -21,11 +21,12 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.report import report
 from benchmarks.swaps import Robot, noise, publish
 from wm_planner.data.bags import Bag, bags_in
 from wm_planner.data.layouts import BAG_METADATA
 from wm_planner.errors import DatasetError
-from wm_planner.files import read_json, write_json
+from wm_planner.files import read_json
 from wm_planner.learning.rounds import Learning, Rounds
 from wm_planner.models.catalog import resolve_checkpoint
 from wm_planner.models.checkpoint import check_weights, load_bundle
@@ -177,9 +178,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if getattr(args, name):
             with tempfile.TemporaryDirectory() as place:
                 result[name] = work(Path(place))
-            print(json.dumps({name: result[name]}), flush=True)
-    if args.json is not None:
-        write_json(args.json, result)
+            print(f"{name}: {result[name]}", file=sys.stderr, flush=True)
+    report(result, args.json)
     return 0
 
 

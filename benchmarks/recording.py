@@ -10,7 +10,6 @@ the time from the stamp of that picture to the command.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -26,10 +25,10 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from benchmarks.report import report
 from faults.arm import Arm
 from faults.peer import until
 from faults.stage import RECORDER, START_S, Stage
-from wm_planner.files import write_json
 from wm_planner.robot import RobotFile
 from wm_planner.ros.conversions import to_ns
 from wm_planner.ros.qos import recorded
@@ -127,14 +126,21 @@ class Learner:
             self._parent = subprocess.Popen(self._command, stdout=log, stderr=log)
         pid = self._parent.pid
         children = Path(f"/proc/{pid}/task/{pid}/children")
-        until(lambda: children.read_text().strip() or self._parent.poll() is not None, START_S)
-        self._child = int(children.read_text())
-        until(lambda: self.cpu_s() > LOADED_S, START_S)
-        return self
+        until(lambda: self._has_ended() or children.read_text().strip(), START_S)
+        if not self._has_ended():
+            self._child = int(children.read_text())
+            trains = until(lambda: self._has_ended() or self.cpu_s() > LOADED_S, START_S)
+            if trains and not self._has_ended():
+                return self
+        self.__exit__()
+        raise SystemExit(f"the learner does not train: {self._log.read_text().strip()}")
 
     def __exit__(self, *_: object) -> None:
         self._parent.kill()  # the kernel ends its child then
         self._parent.wait()
+
+    def _has_ended(self) -> bool:
+        return self._parent.poll() is not None
 
     def send(self, number: signal.Signals) -> None:
         """To the process that learns."""
@@ -207,9 +213,7 @@ def main(words: Sequence[str] | None = None) -> int:
             if not stage.until(stage.driving, START_S):
                 raise SystemExit(f"the robot does not move: {stage.observer.complaints()}")
             result = measure(stage, learner, args.turns, args.seconds)
-    if args.json is not None:
-        write_json(args.json, result)
-    print(json.dumps(result, indent=1))
+    report(result, args.json)
     return 0
 
 

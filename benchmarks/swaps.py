@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.report import report
 from wm_planner.evaluation.episode import EnvMaker
 from wm_planner.evaluation.target import sample_targets
-from wm_planner.files import write_json
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.catalog import CARD, WEIGHTS, resolve_checkpoint
 from wm_planner.models.checkpoint import load_bundle, save_bundle
@@ -291,9 +291,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if args.swaps:
             result["swaps"] = swaps(robot, base, args.swaps)
         robot.close()
-    if args.json is not None:
-        write_json(args.json, result)
-    print(json.dumps(result, indent=1))
+    report(result, args.json)
     return 0
 
 
