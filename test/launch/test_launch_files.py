@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import io
+import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -106,9 +108,14 @@ class Launched:
         code = service.run()
         return code, text.getvalue()
 
-    def install(self, **executables: str) -> None:
-        """Give the package these executables alone, each a program of Python."""
+    def install(self, pipes: Sequence[str] = (), **executables: str) -> None:
+        """Give the package these executables alone, each a program of Python.
+
+        Those that read a pipe of their own, and the further names, are given one.
+        """
         self._library.mkdir(parents=True)
+        for name in (*pipes, *(name for name, text in executables.items() if '+ ".pipe"' in text)):
+            os.mkfifo(self._library / f"{name}.pipe")
         for name, program in executables.items():
             file = self._library / name
             file.write_text(f"#!{sys.executable}\n{program}\n")
@@ -201,25 +208,28 @@ def test_what_is_not_installed_is_told_before_a_node_is_started(launched):
     assert code == 1 and "planner_node" in log and "process started" not in log
 
 
+# Nodes that wait tell those that end, each by a pipe of its own, that they are there. A pipe comes
+# to its end when all that wait have gone.
 WAITS = """
 import pathlib, signal, sys
 signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-pathlib.Path(sys.argv[0] + ".ready").touch()
+pipes = [pipe.open("wb", 0) for pipe in sorted(pathlib.Path(sys.argv[0]).parent.glob("*.pipe"))]
+for pipe in pipes:
+    pipe.write(b".")
 while True:
     signal.pause()
 """
 ENDS = """
-import pathlib, sys, time
-while len(list(pathlib.Path(sys.argv[0]).parent.glob("*.ready"))) < {others}:
-    time.sleep(0.01)
+import sys
+with open(sys.argv[0] + ".pipe", "rb", 0) as pipe:
+    for _ in range({others}):
+        pipe.read(1)
 sys.exit({code})
 """
 OTHER = """
-import pathlib, sys, time
-library = pathlib.Path(sys.argv[1])
-for count in (4, 0):  # first they come, then they go
-    while len(list(library.glob("*.ready"))) != count:
-        time.sleep(0.01)
+import sys
+with open(sys.argv[1] + "/other.pipe", "rb") as pipe:
+    assert pipe.read() == b"...."
 print("the other graph has ended by itself")
 """
 
@@ -250,11 +260,8 @@ def test_all_end_with_those_that_fail_and_the_code_is_one(launched):
 
 
 def test_another_graph_of_the_launch_goes_on(launched):
-    """Its process ends when those of the failed one have gone, which takes away their files."""
-    nodes = table(planner_node=2)
-    away = "pathlib.Path(sys.argv[0] + '.ready').unlink()"
-    nodes = {name: text.replace("sys.exit(0)", f"sys.exit({away})") for name, text in nodes.items()}
-    launched.install(**nodes)
+    """Its process ends when those of the failed one have gone."""
+    launched.install(**table(planner_node=2), pipes=["other"])
     code, log = launched.run("sim.launch.py", beside=OTHER)
     assert code == 1
     assert "the other graph has ended by itself" in log
