@@ -15,8 +15,9 @@ from wm_planner.cli.main import main
 from wm_planner.data.bags import Bag
 from wm_planner.data.build import build_store
 from wm_planner.data.frames import FrameAssembler
+from wm_planner.data.image_message import image_array
 from wm_planner.data.layouts import open_dataset
-from wm_planner.data.messages import image_array, stamp_ns
+from wm_planner.data.messages import stamp_ns
 from wm_planner.data.prepare import prepare
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.data.streams import COMMAND_TOPIC, JOINT_TOPIC

@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 
 from wm_planner.data.bags import typestore
-from wm_planner.data.messages import (
-    ENCODINGS,
-    MAX_PIXELS,
-    command_of,
-    image_array,
-    joint_values,
-    proprio_array,
-    stamp_ns,
-)
+from wm_planner.data.image_message import ENCODINGS, MAX_PIXELS, image_array
+from wm_planner.data.messages import command_of, joint_values, proprio_array, stamp_ns
 from wm_planner.embodiment import ActionSpace
 from wm_planner.errors import ConfigError, ImageSourceError
 

@@ -156,7 +156,7 @@ def _picture(topic: str) -> Finding:
     from rclpy.node import Node
     from sensor_msgs.msg import CompressedImage, Image
 
-    from wm_planner.data.messages import image_array
+    from wm_planner.data.image_message import image_array
     from wm_planner.ros.command_topics import type_on_graph
     from wm_planner.ros.qos import SENSOR
 

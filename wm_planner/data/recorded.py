@@ -14,8 +14,8 @@ import numpy as np
 
 from wm_planner.data.bags import Bag, bags_in
 from wm_planner.data.dataset import Dataset, finite
+from wm_planner.data.image_message import image_array
 from wm_planner.data.layouts import DROPPED
-from wm_planner.data.messages import image_array
 from wm_planner.data.recording import Piece, Recording, read_recording, recorded_embodiment
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.data.streams import is_goal_picture

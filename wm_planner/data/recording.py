@@ -19,7 +19,7 @@ from wm_planner.data.bags import Bag, BagMessage
 from wm_planner.data.clocks import on_one_clock
 from wm_planner.data.frames import mosaic
 from wm_planner.data.held_commands import taken_over
-from wm_planner.data.messages import image_array
+from wm_planner.data.image_message import image_array
 from wm_planner.data.prepare import prepare
 from wm_planner.data.recording_message import Description
 from wm_planner.data.streams import IMAGE_TYPES, Streams, View

@@ -11,7 +11,8 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from wm_planner.config import suggest
-from wm_planner.data.messages import image_array, stamp_ns
+from wm_planner.data.image_message import image_array
+from wm_planner.data.messages import stamp_ns
 from wm_planner.data.prepare import prepare
 from wm_planner.errors import ImageSourceError
 from wm_planner.ros import diagnostics

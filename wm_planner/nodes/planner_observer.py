@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import Image, JointState
 
+from wm_planner.data.image_message import image_array
 from wm_planner.data.joints import joint_problem
-from wm_planner.data.messages import image_array, stamp_ns
+from wm_planner.data.messages import stamp_ns
 from wm_planner.errors import WmPlannerError
 from wm_planner.nodes.planner_config import (
     PlannerNodeConfig,

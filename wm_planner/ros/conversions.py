@@ -10,8 +10,8 @@ from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from wm_planner.config import suggest
+from wm_planner.data.image_message import image_array as image_array  # for those who convert here
 from wm_planner.data.messages import POINT_FIELDS, point_rows
-from wm_planner.data.messages import image_array as image_array  # for those who convert here
 from wm_planner.data.messages import proprio_array as proprio_array
 from wm_planner.errors import ConfigError
 from wm_planner.types import Plan
