@@ -13,6 +13,8 @@ DEADLINE_S = 60  # of a busy machine
 WORKS = """
 import os, signal, sys
 from wm_planner.cli.background import go_on_in_background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run under nohup ignore both
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 code = go_on_in_background()
 if code is not None:
     sys.exit(code)

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("aiohttp", reason="needs the 'view' extra")
 
 import aiohttp
+from rclpy import task
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, Header
 
@@ -245,6 +247,13 @@ def test_an_activation_that_is_never_answered_calls_for_the_emergency_stop(
     controller = graph.add(ControllerNode, **CONTROLLER)
     controller.trigger_configure()
     graph.until(lambda: page.node.is_there("controller_node/stop"), "its stop")
+
+    async def never(_request: Any, response: Any) -> Any:
+        await task.Future()
+        return response
+
+    (service,) = (s for s in controller.services if s.srv_name.endswith("/change_state"))
+    service.callback = never
     monkeypatch.setattr("wm_planner.view.buttons.ANSWER_S", 0.0)
     monkeypatch.setattr("wm_planner.view.buttons.LATE_S", 0.0)
     ok, text = page.press("start")
