@@ -13,7 +13,6 @@ from wm_planner.cli.main import main  # noqa: E402
 from wm_planner.data.store import TrajectoryStore  # noqa: E402
 from wm_planner.errors import DatasetError  # noqa: E402
 from wm_planner.evaluation.recordings import (  # noqa: E402
-    LEAST_STILL,
     Recordings,
     encode_recordings,
     goal_measures,
@@ -100,22 +99,37 @@ def test_plans_of_what_was_done_agree_with_it():
     assert same["action_error"] < other["action_error"]
 
 
+def arrived_of(visual, place):
+    return same_place(Recordings(Latent(visual, place), torch.zeros(len(place), 60, 10), place))
+
+
 def test_arrived_is_the_distance_of_what_looks_the_same():
     generator = torch.Generator().manual_seed(0)
     place = torch.zeros(2, 61, 2)
-    place[1] = torch.arange(61)[:, None]  # moves all the time: no pair of it counts
+    place[1] = torch.arange(61)[:, None]
     visual = place[:, :, None] + 0.1 * torch.randn(2, 61, 1, 2, generator=generator)
-    still = same_place(Recordings(Latent(visual, place), torch.zeros(2, 60, 10), place))
-    assert still["from"] == 61 and still["within"] == 0.2
-    # Half the squared difference of two such noises has mean 0.02 and is exponential.
+    # Half the squared difference of two such noises has mean 0.02 and is exponential. The second
+    # recording moves: a step of 1 is a distance of 1 and some noise, and one of 0.2 is 0.04.
+    still = arrived_of(visual, place)
+    assert still["from"] == 110 and still["within"] == 1.0
     assert still["picture"] == pytest.approx(0.02 * 3.0, rel=0.5)
-    moving = Recordings(Latent(visual[1:], place[1:]), torch.zeros(1, 60, 10), place[1:])
-    far = same_place(moving)
-    assert far["from"] - 1 >= LEAST_STILL and 1.0 <= far["within"] < 2.0
-    # A step of 1 is a distance of 1 and some noise, and that of 0.2 a distance of 0.04.
-    assert far["picture"] == pytest.approx(0.04, rel=0.6)
-    one = Recordings(Latent(visual[:, :1], place[:, :1]), torch.zeros(2, 0, 10), place[:, :1])
-    assert same_place(one) is None
+    assert arrived_of(visual[1:], place[1:])["picture"] == pytest.approx(0.04, rel=0.6)
+    assert (
+        same_place(
+            Recordings(Latent(visual[:, :1], place[:, :1]), torch.zeros(2, 0, 10), place[:, :1])
+        )
+        is None
+    )
+
+
+@pytest.mark.parametrize("speed", [0.05, 0.1, 0.5, 2.0])
+@pytest.mark.parametrize("pauses", [1, 2, 6])
+def test_arrived_does_not_depend_on_how_fast_the_robot_was_recorded(speed, pauses):
+    """Nor on how long it stood still in between."""
+    way = speed * torch.arange(61).div(pauses, rounding_mode="floor")
+    place = way[None, :, None].repeat(2, 1, 2)
+    found = arrived_of(place[:, :, None].clone(), place)
+    assert 0.019 < found["picture"] < 0.041
 
 
 def test_short_recordings_are_refused():

@@ -190,11 +190,13 @@ def test_calibration_of_an_older_checkpoint_leaves_the_weights(world, tmp_path, 
     old = tmp_path / "old"
     shutil.copytree(world / "run/checkpoint", old)
     card = json.loads((old / "bundle.json").read_text())
-    found = card["info"].pop("familiar")
+    found, arrived = card["info"].pop("familiar"), card["info"].pop("arrived")
     (old / "bundle.json").write_text(json.dumps(card))
     weights = (old / "model.safetensors").read_bytes()
     assert main(["calibrate", str(old), "--data", str(world / "data")]) == 0
     assert "camera front: of held-out pictures" in capsys.readouterr().out
-    again = json.loads((old / "bundle.json").read_text())["info"]["familiar"]
+    info = json.loads((old / "bundle.json").read_text())["info"]
+    assert info["arrived"] == pytest.approx(arrived)
+    again = info["familiar"]
     assert again.pop("calibrated")["command"] and again == found
     assert (old / "model.safetensors").read_bytes() == weights

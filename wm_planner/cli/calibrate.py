@@ -10,7 +10,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
         "calibrate",
-        help="find the limits of a checkpoint's picture checks, and its core set; 'train' does it",
+        help="find the limits of a checkpoint's picture checks, the tolerance of 'arrived', and "
+        "its core set; 'train' does it",
     )
     parser.add_argument("checkpoint", help="shipped name or directory; its card is rewritten")
     parser.add_argument(
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from wm_planner.data.store import TrajectoryStore
     from wm_planner.evaluation.familiar import familiar
+    from wm_planner.evaluation.recordings import encode_recordings, held_out, same_place
     from wm_planner.files import read_json, write_json, written_aside
     from wm_planner.models.catalog import CARD, resolve_checkpoint
     from wm_planner.models.checkpoint import load_bundle
@@ -49,6 +51,12 @@ def run(args: argparse.Namespace) -> int:
     if not args.core_set:
         found = familiar(bundle, store)
         card["info"]["familiar"] = {**found.to_json(), "calibrated": origin}
+        arrived = same_place(encode_recordings(bundle, store, held_out(bundle, store)[0]))
+        card["info"]["arrived"] = arrived
+        if arrived is not None:
+            told.append(
+                f"arrived: two pictures of one place differ by up to {arrived['picture']:.3g}"
+            )
         for name, camera in found.cameras.items():
             shares = ", ".join(f"{what} {share:.0%}" for what, share in camera.recognised.items())
             told.append(f"camera {name}: of held-out pictures it is told that they are {shares}")

@@ -220,8 +220,8 @@ def _report(args: argparse.Namespace, bundle: Bundle, store: TrajectoryStore) ->
     if arrived := bundle.info.get("arrived"):
         print(
             f"arrived: two pictures of one place differ by up to {arrived['picture']:.3g} in the "
-            f"latent ({arrived['from']} held-out frames); 'robot run' takes that for the goal "
-            "picture"
+            f"latent ({arrived['from']} pairs of held-out frames); 'robot run' takes that for the "
+            "goal picture"
         )
     write_json(args.output / REPORT, result)
 

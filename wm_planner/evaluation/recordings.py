@@ -29,7 +29,7 @@ MAX_RECORDINGS = 200  # more say hardly more, and have to fit into memory
 MAX_WINDOWS = 512
 CHOICES = 16  # actions, of which the recorded one is to be found
 STILL = 0.2  # standard deviations of the proprioception that the same place may differ by
-LEAST_STILL = 20  # pairs of frames; of fewer a percentile says little
+LEAST_STILL = 50  # pairs of frames; of fewer a percentile says little
 _FRAMES = 128  # encoded together
 _BATCH = 25  # goals planned for together
 
@@ -251,30 +251,47 @@ def _found(planner: Planner, recordings: Recordings) -> dict[str, float]:
 def same_place(recordings: Recordings) -> dict[str, Any] | None:
     """How far apart the same place may look: the latent distance that counts as arrived.
 
-    The 95th percentile of the distance between consecutive frames whose proprioception differs by
-    no more than `STILL` in any entry. Where hardly anything stands still, the limit is doubled
-    until there are `LEAST_STILL` such pairs, and the distance, which grows with the square of the
-    motion, is scaled back.
+    The same place is one whose proprioception differs by no more than `STILL` in any entry. Pairs
+    of frames that lie about so far apart tell how far the latent moves on this way: their distance,
+    which grows with the square of the motion, is scaled back to `STILL` where the motion was more.
+    Frames between which nothing moves tell its noise. The tolerance is the 95th percentile of
+    either, whichever is greater: it does not depend on how fast the recorded robot moved.
 
     Returns:
-        'picture': that distance, in units of the planner's cost; 'from': the number of frames;
+        'picture': that distance, in units of the planner's cost; 'from': the number of pairs;
         'within': the limit that the frames kept, in standard deviations of the proprioception. None
         without any pair.
     """
-    change = recordings.proprio.diff(dim=1).abs().amax(dim=-1).flatten()
-    first = recordings.latent.frames(slice(None, -1))
-    distance = frame_distance(first, recordings.latent.frames(slice(1, None))).flatten()
+    change, distance = _pairs(recordings, 1)
     if not len(change):
         return None
-    within, wanted = STILL, min(LEAST_STILL, len(change))
-    while int((change <= within).sum()) < wanted:
-        within *= 2
-    near = distance[change <= within]
+    least = 0.7 * STILL  # of a motion that counts
+    still = distance[change <= least]
+    for lag in (2**power for power in range(1, recordings.steps.bit_length())):
+        if int((change > least).sum()) >= LEAST_STILL:
+            break
+        # A slow robot moves so far only in several steps.
+        further = _pairs(recordings, lag)
+        change = torch.cat([change, further[0]])
+        distance = torch.cat([distance, further[1]])
+    moved = change > least
+    change, distance = change[moved], distance[moved]
+    near = change.argsort()[: max(LEAST_STILL, int((change <= STILL).sum()))]
+    found = [distance[near] * (STILL / change[near]).clamp(max=1.0) ** 2, still]
+    within = float(change[near].max()) if len(near) else least
     return {
-        "picture": float(near.double().quantile(0.95)) * (STILL / within) ** 2,
-        "from": len(near) + 1,
-        "within": within,
+        "picture": max(float(each.double().quantile(0.95)) for each in found if len(each)),
+        "from": sum(map(len, found)),
+        "within": max(STILL, within),
     }
+
+
+def _pairs(recordings: Recordings, lag: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Greatest change of the proprioception, and latent distance, of frames `lag` apart: (M,)."""
+    proprio = recordings.proprio
+    change = (proprio[:, lag:] - proprio[:, :-lag]).abs().amax(dim=-1).flatten()
+    first = recordings.latent.frames(slice(None, -lag))
+    return change, frame_distance(first, recordings.latent.frames(slice(lag, None))).flatten()
 
 
 def _to(bundle: EmbodiedModel, latent: Latent) -> Latent:
