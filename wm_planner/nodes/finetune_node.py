@@ -104,7 +104,7 @@ class FinetuneNode(NodeBase):
         heard = ["joint_states", *images]
         if config.checkpoint or config.lockstep:
             heard += ["command_sent", "plan"]
-        self._ready = ReadyReport(self, self._status, heard)
+        self._ready = ReadyReport(self, self._status, heard, lambda: self._commands.heard)
         self.create_timer(0.1, self._on_tick)
         self.create_timer(0.5, self._on_half_second)
         self._look_for_commands()

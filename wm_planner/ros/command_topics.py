@@ -77,6 +77,13 @@ class CommandTopic:
         self._topic = node.resolve_topic_name(topic) if topic else ""
         self._subscription: Subscription | None = None
 
+    @property
+    def heard(self) -> bool:
+        """Whether somebody publishes on it who is heard; true without a topic."""
+        if not self._topic:
+            return True
+        return self._subscription is not None and self._node.count_publishers(self._topic) > 0
+
     def look(self) -> None:
         """Look at the graph; call it now and then.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.publisher import Publisher
@@ -11,6 +12,7 @@ from wm_planner.ros.base import NodeBase
 from wm_planner.ros.diagnostics import OK, array, status
 
 _PERIOD_S = 0.2
+_HOPED_S = 2.0  # that is waited for what need not come
 _SUFFIX = ": listening"
 
 
@@ -26,11 +28,19 @@ class ReadyReport:
         node: that listens.
         publisher: of its diagnostics.
         topics: that it listens to, one or more of each node.
+        hoped: whether it hears also those who need not be there, for whom it waits a little.
     """
 
-    def __init__(self, node: NodeBase, publisher: Publisher, topics: Sequence[str]) -> None:
-        self._node, self._publisher = node, publisher
+    def __init__(
+        self,
+        node: NodeBase,
+        publisher: Publisher,
+        topics: Sequence[str],
+        hoped: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._node, self._publisher, self._hoped = node, publisher, hoped
         self._topics = [node.resolve_topic_name(topic) for topic in topics]
+        self._found_s: float | None = None
         self._timer = node.create_timer(_PERIOD_S, self._tell)
 
     def stop(self) -> None:
@@ -38,7 +48,12 @@ class ReadyReport:
         self._timer.cancel()
 
     def _tell(self) -> None:
-        if all(self._node.count_publishers(topic) for topic in self._topics):
+        if not all(self._node.count_publishers(topic) for topic in self._topics):
+            return
+        now_s = time.monotonic()
+        if self._found_s is None:
+            self._found_s = now_s
+        if self._hoped() or now_s - self._found_s > _HOPED_S:
             stamp_ns = self._node.get_clock().now().nanoseconds
             told = status(self._node.get_name() + _SUFFIX, OK, "found every publisher", {})
             self._publisher.publish(array(stamp_ns, told))
