@@ -183,7 +183,14 @@ def test_parts_by_the_recipe_for_any_robot(tmp_path):
     assert main(["train", "encoder", "--data", data, "--output", str(encoder), *machine]) == 0
     more = ["--encoder", str(encoder), "--no-cache"]
     assert main(["train", "model", "--data", data, "--output", str(model), *more, *machine]) == 0
-    assert load_bundle(model).model.config.encoder["standardise"] is True
+    bundle = load_bundle(model)
+    assert bundle.model.config.encoder["standardise"] is True
+    again = tmp_path / "again"  # a checkpoint has an encoder, too
+    more = ["--encoder", str(model), "--no-cache"]
+    assert main(["train", "model", "--data", data, "--output", str(again), *more, *machine]) == 0
+    weights = load_bundle(again).model.encoder.state_dict()
+    for name, value in bundle.model.encoder.state_dict().items():
+        assert torch.equal(weights[name], value)
 
 
 def test_calibration_of_an_older_checkpoint_leaves_the_weights(world, tmp_path, capsys):

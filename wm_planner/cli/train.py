@@ -16,7 +16,7 @@ from wm_planner.cli.training_options import (
     kept_for_resume,
     training_machine,
 )
-from wm_planner.errors import ConfigError
+from wm_planner.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from wm_planner.data.store import TrajectoryStore
@@ -72,8 +72,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--encoder",
-        type=path,
-        help="run directory of 'train encoder' or, for 'model', of 'train projector'",
+        help="run directory of 'train encoder' or, for 'model', of 'train projector'; or a "
+        "checkpoint that has the encoder",
     )
     add_training_options(parser, save_minutes=1.0)
     parser.set_defaults(run=run)
@@ -169,11 +169,25 @@ def recipe_of(args: argparse.Namespace, store: TrajectoryStore) -> Recipe:
 def _encoder_file(args: argparse.Namespace, recipe: Recipe) -> Path | None:
     if (args.encoder is None) != recipe.encoder.comes_trained:
         raise ConfigError(
-            f"train {args.part} needs --encoder, the run directory of 'train encoder'; only a "
-            "recipe whose encoder comes trained (as dinov2) does without, and takes none but that "
-            "of 'train projector'"
+            f"train {args.part} needs --encoder, the run directory of 'train encoder' or a "
+            "checkpoint; only a recipe whose encoder comes trained (as dinov2) does without, and "
+            "takes none but that of 'train projector'"
         )
-    return None if args.encoder is None else args.encoder / ENCODER
+    return None if args.encoder is None else _weights_of(args.encoder)
+
+
+def _weights_of(where: str) -> Path:
+    """The file that has the encoder's weights, of a run directory or of a checkpoint."""
+    from wm_planner.models.catalog import WEIGHTS, resolve_checkpoint
+
+    directory = Path(where)
+    if directory.is_dir():
+        files = [directory / name for name in (ENCODER, WEIGHTS, f"checkpoint/{WEIGHTS}")]
+        return next((file for file in files if file.is_file()), files[0])
+    try:
+        return resolve_checkpoint(where) / WEIGHTS
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; run 'wm-planner train encoder' first") from error
 
 
 def _train_model(
@@ -182,7 +196,7 @@ def _train_model(
     from wm_planner.training.model import train_model
     from wm_planner.training.projector import is_projected
 
-    given = None if args.encoder is None else args.encoder / ENCODER
+    given = None if args.encoder is None else _weights_of(args.encoder)
     projected = given is not None and is_projected(given)
     file = given if projected else _encoder_file(args, recipe)
     bundle = _untrained(recipe, store, file)
