@@ -89,7 +89,7 @@ def test_pixels_are_standardised_by_what_each_of_them_does():
 @pytest.mark.parametrize("size", [24, 32, 64, 96, 128])
 def test_keypoints_of_pictures_of_any_size(size):
     config = EncoderTraining(
-        kind="keypoint", num_patches=2, dim=8, channels=8, standardise=True, sharpness=5.0,
+        kind="keypoint", num_patches=2, dim=8, channels=8, standardise=True, first_sharpness=5.0,
         foreground_weight=0.0,
     )  # fmt: skip
     encoder = build_encoder(encoder_settings(config), size, 2, 8)
@@ -117,6 +117,18 @@ def test_a_keypoint_is_where_the_picture_is_in_one_of_an_odd_size():
     assert y == same and right - left == pytest.approx(4 * cell, abs=1e-4)
 
 
+def test_heat_maps_soften_while_they_are_trained(store, recipe):
+    """From the first sharpness to 1, at which they are used, whatever the number of updates."""
+    config = replace(recipe.encoder, first_sharpness=9.0, num_updates=10)
+    learner = EncoderLearner(store.images, config, Machine(), np.asarray(store.proprio))
+    seen = []
+    for step in range(10):
+        learner.loss(step, *learner.batch(step))
+        seen.append(learner.encoder.sharpness)
+    assert seen[0] == 9.0 and seen[3] == pytest.approx(3.0) and seen[6:] == [1.0] * 4
+    assert "sharpness" not in str(encoder_settings(config))
+
+
 def test_settings_of_other_recipes_build_what_they_built():
     usual = EncoderTraining(kind="keypoint", num_patches=1, dim=8, channels=8)
     assert encoder_settings(usual) == {"kind": "keypoint", "channels": 8}
@@ -125,10 +137,8 @@ def test_settings_of_other_recipes_build_what_they_built():
     assert not any(name.startswith("pixels") for name in names)
     with pytest.raises(ValueError, match="set foreground_weight to 0"):
         EncoderTraining(kind="keypoint", standardise=True)
-    with pytest.raises(
-        ValueError, match="sharpness is for another kind of encoder, not for 'small'"
-    ):
-        EncoderTraining(sharpness=2.0)
+    with pytest.raises(ValueError, match="first_sharpness is for 'keypoint', not for 'small'"):
+        EncoderTraining(first_sharpness=2.0)
 
 
 def test_statistics_and_readout_are_of_the_rows_that_are_trained_on(store, recipe):

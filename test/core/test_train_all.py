@@ -27,7 +27,7 @@ from .training_world import dot_store, mute_store, weights  # noqa: E402
 ROOT = Path(__file__).parents[2]
 RECIPE = """
 encoder: {kind: keypoint, num_patches: 1, dim: 16, channels: 8, num_updates: 12, batch_pairs: 4,
-  standardise: true, sharpness: 5.0, reconstruction_weight: 1.0, foreground_weight: 0.0,
+  standardise: true, first_sharpness: 5.0, reconstruction_weight: 1.0, foreground_weight: 0.0,
   invariance_weight: 0.03, std_weight: 0.0, covariance_weight: 0.0, proprio_weight: 0.3}
 model: {num_updates: 12, batch_size: 8, held_out: 0.2,
   predictor: {depth: 1, heads: 2, dim_head: 8, mlp_dim: 32, dropout: 0.1, width: 16,

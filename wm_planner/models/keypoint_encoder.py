@@ -38,11 +38,11 @@ class KeypointEncoder(TrainedEncoder):
         num_patches: tokens P.
         dim: token size Dv, even; each token carries dim / 2 keypoints.
         channels: width of the convolutions.
-        sharpness: the heat maps are multiplied by it before the softmax: more finds places sooner.
+        sharpness: the heat maps are multiplied by it before the softmax; see `EncoderTraining`.
         standardise: look at pictures standardised per pixel (`PixelStandard`).
     """
 
-    recipe_keys = ("channels", "sharpness", "standardise")
+    recipe_keys = ("channels", "standardise")
     decoder = "keypoint"
     axis: Tensor
 

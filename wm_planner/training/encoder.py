@@ -30,12 +30,14 @@ from wm_planner.files import read_json, write_bytes
 from wm_planner.models.checkpoint import in_float16
 from wm_planner.models.decoder import build_decoder
 from wm_planner.models.encoder import ENCODERS, build_encoder, comes_trained
+from wm_planner.models.keypoint_encoder import KeypointEncoder
 from wm_planner.training.learner import Learner, Schedule
 from wm_planner.training.loop import fit
 from wm_planner.training.losses import covariance_penalty, curvature, std_hinge
 from wm_planner.training.machine import Machine
 
-_LEFT_OUT = {"sharpness": 1.0, "standardise": False}  # of a card, where they are these
+_LEFT_OUT = {"standardise": False}  # of a card, where they are these
+SOFTENED = 0.6  # of the updates, after which heat maps are as sharp as they stay
 _MEASURED = 512  # frames that the pixels' statistics are of
 
 
@@ -49,7 +51,8 @@ class EncoderTraining:
     here. `curvature_weight` above 0 straightens latent paths.
 
     `standardise` looks at pictures standardised per pixel and draws those again (`PixelStandard`;
-    'keypoint' only, as `sharpness` is): no colour and no weight has to be chosen for a scene.
+    'keypoint' only, as the next is): no colour and no weight has to be chosen for a scene.
+    `first_sharpness` is that of the heat maps at the first update; it falls to 1.
     `proprio_weight` above 0 asks that the proprioception can be read from the latent, linearly:
     the robot is often the smallest thing that moves, and what it does is known.
     """
@@ -73,7 +76,7 @@ class EncoderTraining:
     proprio_weight: Weight = 0.0
     bf16: bool = False
     standardise: bool = False
-    sharpness: float = 1.0
+    first_sharpness: float = 1.0
     seed: Seed = 0
     variant: str = "s"
     weights: str = "official"
@@ -90,6 +93,8 @@ class EncoderTraining:
         for key, usual in _LEFT_OUT.items():
             if getattr(self, key) != usual and key not in encoder.recipe_keys:
                 raise ValueError(f"{key} is for another kind of encoder, not for '{self.kind}'")
+        if self.first_sharpness != 1.0 and not issubclass(encoder, KeypointEncoder):
+            raise ValueError(f"first_sharpness is for 'keypoint', not for '{self.kind}'")
         if self.standardise and self.foreground_weight:
             raise ValueError(
                 "standardise weighs pixels already; set foreground_weight to 0, got "
@@ -195,6 +200,7 @@ class EncoderLearner(Learner):
     def loss(self, step: int, *batch: Tensor) -> dict[str, Tensor]:
         """See the module."""
         x, *known = batch
+        self._soften(step)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
             z = self.encoder(x)
             drawn = self.decoder.standard(z) if self.config.standardise else self.decoder(z)
@@ -217,6 +223,18 @@ class EncoderLearner(Learner):
             read = self.readout(z.flatten(1))
             terms["proprio"] = config.proprio_weight * F.mse_loss(read, known[0])
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
+
+    def _soften(self, step: int) -> None:
+        """Let the sharpness of heat maps fall to 1 within the first `SOFTENED` of the updates.
+
+        Sharp ones find places soon, and then hold on to one cell each, through which no gradient
+        goes: places jump from cell to cell, and what is smaller than a cell is lost.
+        """
+        done = step / (SOFTENED * self.config.num_updates)
+        sharpness = self.config.first_sharpness ** max(0.0, 1.0 - done)
+        for part in self.encoder.modules():
+            if isinstance(part, KeypointEncoder):
+                part.sharpness = sharpness
 
     def state(self) -> dict[str, Any]:
         """See `Learner.state`."""
