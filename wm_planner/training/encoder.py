@@ -37,7 +37,8 @@ from wm_planner.training.losses import covariance_penalty, curvature, std_hinge
 from wm_planner.training.machine import Machine
 
 _LEFT_OUT = {"standardise": False}  # of a card, where they are these
-SOFTENED = 0.6  # of the updates, after which heat maps are as sharp as they stay
+# Updates after which heat maps are no longer sharp, and at most this share of all.
+SOFTENED, SOFTENED_SHARE = 400, 0.6
 _MEASURED = 512  # frames that the pixels' statistics are of
 
 
@@ -225,13 +226,13 @@ class EncoderLearner(Learner):
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
     def _soften(self, step: int) -> None:
-        """Let the sharpness of heat maps fall to 1 within the first `SOFTENED` of the updates.
+        """Let the sharpness of heat maps fall to 1 within the first `SOFTENED` updates.
 
         Sharp ones find places soon, and then hold on to one cell each, through which no gradient
         goes: places jump from cell to cell, and what is smaller than a cell is lost.
         """
-        done = step / (SOFTENED * self.config.num_updates)
-        sharpness = self.config.first_sharpness ** max(0.0, 1.0 - done)
+        end = min(SOFTENED, SOFTENED_SHARE * self.config.num_updates)
+        sharpness = self.config.first_sharpness ** max(0.0, 1.0 - step / end)
         for part in self.encoder.modules():
             if isinstance(part, KeypointEncoder):
                 part.sharpness = sharpness
