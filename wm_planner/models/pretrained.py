@@ -70,7 +70,7 @@ class PretrainedEncoder(Encoder):
     def __init__(
         self,
         image_size: int,
-        stage: int = 5,
+        stage: int = 6,
         input_size: int | None = None,
         weights: str | Path | None = None,
     ) -> None:
