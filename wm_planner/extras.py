@@ -6,7 +6,7 @@ import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires
 
-EXTRAS = ("model", "sim", "record", "viz", "view", "train", "ros", "controls", "ray")
+EXTRAS = ("model", "sim", "record", "viz", "view", "train", "ros", "controls", "ray", "pretrained")
 # Modules that are not called like the package on PyPI that brings them.
 _PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
 _ROS = {"rclpy", "ament_index_python"}

@@ -123,12 +123,15 @@ def test_shipped_checkpoints_plan_as_their_recipes_say(name: str) -> None:
 
 
 def test_recipes_that_are_compared_differ_in_one_thing_alone() -> None:
-    rough, smooth, base, history = (
-        from_yaml(Recipe, RECIPES / f"{name}.yaml")
-        for name in ("wall_rough", "wall_smooth", "point_maze", "point_maze_history")
+    names = ("wall_rough", "wall_smooth", "wall_pretrained", "point_maze", "point_maze_history")
+    rough, smooth, pretrained, base, history = (
+        from_yaml(Recipe, RECIPES / f"{name}.yaml") for name in names
     )
     assert rough.encoder != smooth.encoder
     assert replace(rough, encoder=smooth.encoder) == smooth
+    assert pretrained.encoder.comes_trained
+    planner = {**smooth.planner, "objective_alpha": pretrained.planner["objective_alpha"]}
+    assert replace(pretrained, encoder=smooth.encoder) == replace(smooth, planner=planner)
     assert base.model.num_hist != history.model.num_hist
     model = replace(base.model, num_hist=history.model.num_hist)
     planner = {**base.planner, "rollout": "history"}

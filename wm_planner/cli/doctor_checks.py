@@ -21,7 +21,7 @@ from wm_planner.extras import EXTRAS, install, needed
 
 ROOM, LITTLE_ROOM = 10**10, 10**8  # bytes: of a day's recordings and a training; of one episode
 STEP_S = 0.02  # the system's clock against the steady one; slewing moves it by 0.5 ms in a second
-OPTIONAL = ("controls", "ray")  # extras whose lack is not worth a line
+OPTIONAL = ("controls", "ray", "pretrained")  # extras whose lack is not worth a line
 FEW = 2  # missing packages that are named
 CAMERAS = Path("/dev")
 

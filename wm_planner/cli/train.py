@@ -170,8 +170,8 @@ def _encoder_file(args: argparse.Namespace, recipe: Recipe) -> Path | None:
     if (args.encoder is None) != recipe.encoder.comes_trained:
         raise ConfigError(
             f"train {args.part} needs --encoder, the run directory of 'train encoder' or a "
-            "checkpoint; only a recipe whose encoder comes trained (as dinov2) does without, and "
-            "takes none but that of 'train projector'"
+            "checkpoint; only a recipe whose encoder comes trained (dinov2, pretrained) does "
+            "without, and takes none but that of 'train projector'"
         )
     return None if args.encoder is None else _weights_of(args.encoder)
 

@@ -47,9 +47,10 @@ class EncoderTraining:
     """Settings of one encoder run; sizes in pixels, tokens and frames.
 
     `kind` is an encoder that is installed, for example 'small' (patch tokens), 'keypoint' (image
-    coordinates), or 'dinov2', which is used as it is: `variant` and `weights` are for that one (see
-    `DinoV2Encoder`), `depth` is for 'small'. `settings` are of an encoder for which no key stands
-    here. `curvature_weight` above 0 straightens latent paths.
+    coordinates), or 'dinov2' and 'pretrained', which are used as they are: `weights` is for these,
+    `variant` for the first (see `DinoV2Encoder`, `PretrainedEncoder`), `depth` is for 'small'.
+    `settings` are of an encoder for which no key stands here. `curvature_weight` above 0
+    straightens latent paths.
 
     `standardise` looks at pictures standardised per pixel and draws those again (`PixelStandard`;
     'keypoint' only, as the next is): no colour and no weight has to be chosen for a scene.
