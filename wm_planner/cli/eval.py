@@ -140,7 +140,7 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
     from wm_planner.evaluation.episode import Loop
     from wm_planner.evaluation.job import Job, default_batch
     from wm_planner.models import checkpoint
-    from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+    from wm_planner.models.catalog import CARD, checksum, read_card, resolve_checkpoint
     from wm_planner.tasks.shifts import parse_shifts
 
     shifts = parse_shifts(args.shifts)
@@ -159,7 +159,7 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
     job = Job(
         task=args.task,
         checkpoint=str(args.checkpoint),
-        weights_sha256=read_card(resolve_checkpoint(args.checkpoint, args.task) / CARD)["sha256"],
+        weights_sha256=checksum(read_card(resolve_checkpoint(args.checkpoint, args.task) / CARD)),
         image_size=bundle.preprocess.image_size,
         planner=config,
         loop=loop,
