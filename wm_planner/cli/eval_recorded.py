@@ -79,7 +79,8 @@ def run_recorded(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     check_numbers(args, episodes=1)
-    for option in ("targets", "goal_image", "goal_state", "latency", "ray", "film"):
+    only = ("targets", "ahead", "max_steps", "goal_image", "goal_state", "latency", "ray", "film")
+    for option in only:
         if getattr(args, option) is not None:
             raise ConfigError(f"--{option.replace('_', '-')} needs --task, a simulated one")
     if args.shifts or args.goals != "random":

@@ -88,7 +88,7 @@ class Job:
     def num_periods(self, targets: Targets) -> int:
         """Control periods that the targets take at most; a progress bar's length."""
         task = get_task(self.task)
-        steps = task.max_model_steps if self.loop.mode == "mpc" else self.planner.horizon
+        steps = self.loop.last_step(task, self.planner.horizon)
         return steps * task.embodiment.frame_skip * len(targets)
 
 
