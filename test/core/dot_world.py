@@ -96,6 +96,13 @@ class DotEnv:
     def sample_target(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return rng.uniform(5, 25, 2), rng.uniform(40, 60, 2)
 
+    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.uniform(20, 40, 2)
+
+    def explore(self, rng: np.random.Generator):
+        action = 0.75 * rng.choice([-1.0, 1.0], 2)
+        return lambda state: action
+
     def is_possible(self, state: np.ndarray) -> bool:
         return bool(((state >= 0) & (state <= FIELD)).all())
 

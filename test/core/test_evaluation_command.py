@@ -87,6 +87,17 @@ def test_command_reads_targets_again(world, tmp_path) -> None:
     np.testing.assert_array_equal(one.starts[:2], two.starts)
 
 
+def test_command_asks_for_goals_so_many_raw_actions_of_exploration_ahead(world, tmp_path) -> None:
+    output = tmp_path / "run"
+    arguments = "eval --task wall --goals explored --ahead 7 --max-steps 1 --episodes 3".split()
+    assert cli.main([*arguments, "--output", str(output)]) == 0
+    targets = Targets.load(output / "targets.npz", "wall")
+    np.testing.assert_allclose(np.abs(targets.goals - targets.starts), 7 * 2 * 0.75)
+    assert json.loads((output / "config.json").read_text())["loop"]["max_steps"] == 1
+    batch = json.loads((output / "batches.jsonl").read_text())
+    assert [episode["num_steps"] for episode in batch["episodes"]] == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -117,6 +128,10 @@ def test_command_reads_targets_again(world, tmp_path) -> None:
         ("--task wall --latency soon", "--latency: latency must be seconds or 'measured'"),
         ("--task wall --latency 1e300", "latency must be from 0 to 3600 s, got 1e+300"),
         ("--task wall --latency measured --batch-size 2", "needs --batch-size 1, got 2"),
+        ("--task wall --goals explored", "--ahead is needed by --goals explored"),
+        ("--task wall --ahead 5", "--ahead is for --goals explored"),
+        ("--task wall --ahead 0", "--ahead must be at least 1, got 0"),
+        ("--task wall --max-steps 3 --mode open-loop", "--max-steps: max_steps must be at least 1"),
         ("--task wall --goals dataset", "--data is needed by --goals dataset"),
         ("--task wall --data d", "--data is for --goals dataset"),
         ("--task wall --goals image --goal-image g.png", "--goal-state is needed by --goals image"),

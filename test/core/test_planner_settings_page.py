@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from wm_planner.planning.config import PlannerConfig
+from wm_planner.planning.levels import Levels
 
 PAGE = Path(__file__).parents[2] / "docs" / "planner-settings.md"
-ROW = re.compile(r"^\| `(\w+)` \| `([^`]*)` \| (.+) \| (.+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `([\w.]+)` \| `([^`]*)` \| (.+) \| (.+) \|$", re.MULTILINE)
 
 
 def rows() -> list[tuple[str, str, str, str]]:
@@ -21,7 +22,9 @@ def rows() -> list[tuple[str, str, str, str]]:
 
 def test_every_setting_has_one_row_and_every_row_a_setting() -> None:
     names = [name for name, *_ in rows()]
-    assert sorted(names) == sorted(field.name for field in fields(PlannerConfig))
+    settings = [field.name for field in fields(PlannerConfig)]
+    settings += [f"levels.{field.name}" for field in fields(Levels)]
+    assert sorted(names) == sorted(settings)
 
 
 def test_no_row_is_of_another_form() -> None:
@@ -32,5 +35,6 @@ def test_no_row_is_of_another_form() -> None:
 
 @pytest.mark.parametrize(("name", "default"), [row[:2] for row in rows()])
 def test_defaults_are_those_of_the_code(name: str, default: str) -> None:
-    value = getattr(PlannerConfig(), name)
+    settings = Levels() if name.startswith("levels.") else PlannerConfig()
+    value = getattr(settings, name.removeprefix("levels."))
     assert yaml.safe_load(default) == (list(value) if isinstance(value, tuple) else value)

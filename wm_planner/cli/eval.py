@@ -48,6 +48,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_option(parser, "--episodes", default=50, help="or goals of --data; default 50")
     add_option(parser, "--seed", help="of the targets and of the planner (default 0)")
     add_arguments(parser)
+    parser.add_argument(
+        "--max-steps",
+        type=whole,
+        metavar="N",
+        help="model steps after which an episode has failed (default: the task's)",
+    )
     what = "difference from the trained world, for example process_noise=0.2, obstacle=1 or, for "
     add_option(parser, "--shift", help=f"{what}point_maze, maze=open; may be repeated")
     parser.add_argument(
@@ -98,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.tasks import get_task
 
     task = get_task(args.task)
-    check_numbers(args, episodes=1, batch_size=1, processes=1)
+    check_numbers(args, episodes=1, batch_size=1, processes=1, ahead=1, max_steps=1)
     check_writable("--json", args.json)
     check_film(args.film)
     if args.targets is not None and not args.targets.exists():
@@ -140,7 +146,7 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
     from wm_planner.evaluation.episode import Loop
     from wm_planner.evaluation.job import Job, default_batch
     from wm_planner.models import checkpoint
-    from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+    from wm_planner.models.catalog import CARD, checksum, read_card, resolve_checkpoint
     from wm_planner.tasks.shifts import parse_shifts
 
     shifts = parse_shifts(args.shifts)
@@ -148,9 +154,10 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
     with suppress(ValueError):  # a word, which Loop knows or not
         latency = float(latency) if latency is not None else None
     try:
-        loop = Loop(args.mode, latency, shifts.delayed_frames)
+        loop = Loop(args.mode, latency, shifts.delayed_frames, args.max_steps)
     except ValueError as error:
-        raise ConfigError(f"--latency: {error}") from error
+        option = "--max-steps" if str(error).startswith("max_steps") else "--latency"
+        raise ConfigError(f"{option}: {error}") from error
     bundle = checkpoint.load_bundle(args.checkpoint, args.device, args.task)
     config = planner_settings(bundle.planner, args)
     batch_size = args.batch_size or default_batch(config, loop)
@@ -159,7 +166,7 @@ def make_job(args: argparse.Namespace) -> tuple[Job, Bundle]:
     job = Job(
         task=args.task,
         checkpoint=str(args.checkpoint),
-        weights_sha256=read_card(resolve_checkpoint(args.checkpoint, args.task) / CARD)["sha256"],
+        weights_sha256=checksum(read_card(resolve_checkpoint(args.checkpoint, args.task) / CARD)),
         image_size=bundle.preprocess.image_size,
         planner=config,
         loop=loop,

@@ -79,7 +79,8 @@ def run_recorded(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     check_numbers(args, episodes=1)
-    for option in ("targets", "goal_image", "goal_state", "latency", "ray", "film"):
+    only = ("targets", "ahead", "max_steps", "goal_image", "goal_state", "latency", "ray", "film")
+    for option in only:
         if getattr(args, option) is not None:
             raise ConfigError(f"--{option.replace('_', '-')} needs --task, a simulated one")
     if args.shifts or args.goals != "random":
@@ -89,14 +90,20 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("--data without --task needs --checkpoint: a run directory of 'train'")
 
 
-def errors_table(errors: dict[str, Any], model_dt_s: float) -> str:
-    """The errors of each step, beside those of copying the first frame, in Markdown."""
+def errors_table(errors: dict[str, Any], step_s: float, step: str = "model step") -> str:
+    """The errors of each step, beside those of copying the first frame, in Markdown.
+
+    Args:
+        errors: see `step_errors`.
+        step_s: seconds of a step.
+        step: what one is called.
+    """
     rows = []
-    for step, (model, copy) in enumerate(zip(errors["model"], errors["copy"], strict=True), 1):
+    for number, (model, copy) in enumerate(zip(errors["model"], errors["copy"], strict=True), 1):
         ratio = f"{model / copy:.2f}" if copy else "-"
-        rows.append((step, f"{step * model_dt_s:.2f}", figure(model), figure(copy), ratio))
+        rows.append((number, f"{number * step_s:.2f}", figure(model), figure(copy), ratio))
     title = f"held-out error of the model, mean of {errors['windows']} windows"
-    return f"{title}\n\n" + markdown("model step | seconds | model | copying | ratio", rows)
+    return f"{title}\n\n" + markdown(f"{step} | seconds | model | copying | ratio", rows)
 
 
 def table(result: dict[str, Any], model_dt_s: float) -> str:

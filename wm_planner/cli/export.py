@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
             )
         bundle.planner = recipe.planner
     in_float16(bundle.model, args.checkpoint)
+    if bundle.upper is not None:
+        in_float16(bundle.upper, f"{args.checkpoint}: upper")
     directory = resolve_checkpoint(args.checkpoint)
     card = read_card(directory / CARD)
     core = load_core_set(directory, card)

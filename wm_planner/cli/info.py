@@ -49,11 +49,13 @@ def describe(directory: Path) -> dict[str, Any]:
     """
     card = read_card(directory / CARD)
     weights = _parts(directory / WEIGHTS)
+    upper = {"upper": card["upper"]} if "upper" in card else {}
     return {
         "directory": str(directory),
         "embodiment": card["embodiment"],
         "model": card["model"],
         "weights": {**weights, "total": _sum(weights)} if weights else "missing",
+        **upper,
         "normalisation": card["preprocess"],
         "planner": card["planner"],
         "provenance": {**card["info"], "sha256": card["sha256"]},

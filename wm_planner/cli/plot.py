@@ -141,6 +141,7 @@ def _results(file: Path) -> list[CellResult]:
 def _job(args: argparse.Namespace, checkpoint: str, planner: str) -> tuple[Job, Any]:
     """The job of `wm-planner eval` with these arguments, and its checkpoint."""
     plain: dict[str, Any] = {"shifts": [], "latency": None, "mode": "mpc", "batch_size": 1}
+    plain["max_steps"] = None
     chosen = {"checkpoint": checkpoint, "planner": planner}
     return make_job(argparse.Namespace(**{**plain, **vars(args), **chosen}))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wm_planner.cli.parser import path
+from wm_planner.cli.parser import path, whole
 from wm_planner.errors import ConfigError
 from wm_planner.yaml_text import parse_yaml
 
@@ -29,10 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--goals",
-        choices=("random", "dataset", "image"),
+        choices=("random", "explored", "dataset", "image"),
         default="random",
-        help="random states (default); a data set's state HORIZON model steps after the start; "
-        "or one image, which is all that the planner is shown",
+        help="random states (default); where exploration gets in --ahead raw actions; a data set's "
+        "state HORIZON model steps after the start; or one image, which is all that the planner is "
+        "shown",
+    )
+    parser.add_argument(
+        "--ahead", type=whole, metavar="N", help="for --goals explored: raw actions to the goal"
     )
     parser.add_argument(
         "--data",
@@ -66,7 +70,7 @@ def find_targets(args: argparse.Namespace, job: Job) -> Targets:
         return targets
     _check_goals(args)
     targets = _draw(args, job)
-    if args.goals != "random":  # those were drawn where there is room
+    if args.goals in ("dataset", "image"):  # the others were drawn where there is room
         source = {"dataset": ("data", args.data), "image": ("goal-state", args.goal_state)}
         _check_free(targets, job, "--{} {}".format(*source[args.goals]))
     if args.targets is not None:
@@ -107,6 +111,8 @@ def _draw(args: argparse.Namespace, job: Job) -> Targets:
     with closing(job.make_env(disturbed=False)(True)) as env:
         if args.goals == "random":
             return target.sample_targets(env, args.seed, args.episodes)
+        if args.goals == "explored":
+            return target.explored_targets(env, args.ahead, args.seed, args.episodes)
         return target.image_targets(env, image, state, args.seed, args.episodes)
 
 
@@ -158,7 +164,7 @@ def _read_state(text: str) -> np.ndarray:
 
 
 def _check_goals(args: argparse.Namespace) -> None:
-    needs = {"dataset": ("data",), "image": ("goal_image", "goal_state")}
+    needs = {"explored": ("ahead",), "dataset": ("data",), "image": ("goal_image", "goal_state")}
     for goals, names in needs.items():
         for name in names:
             given, option = getattr(args, name) is not None, f"--{name.replace('_', '-')}"

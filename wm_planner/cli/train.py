@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ENCODER = "encoder.safetensors"
-PARTS = ("encoder", "projector", "model")
+PARTS = ("encoder", "projector", "model", "upper")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         choices=("all", *PARTS),
         default="all",
         help="all (default) makes OUTPUT/checkpoint of the data alone; or one part: the encoder, "
-        "its projector, or the model",
+        "its projector, the model, or an upper model of long steps for --checkpoint",
     )
     parser.add_argument(
         "--recipe", type=path, help="YAML, see config/recipes (default: the one for any robot)"
@@ -75,16 +75,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="run directory of 'train encoder' or, for 'model', of 'train projector'; or a "
         "checkpoint that has the encoder",
     )
+    parser.add_argument(
+        "--checkpoint", help="for 'upper': directory or shipped name, which gets the upper model"
+    )
     add_training_options(parser, save_minutes=1.0)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; the checkpoint of 'all' and 'model' is OUTPUT/checkpoint.
+    """Train; the checkpoint of 'all', 'model' and 'upper' is OUTPUT/checkpoint.
 
     Raises:
         WmPlannerError: something cannot be used; the message names it.
     """
+    if (args.checkpoint is not None) != (args.part == "upper"):
+        raise ConfigError(
+            "--checkpoint is for 'train upper', which needs it: a directory or a shipped name"
+        )
+    if args.part == "upper":
+        from wm_planner.cli.train_upper import run_upper
+
+        return run_upper(args)
     if args.part == "all":
         from wm_planner.cli.train_all import run_all
 

@@ -165,7 +165,7 @@ class _Batch:
     def run(self, progress: Callable[[int], object]) -> Evaluation:
         config, skip = self._planner.config, self._body.frame_skip
         closed = self._loop.mode == "mpc"
-        last = skip * (self._task.max_model_steps if closed else config.horizon)
+        last = skip * self._loop.last_step(self._task, config.horizon)
         chunk = skip * (config.replan_steps if closed else config.horizon)
         evaluation, session = Evaluation(), self._session
         session.begin(self._goal, self._alpha)

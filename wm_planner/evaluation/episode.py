@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from wm_planner.config import Natural
+from wm_planner.config import Natural, Size
 from wm_planner.errors import TaskError
 from wm_planner.tasks import Task, get_task
 from wm_planner.tasks.shifts import Shifts
@@ -35,6 +35,7 @@ class Env(Protocol):
     def is_possible(self, state: State) -> bool: ...
     def is_free(self, state: State) -> bool: ...
     def expert(self, rng: np.random.Generator) -> Callable[[State], np.ndarray]: ...
+    def explore(self, rng: np.random.Generator) -> Callable[[State], np.ndarray]: ...
     def close(self) -> None: ...
 
 
@@ -76,11 +77,13 @@ class Loop:
             are executed meanwhile, the raw action zero where there are none, and the new plan
             begins with the row that is due when it arrives.
         delayed_frames: model steps by which an observation is old when it reaches the planner.
+        max_steps: model steps after which an episode of 'mpc' has failed; None: the task's.
     """
 
     mode: str = "mpc"
     latency: float | str | None = None
     delayed_frames: Natural = 0
+    max_steps: Size | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -90,8 +93,14 @@ class Loop:
                 raise ValueError(f"latency must be seconds or '{MEASURED}', got '{self.latency}'")
         elif self.latency is not None and not 0 <= self.latency <= MAX_LATENCY:
             raise ValueError(f"latency must be from 0 to {MAX_LATENCY:g} s, got {self.latency}")
+        if self.max_steps is not None and (self.max_steps < 1 or self.mode != "mpc"):
+            raise ValueError(f"max_steps must be at least 1, with mode 'mpc', got {self.max_steps}")
         if self.delayed_frames < 0:
             raise ValueError(f"delayed_frames must be at least 0, got {self.delayed_frames}")
+
+    def last_step(self, task: Task, horizon: int) -> int:
+        """Model steps of an episode at most, by a planner of that horizon."""
+        return (self.max_steps or task.max_model_steps) if self.mode == "mpc" else horizon
 
     def wait(self, plan_seconds: float, control_dt_s: float) -> int:
         """Control periods from an observation to its plan."""

@@ -26,7 +26,7 @@ from wm_planner.evaluation.record import Record
 from wm_planner.evaluation.target import Targets
 from wm_planner.models import checkpoint
 from wm_planner.models.bundle import Bundle
-from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
+from wm_planner.models.catalog import CARD, checksum, read_card, resolve_checkpoint
 from wm_planner.planning import Planner, PlannerConfig, planner_config
 from wm_planner.planning.starting_points import MAX_ROLLOUTS
 from wm_planner.tasks import get_task
@@ -88,7 +88,7 @@ class Job:
     def num_periods(self, targets: Targets) -> int:
         """Control periods that the targets take at most; a progress bar's length."""
         task = get_task(self.task)
-        steps = task.max_model_steps if self.loop.mode == "mpc" else self.planner.horizon
+        steps = self.loop.last_step(task, self.planner.horizon)
         return steps * task.embodiment.frame_skip * len(targets)
 
 
@@ -130,7 +130,7 @@ def job_of(
     return Job(
         task=task,
         checkpoint=checkpoint,
-        weights_sha256=card["sha256"],
+        weights_sha256=checksum(card),
         image_size=card["preprocess"]["image_size"],
         planner=config,
         loop=loop,
@@ -306,7 +306,7 @@ def _work(job: Job, targets: Targets) -> Evaluation:
             arena.__exit__()
         _ARENAS.clear()
         card = read_card(resolve_checkpoint(job.checkpoint, job.task) / CARD, job.task)
-        if card["sha256"] != job.weights_sha256:
+        if checksum(card) != job.weights_sha256:
             raise ConfigError(
                 f"checkpoint {job.checkpoint}: machine {socket.gethostname()} has one of other "
                 "weights; name it by a path that is the same on all machines"

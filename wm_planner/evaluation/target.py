@@ -191,6 +191,28 @@ def image_targets(
     return replace(targets, goal_images=np.repeat(image[None], count, axis=0))
 
 
+def explored_targets(env: Env, ahead: int, seed: int, count: int) -> Targets:
+    """Random starts, and where the exploration of the training data gets from there.
+
+    Args:
+        env: environment of the task.
+        ahead: raw actions from start to goal.
+        seed, count: see the module.
+
+    Raises:
+        TaskError: nearly all pairs start solved.
+    """
+
+    def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        env.set_state(env.sample_state(rng))
+        start, policy = env.get_state(), env.explore(rng)
+        for _ in range(ahead):
+            env.advance(policy(env.get_state()))
+        return start, env.get_state()
+
+    return _draw(env.task.name, draw, seed, count)
+
+
 def dataset_targets(dataset: Dataset, task: str, horizon: int, seed: int, count: int) -> Targets:
     """Start and goal `horizon` model steps apart on a stored trajectory: goals known reachable.
 

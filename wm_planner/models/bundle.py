@@ -11,6 +11,7 @@ import torch
 from wm_planner.models.decoder import build_decoder
 from wm_planner.models.encoder import build_encoder
 from wm_planner.models.model import EmbodiedModel
+from wm_planner.models.upper import UpperModel
 from wm_planner.models.world_model import Latent, ModelConfig, WorldModel
 
 
@@ -19,18 +20,22 @@ class Bundle(EmbodiedModel):
     """What a checkpoint directory holds.
 
     Attributes:
-        model, preprocess, embodiment: see `EmbodiedModel`; the robot is the one of the training.
+        model, preprocess, embodiment, upper: see `EmbodiedModel`; the robot is the one of the
+            training.
         planner: recommended planner settings for this model (keys of PlannerConfig).
         info: provenance (parent, commit, command, data, results).
     """
 
     model: WorldModel
+    upper: UpperModel | None = field(default=None, kw_only=True)
     planner: dict[str, Any] = field(default_factory=dict[str, Any])
     info: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         # Released pickles carry training mode; planning with dropout active is never wanted.
-        self.model.eval().requires_grad_(False)
+        for model in (self.model, self.upper):
+            if model is not None:
+                model.eval().requires_grad_(False)
 
     @torch.no_grad()
     def decode(self, latent: Latent) -> np.ndarray:

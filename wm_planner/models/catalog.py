@@ -16,6 +16,7 @@ from wm_planner.tasks import embodiment_of
 SCHEMA = 2
 _SCHEMAS = (1, SCHEMA)  # 1 names a simulated task in place of the embodiment
 WEIGHTS, CARD, VERSIONS = "model.safetensors", published.CARD, "versions"
+UPPER = "upper.safetensors"
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
 _KEYS = ("schema", "model", "preprocess", "planner", "info", "sha256")
 
@@ -109,6 +110,14 @@ def _migrate(card: dict[str, Any], file: Path) -> None:
     if card["task"] in ("point_maze", "gym_point_maze") and isinstance(card["planner"], dict):
         card["planner"].setdefault("objective_alpha", 0.0)
     del card["task"]
+
+
+def checksum(card: dict[str, Any]) -> str:
+    """Of all weights that plans depend on."""
+    upper = card.get("upper")
+    if upper is None:
+        return str(card["sha256"])
+    return hashlib.sha256(f"{card['sha256']} {upper['sha256']}".encode()).hexdigest()
 
 
 def check_whole(file: Path, sha256: str) -> None:

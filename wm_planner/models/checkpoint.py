@@ -30,6 +30,7 @@ from wm_planner.models.catalog import (
 )
 from wm_planner.models.core_set import CoreSet, save_core_set
 from wm_planner.models.preprocess import Preprocess
+from wm_planner.models.upper import load_upper, save_upper
 from wm_planner.models.world_model import ModelConfig, WorldModel
 
 
@@ -57,6 +58,8 @@ def save_bundle(bundle: Bundle, directory: Path | str, core: CoreSet | None = No
         }
         if core is not None:
             card["core_set"] = save_core_set(core, part)
+        if bundle.upper is not None:
+            card["upper"] = save_upper(bundle.upper, part)
         write_json(part / CARD, card)
     return directory
 
@@ -131,8 +134,11 @@ def load_bundle(name: str | Path, device: str = "cpu", task: str | None = None) 
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{weights}: does not fit {CARD}: {error}") from error
-    body = embodiment_of_card(card, directory)
-    return Bundle(model.to(place), preprocess, body, card["planner"], card["info"])
+    body, upper = embodiment_of_card(card, directory), load_upper(directory, card, model)
+    if upper is not None:
+        upper.to(place)
+    model.to(place)
+    return Bundle(model, preprocess, body, card["planner"], card["info"], upper=upper)
 
 
 def check_weights(model: WorldModel, source: object) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from wm_planner.embodiment import Embodiment
 from wm_planner.models.preprocess import Preprocess
 from wm_planner.models.world_model import Latent
 from wm_planner.types import Goal, Observation
+
+if TYPE_CHECKING:
+    from wm_planner.models.upper import Upper
 
 
 class Model(Protocol):
@@ -56,11 +59,13 @@ class EmbodiedModel:
         model: in evaluation mode, without weight gradients.
         preprocess: image path and normalisation.
         embodiment: of the robot.
+        upper: predicts macro-steps in the same latent, see `models.upper`; None: nothing does.
     """
 
     model: Model
     preprocess: Preprocess
     embodiment: Embodiment
+    upper: Upper | None = field(default=None, kw_only=True)
 
     @property
     def device(self) -> torch.device:

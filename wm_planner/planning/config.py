@@ -9,6 +9,7 @@ from typing import Any
 from wm_planner.config import MAX_SEED, Natural, from_dict, parse_settings, suggest
 from wm_planner.errors import ConfigError
 from wm_planner.planning.costs import make_terms
+from wm_planner.planning.levels import Levels
 from wm_planner.planning.registry import SOLVERS, make_solver
 from wm_planner.planning.solver import Solver
 
@@ -119,6 +120,8 @@ class PlannerConfig:
         adapt_transitions: executed model steps that are learnt from, the last ones.
         adapt_layers: last blocks of the predictor that adapt, with all after them; 0 for all.
         adapt_max_change: greatest norm of the change, relative to that of the weights.
+        levels: plans over two time scales, for a checkpoint with an upper model: a mapping of the
+            keys of `Levels`, empty for their defaults; None plans without. See `planning.upper`.
         seed: of the planner's own random generator.
     """
 
@@ -161,6 +164,7 @@ class PlannerConfig:
     adapt_transitions: Natural = 5
     adapt_layers: Natural = 0
     adapt_max_change: float = 0.02
+    levels: Levels | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -194,6 +198,11 @@ class PlannerConfig:
         except ValueError as error:
             raise ValueError(f"with a warm start, {error}") from error
         make_terms(self.costs)
+        if self.levels is not None:
+            try:
+                self.of_upper()
+            except ValueError as error:
+                raise ValueError(f"levels: {error}") from error
 
     def make_solver(self, action_size: int = 0) -> Solver:
         """The solver, for a robot with so many entries of one raw action."""
@@ -213,6 +222,29 @@ class PlannerConfig:
             warm_samples=None,
             warm_elites=None,
             warm_init_std=None,
+        )
+
+    def of_upper(self) -> PlannerConfig:
+        """The settings of the upper level, whose horizon is in macro-steps.
+
+        Raises:
+            ValueError: there are no levels.
+        """
+        levels = self.levels
+        if levels is None:
+            raise ValueError("the planner has one level")
+        return PlannerConfig(
+            horizon=levels.macro_horizon,
+            num_iterations=levels.num_iterations,
+            warm_iterations=levels.warm_iterations,
+            learning_rate=levels.learning_rate,
+            num_candidates=levels.num_candidates,
+            warm_candidates=1,
+            num_restarts=levels.num_restarts,
+            action_noise_std=0.0,
+            objective_base=levels.objective_base,
+            execution=self.execution,
+            precision=self.precision,
         )
 
     @property

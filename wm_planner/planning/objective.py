@@ -49,8 +49,14 @@ def frame_weights(mode: str, base: float, horizon: int, step: int = 0) -> Tensor
 
 def weighed_cost(imagined: Latent, goal: Latent, weights: Tensor, alpha: float) -> Tensor:
     """`goal_cost` with the weights of the H + 1 frames as a tensor of the rollouts' device."""
+    error = frame_errors(imagined, goal, alpha)
+    # Where a rollout diverges on the way, a frame without weight must not make the cost NaN.
+    return (weights * error).where(weights > 0, 0.0).sum(dim=-1)
+
+
+def frame_errors(imagined: Latent, goal: Latent, alpha: float) -> Tensor:
+    """(..., T) e_v + alpha e_p of each of T frames; arguments as `goal_cost`."""
     error = (imagined.visual - goal.visual).square().mean(dim=(-2, -1))
     if alpha:
         error = error + alpha * (imagined.proprio - goal.proprio).square().mean(dim=-1)
-    # Where a rollout diverges on the way, a frame without weight must not make the cost NaN.
-    return (weights * error).where(weights > 0, 0.0).sum(dim=-1)
+    return error

@@ -25,6 +25,7 @@ from wm_planner.planning.problem import Extra, Problem
 from wm_planner.planning.rest import Rest
 from wm_planner.planning.solver import CostFn, SolverResult, StopFn, WatchFn, watched
 from wm_planner.planning.starting_points import StartingPoints
+from wm_planner.planning.upper import UpperLevel
 
 
 class Planner:
@@ -39,9 +40,11 @@ class Planner:
     Attributes:
         rest: what leaves the robot where it is.
         units: from standardised numbers to the robot's own.
+        upper: finds subgoals; None: every plan goes towards the goal.
 
     Raises:
-        ConfigError: the robot takes positions and its proprioception does not say where it is.
+        ConfigError: the robot takes positions and its proprioception does not say where it is; or
+            the settings name levels, and the bundle has no upper model.
     """
 
     def __init__(self, bundle: EmbodiedModel, config: PlannerConfig) -> None:
@@ -71,6 +74,9 @@ class Planner:
         self.units = Units(bundle)
         for term in self._terms:
             term.check(self.units)
+        self.upper: UpperLevel | None = None
+        if config.levels is not None:
+            self.upper = UpperLevel(bundle, config, self.engine, self.units)
         self._starts = StartingPoints(config, bundle.preprocess.action_dim, action.size)
         self._raw_step: Tensor | None = None  # (a,) physical
         if config.bounded and action.limits_rate:
@@ -114,6 +120,7 @@ class Planner:
         rest: np.ndarray | None = None,
         previous: np.ndarray | None = None,
         watch: WatchFn | None = None,
+        macro_warm: Tensor | None = None,
     ) -> SolverResult:
         """Plan for B problems at once; each plan is the one that it would be alone.
 
@@ -132,6 +139,7 @@ class Planner:
             previous: (B, a) raw actions that the robots took last, physical units, from which the
                 plan's first one may differ by no more than the rate allows; None: rest.
             watch: told of each iteration.
+            macro_warm: (B, M, Z) starting point of the upper level, or None.
 
         Raises:
             ValueError: no rest is given of a robot that takes positions.
@@ -143,18 +151,23 @@ class Planner:
         config = self.config
         weights = frame_weights(config.objective, config.objective_base, config.horizon, step)
         at_rest = self._at_rest(now, rest)
+        if self.engine.refresh() and self.captured is not None:
+            self.captured.forget()
+        subgoal = None
+        if self.upper is not None:
+            subgoal = self.upper.subgoal(
+                now, goal, past_actions, weight, warm, macro_warm, generator, should_stop
+            )
         problem = Problem(
             now,
-            goal,
+            goal if subgoal is None else subgoal.aim,
             past_actions,
             weight,
             weights.to(now.visual.device),
             self._extra(at_rest, previous),
         )
-        if self.engine.refresh() and self.captured is not None:
-            self.captured.forget()
         with self.engine.products():
-            return self._solve(
+            result = self._solve(
                 problem,
                 warm,
                 generator,
@@ -164,6 +177,10 @@ class Planner:
                 previous,
                 watch,
             )
+        if subgoal is None:
+            return result
+        count = result.num_evaluations + subgoal.num_evaluations
+        return replace(result, num_evaluations=count, subgoal=subgoal)
 
     def raw_actions(self, actions: Tensor, bounds: Bounds | None = None) -> Tensor:
         """(B, H, A) standardised -> (B, H * frame_skip, a) physical, inside the bounds.

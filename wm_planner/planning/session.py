@@ -20,6 +20,7 @@ from wm_planner.planning.encoding import EncodedObservation
 from wm_planner.planning.expected import ExpectedSeconds
 from wm_planner.planning.planner import Planner
 from wm_planner.planning.solver import StopFn, WatchFn, stop_after
+from wm_planner.planning.upper import Subgoal
 from wm_planner.types import Goal, Observation, Plan
 
 
@@ -37,6 +38,7 @@ class Planned:
         observation: what they were made from.
         previous: (B, a) the raw actions that they follow, physical units; None: rest.
         seconds: by the session's clock; NaN without one.
+        subgoal: what they lead to, of a planner of two levels; costs are those of its aim.
     """
 
     actions: Tensor
@@ -48,6 +50,7 @@ class Planned:
     observation: EncodedObservation
     previous: np.ndarray | None
     seconds: float
+    subgoal: Subgoal | None = None
 
 
 class Session:
@@ -137,6 +140,7 @@ class Session:
                 actions=last.actions[robots],
                 rows=last.rows[robots],
                 previous=None if last.previous is None else last.previous[robots],
+                subgoal=None if last.subgoal is None else last.subgoal[robots],
             )
 
     def encode(self, observation: Observation) -> EncodedObservation:
@@ -215,6 +219,7 @@ class Session:
             rest=planner.rest.at(observation.proprio),
             previous=previous,
             watch=watch,
+            macro_warm=None if warm is None else self._macro_warm_start(stamp_ns),
         )
         rows = planner.raw_actions(result.actions, result.bounds).cpu().numpy()
         seconds = self._clock() - begin_s + self._goal_seconds
@@ -231,6 +236,7 @@ class Session:
             observation,
             previous,
             seconds,
+            result.subgoal,
         )
         return self.last
 
@@ -310,3 +316,13 @@ class Session:
         if not 0 <= num_raw < self.last.rows.shape[1]:
             return None
         return self.planner.shift(self.last.actions, num_raw)
+
+    def _macro_warm_start(self, stamp_ns: int) -> Tensor | None:
+        """(B, M, Z) what is left of the last macro-plans at `stamp_ns`; None when nothing is."""
+        upper = self.planner.upper
+        if upper is None or self.last is None or self.last.subgoal is None:
+            return None
+        macro_actions = self.last.subgoal.macro_actions
+        if not upper.fits(macro_actions):
+            return None
+        return upper.shift(macro_actions, self._passed(self.last, stamp_ns))

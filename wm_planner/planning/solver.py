@@ -11,13 +11,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from wm_planner.errors import PlanningError
 from wm_planner.planning.bounds import Bounds
+
+if TYPE_CHECKING:
+    from wm_planner.planning.upper import Subgoal
 
 CostFn = Callable[[Tensor], Tensor]
 StopFn = Callable[[], bool]
@@ -80,6 +83,7 @@ class SolverResult:
         trace: (iterations, B) lowest cost among the candidates of each iteration; infinite where
             none was finite.
         bounds: what the actions were to keep.
+        subgoal: what they lead to, of a planner of two levels; costs are those of its aim.
     """
 
     actions: Tensor
@@ -88,6 +92,7 @@ class SolverResult:
     num_evaluations: int
     trace: Tensor
     bounds: Bounds | None = None
+    subgoal: Subgoal | None = None
 
 
 class Solver(Protocol):

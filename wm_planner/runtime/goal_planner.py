@@ -41,9 +41,10 @@ class PlanResult:
             have taken them by now.
         surprise: see `runtime.surprise`; NaN: nothing was expected.
         checkpoint: name and checksum of what it was made with.
-        draw: gives (S, (H + 1) * S, 3) uint8, the imagined frames left to right; None when not
-            asked for, or when the checkpoint has no decoder. It takes a while, so the plan goes
-            first; call it before the next plan, on the same thread.
+        draw: gives (S, (H + 1) * S, 3) uint8, the imagined frames left to right, and of a planner
+            of two levels the subgoal after them; None when not asked for, or when the checkpoint
+            has no decoder. It takes a while, so the plan goes first; call it before the next plan,
+            on the same thread.
     """
 
     goal: Goal
@@ -170,6 +171,8 @@ class GoalPlanner:
                     f"{here.get(key)}; another model needs a new start of the planner"
                 )
         check_weights(bundle.model, directory)
+        if bundle.upper is not None:
+            check_weights(bundle.upper.model, f"{directory}: upper")
         bundle.embodiment = self.embodiment
         return bundle
 
@@ -316,8 +319,11 @@ class GoalPlanner:
         )
 
     def _draw(self) -> np.ndarray:
-        frames = self._bundle.decode(self._session.imagine())[0]
-        return np.concatenate(list(frames), axis=1)
+        frames = list(self._bundle.decode(self._session.imagine())[0])
+        last = self._session.last
+        if last is not None and last.subgoal is not None:
+            frames += list(self._bundle.decode(last.subgoal.aim)[0])
+        return np.concatenate(frames, axis=1)
 
 
 def _check_robot(bundle: Bundle, embodiment: Embodiment, checkpoint: str) -> None:

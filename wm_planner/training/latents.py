@@ -45,23 +45,29 @@ class LatentTrajectories:
         return replace(self, rows=train), replace(self, rows=held_out)
 
     def windows(
-        self, batch_size: int, length: int, generator: torch.Generator, share: slice = _ALL
+        self,
+        batch_size: int,
+        length: int,
+        generator: torch.Generator,
+        share: slice = _ALL,
+        stride: int = 1,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Random windows: visual (B, L + 1, P, Dv), proprio (B, L + 1, p), actions (B, L, A).
 
-        All B are drawn, those of `share` are read and returned.
+        All B are drawn, those of `share` are read and returned. With a `stride` the frames are so
+        many model steps apart, and all actions from one to the next are joined: (B, L, stride * A).
         """
         rows = torch.randint(len(self), (batch_size,), generator=generator)
-        last = self.actions.shape[1] - length
+        last = self.actions.shape[1] - length * stride
         starts = torch.randint(last + 1, (batch_size,), generator=generator)[share]
         if self.rows is not None:
             rows = self.rows[rows]
-        times = starts[:, None] + torch.arange(length + 1)
-        rows = rows[share, None]
+        times = starts[:, None] + torch.arange(length * stride + 1)
+        rows, frames = rows[share, None], times[:, ::stride]
         return (
-            self.visual[rows, times].float(),
-            self.proprio[rows, times],
-            self.actions[rows, times[:, :-1]],
+            self.visual[rows, frames].float(),
+            self.proprio[rows, frames],
+            self.actions[rows, times[:, :-1]].unflatten(1, (length, stride)).flatten(2),
         )
 
 

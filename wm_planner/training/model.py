@@ -217,12 +217,14 @@ def train_model(
     return bundle
 
 
-def check_length(store: TrajectoryStore, steps: int) -> None:
+def check_length(store: TrajectoryStore, steps: int, macro_steps: int = 0) -> None:
     """Raises:
-    DatasetError: trajectories have fewer than `steps` model steps.
+    DatasetError: trajectories have fewer than `steps` model steps, of so many macro-steps.
     """
     if store.actions.shape[1] < steps:
+        wanted = f"rollout_steps {macro_steps or steps} needs at least"
+        many = f"{steps} (upper.model.steps says how many a macro-step has)"
         raise DatasetError(
             f"{store.directory}: trajectories have {store.actions.shape[1]} model steps, "
-            f"rollout_steps {steps} needs at least as many"
+            f"{wanted} {many if macro_steps else 'as many'}"
         )

@@ -16,6 +16,7 @@ from wm_planner.training.encoder import EncoderTraining
 from wm_planner.training.finetune import Finetuning
 from wm_planner.training.model import ModelTraining
 from wm_planner.training.projector import ProjectorTraining
+from wm_planner.training.upper import UpperTraining
 
 ANY = Path(__file__).with_name("any.yaml")
 
@@ -32,7 +33,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Data, encoder and projector, transition model, finetuning, planner settings.
+    """Data, encoder and projector, transition model, finetuning, upper model, planner settings.
 
     Attributes:
         task: name of the embodiment that it is for; None for any.
@@ -48,6 +49,7 @@ class Recipe:
     projector: ProjectorTraining = field(default_factory=ProjectorTraining)
     model: ModelTraining = field(default_factory=ModelTraining)
     finetune: Finetuning = field(default_factory=Finetuning)
+    upper: UpperTraining = field(default_factory=UpperTraining)
     planner: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
