@@ -243,7 +243,12 @@ def test_targets_of_another_layout_are_refused(tmp_path) -> None:
         make_env=lambda disturbed: EnvMaker("point_maze", 32, shifts),
     )
     args = argparse.Namespace(
-        task="point_maze", targets=tmp_path / "targets.npz", episodes=20, seed=0, goals="random"
+        task="point_maze",
+        targets=tmp_path / "targets.npz",
+        episodes=20,
+        seed=0,
+        goals="random",
+        ahead=None,
     )
     with pytest.raises(ConfigError, match=r"of 20 targets lie in walls or obstacle of .*maze"):
         find_targets(args, job)
