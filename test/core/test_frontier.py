@@ -14,15 +14,13 @@ from wm_planner.cli import main as cli
 from wm_planner.evaluation.episode import EnvMaker, Episode, Evaluation
 from wm_planner.evaluation.frontier import (
     Frontier,
-    Point,
     Search,
-    against,
     budget_text,
-    cheapest,
     pinned,
     scaled,
     swept,
 )
+from wm_planner.evaluation.frontier_points import Point, against, cheapest
 from wm_planner.evaluation.stats import ratio_interval
 from wm_planner.evaluation.tuning import Score, Trial, better_half, draw_trials, ranked
 from wm_planner.models import checkpoint

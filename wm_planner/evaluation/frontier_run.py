@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from wm_planner.evaluation.episode import Loop
-from wm_planner.evaluation.frontier import FIXED, Frontier, Point, swept
+from wm_planner.evaluation.frontier import FIXED, Frontier, swept
+from wm_planner.evaluation.frontier_points import Point
 from wm_planner.evaluation.job import Job, job_of
 from wm_planner.evaluation.record import Record
 from wm_planner.evaluation.target import Targets, sample_targets

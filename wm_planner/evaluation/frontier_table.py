@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wm_planner.evaluation.frontier import FIXED, TUNED, Frontier, Point, against, cheapest
+from wm_planner.evaluation.frontier import FIXED, TUNED, Frontier
+from wm_planner.evaluation.frontier_points import Point, against, cheapest
 from wm_planner.evaluation.table import figure, interval, markdown, percent
 from wm_planner.evaluation.tuning import Score
 
