@@ -43,8 +43,14 @@ class Road:
             "OMP_NUM_THREADS": "1",
         }
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, *command], env=self.environment)
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a process beside the commands, and wait for the first line that it prints."""
+        process = subprocess.Popen(
+            [sys.executable, *command], env=self.environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        return process
 
     def __call__(self, line: str, expected: int = 0) -> str:
         """Run a line as it is typed; return what it printed."""

@@ -19,5 +19,6 @@ def drive() -> None:
 
 
 node.create_timer(0.1, drive)
+print("the hand is there", flush=True)
 with contextlib.suppress(ExternalShutdownException):
     rclpy.spin(node)

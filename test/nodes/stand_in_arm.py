@@ -171,6 +171,7 @@ def main() -> None:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node, executor = StandInArm(), SingleThreadedExecutor()
     executor.add_node(node)
+    print("the arm is there", flush=True)
     while not stop.is_set():
         executor.spin_once(timeout_sec=0.1)
     executor.shutdown()

@@ -60,8 +60,13 @@ def changed(tmp_path: Path, **changes: str) -> Path:
 def arm() -> Iterator[None]:
     """The arm as a robot that runs already."""
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "stand_in_arm.py")], env=ENVIRONMENT, stderr=subprocess.PIPE
+        [sys.executable, str(HERE / "stand_in_arm.py")],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
+    assert process.stdout is not None
+    assert process.stdout.readline()  # it is there
     yield
     process.terminate()
     _, errors = process.communicate(timeout=60)

@@ -43,6 +43,8 @@ from wm_planner.ros.robot_state import StateWatch
 from wm_planner.ros.robot_view import PICTURES
 from wm_planner.runtime.image_source import open_source
 
+LOOK_S = 0.1  # between two looks for topics that have appeared
+
 JOINTS = {"sensor_msgs/msg/JointState": JointState}
 
 
@@ -105,15 +107,12 @@ class Inspection:
         topic = robot.topics.get(DESCRIPTION, DESCRIPTION)
         node.create_subscription(String, topic, self._on_description, latched)
         self._states = {state.topic: _watch(node, state) for state in robot.state}
+        node.create_timer(LOOK_S, self._look_for_all)
 
     def hears_all(self) -> bool:
-        """Subscribe to what has appeared; whether all has."""
+        """Whether all that the robot must publish has been heard."""
         watched = [self._joints, *self._cameras.values()]
-        for topic in watched:
-            self._look(topic)
         states = [watch for watch in self._states.values() if isinstance(watch, StateWatch)]
-        for watch in states:
-            watch.look()
         described = not self._robot.needs_description or self._description is not None
         described &= not any(watch.why_not() for watch in states)
         return described and all(topic.heard for topic in watched)
@@ -156,6 +155,14 @@ class Inspection:
     def _on_description(self, message: String) -> None:
         self._description = message.data
 
+    def _look_for_all(self) -> None:
+        """Subscribe to what has appeared."""
+        for topic in [self._joints, *self._cameras.values()]:
+            self._look(topic)
+        for watch in self._states.values():
+            if isinstance(watch, StateWatch):
+                watch.look()
+
     def _look(self, watched: Watched) -> None:
         if watched.kind:
             return
@@ -195,6 +202,7 @@ class Inspection:
 
     def _absent(self, watched: Watched, optional: bool = False) -> list[Line]:
         """Why nothing was heard of a topic."""
+        self._look(watched)  # what appeared last is not of a wrong type
         parties = self._parties(watched.topic, self._node.get_publishers_info_by_topic)
         wanted = " or ".join(watched.kinds)
         if watched.kind:
