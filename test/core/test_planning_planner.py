@@ -341,6 +341,18 @@ def test_starting_points_hold_their_action_for_a_model_step() -> None:
     assert not raw[0].abs().max() > 1e-6 and raw[1:].std() > 0.1
 
 
+def test_starting_points_of_a_great_exponent_hold_on_to_their_directions() -> None:
+    rest = torch.zeros(1, 10)
+    steps = {}
+    for exponent in (0.0, 2.0):
+        starts = make(init="zero", num_restarts=400, horizon=8, restart_exponent=exponent)
+        generator = torch.Generator().manual_seed(0)
+        points = starts.planner._starts.draw(rest, None, generator)[0, 1:, :, :2]
+        assert points.std() == pytest.approx(1.0, abs=0.1)
+        steps[exponent] = (points[:, 1:] * points[:, :-1]).mean()
+    assert abs(steps[0.0]) < 0.1 and steps[2.0] > 0.5
+
+
 @pytest.mark.parametrize("warm", [False, True])
 def test_screening_descends_from_the_first_and_the_best_candidates(warm: bool) -> None:
     settings = {"init": "zero", "num_iterations": 1, "action_noise_std": 0.0, "num_restarts": 3}

@@ -38,6 +38,7 @@ _AT_LEAST = {
     "gradient_steps": 1,
     "action_noise_std": 0,
     "restart_std": 0,
+    "restart_exponent": 0,
     "objective_alpha": 0,
     "adapt_learning_rate": 0,
     "adapt_transitions": 1,
@@ -54,7 +55,8 @@ _POSITIVE = (
 )
 # Of any other number with a point: far beyond what makes sense, and finite.
 _MOST = 1e6
-_AT_MOST = {"objective_base": 10.0}  # its power of the horizon is a float32
+# A weight to the power of the horizon is a float32; of 10 only the slowest wave is left.
+_AT_MOST = {"objective_base": 10.0, "restart_exponent": 10.0}
 
 
 class Table(dict[str, Any]):
@@ -89,6 +91,8 @@ class PlannerConfig:
             None takes num_candidates.
         restart_std: spread of the further starting points, standardised action units; each holds
             its action for a model step, because independent raw actions would cancel out.
+        restart_exponent: the power of that spread falls with the frequency, along the plan, to this
+            power (see `noise.coloured`): 0 draws each model step anew, 2 wanders off.
         action_noise_std: noise added after every optimizer step (gbp, gradient-cem).
         best_so_far: return the best candidate seen instead of the last iterate (not lbfgs, which
             never goes up).
@@ -138,6 +142,7 @@ class PlannerConfig:
     warm_candidates: Natural | None = None
     init: str = "randn"
     restart_std: float = 1.0
+    restart_exponent: float = 0.0
     action_noise_std: float = 0.003
     best_so_far: bool = True
     bounded: bool = True

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wm_planner.planning.config import PlannerConfig
+from wm_planner.planning.noise import coloured
 from wm_planner.planning.solver import CostFn
 
 MAX_ROLLOUTS = 512  # candidates that are rolled out together, of all problems
@@ -52,6 +53,8 @@ class StartingPoints:
             return noise.expand(batch, *shape)
         held = (*shape[:2], self._action_size)
         noise = torch.randn(held, generator=generator, device=device)
+        if config.restart_exponent and config.horizon > 1:
+            noise = coloured(noise, config.restart_exponent)
         spread = config.restart_std * noise.repeat(1, 1, self._action_dim // self._action_size)
         spread[0] = 0
         centre = rest[:, None].expand(batch, *shape[1:]) if warm is None else warm
