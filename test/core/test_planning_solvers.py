@@ -13,9 +13,9 @@ from wm_planner.planning.cem import CEMSolver
 from wm_planner.planning.gradient import GradientSolver
 from wm_planner.planning.gradient_cem import GradientCEMSolver
 from wm_planner.planning.icem import ICEMSolver
-from wm_planner.planning.noise import coloured
 from wm_planner.planning.lbfgs import LBFGSSolver
 from wm_planner.planning.mppi import MPPISolver
+from wm_planner.planning.noise import coloured
 from wm_planner.planning.solver import Incumbent, SolverResult
 
 HORIZON, ACTION, STATE, BATCH = 4, 2, 3, 3
