@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 SCHEDULES = ("one-cycle", "constant")
+# A quarter of the time of a step on a CPU, for which torch has it since 2.4.
+_FUSED = True if torch.torch_version.TorchVersion(torch.__version__) >= "2.4" else None
 _WARM_UP = 0.05  # of the updates
 
 
@@ -32,9 +34,8 @@ class Schedule:
         self, groups: list[dict[str, Any]]
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """For parameter groups, each of which may have a learning rate ('lr') of its own."""
-        # Fused: on a CPU a step of a small model takes a quarter of the time.
         optimizer = torch.optim.AdamW(
-            groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+            groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=_FUSED
         )
         if self.kind == "constant":
             return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0, 0)
