@@ -30,7 +30,7 @@ from wm_planner.training.machine import CACHE_DTYPES, Machine
 
 logger = logging.getLogger(__name__)
 MAX_CHUNK = 512  # frames that are encoded together, fewer of large ones: that many of 96 pixels
-CPU_BATCH = 32  # of them at once on a CPU, whose cache holds no more: 1.8 times as fast as 512
+CPU_BATCH = 32  # of them at once on a CPU, whose own cache does not hold what 512 need
 _NUMPY = {"fp16": np.float16, "fp32": np.float32}
 _VISUAL, _DONE, _META, _SUMS = "visual.npy", "done.npy", "meta.json", "checksums.json"
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 SCHEDULES = ("one-cycle", "constant")
-# A quarter of the time of a step on a CPU, for which torch has it since 2.4.
+# A step in one pass over the weights. Torch has it for a CPU since 2.4.
 _FUSED = True if torch.torch_version.TorchVersion(torch.__version__) >= "2.4" else None
 _WARM_UP = 0.05  # of the updates
 
