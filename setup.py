@@ -160,6 +160,7 @@ setup(
             "pretrained = wm_planner.models.pretrained:PretrainedEncoder",
             "projected = wm_planner.models.projected_encoder:ProjectedEncoder",
             "multi = wm_planner.models.multi_camera:MultiCameraEncoder",
+            "registered = wm_planner.models.registration:RegisteredEncoder",
         ],
         "wm_planner.readers": [
             "store = wm_planner.data.layouts:STORE",

@@ -15,6 +15,7 @@ pytest.importorskip("rosbags", reason="needs the 'record' extra")
 
 from wm_planner.cli.learning_film import HELD
 from wm_planner.cli.main import main
+from wm_planner.data.store import write_store
 from wm_planner.embodiment import Camera
 from wm_planner.errors import CheckpointError, ConfigError
 from wm_planner.learning import rounds as rounds_module
@@ -27,7 +28,9 @@ from wm_planner.models.core_set import CORE, MOST_BYTES, load_core_set
 from wm_planner.models.versions import reject, versions
 from wm_planner.tasks import resized
 from wm_planner.training.core_set import core_set
-from wm_planner.training.segments import Segments, joined, of_stretches
+from wm_planner.training.loop import fit
+from wm_planner.training.machine import Machine
+from wm_planner.training.segments import ReplayLearner, Segments, joined, of_stretches
 
 from .bag_messages import MS, START, command, described, encode, event, header, joints, write
 from .training_world import SIZE, dot_store, dot_trajectory, tiny_bundle
@@ -56,10 +59,17 @@ def picture(stamp, pixels):
 
 
 def episode(
-    path: Path, seed: int, steps: int = 4, success: bool = True, close: bool = True, body=None
+    path: Path,
+    seed: int,
+    steps: int = 4,
+    success: bool = True,
+    close: bool = True,
+    body=None,
+    change=lambda images: images,
 ):
     """A bag of a dot that was driven at random."""
     trajectory = dot_trajectory(np.random.default_rng(seed), steps)
+    trajectory["images"] = change(trajectory["images"])
     rows = trajectory["actions"].reshape(-1, 2)
     body = body or bundle_of_dots().embodiment
 
@@ -282,3 +292,55 @@ def test_the_figure_and_the_film_show_success_over_episodes(tmp_path, capsys):
     assert abs(right[4] - right[5]).max() > 100
     assert main([*words, "--film", str(tmp_path / "learnt.avi")]) == 2
     assert "learnt.avi" in capsys.readouterr().err
+
+
+def furnished(images):
+    """A table with things that stand still; the dot goes over them."""
+    places = np.random.default_rng(7).integers(2, SIZE - 7, (8, 2))
+    things = np.full((SIZE, SIZE, 3), 230, np.uint8)
+    for number, (y, x) in enumerate(places):
+        things[y : y + 5, x : x + 5] = (40 * number % 200, 90, 200 - 20 * number)
+    is_dot = (images == (255, 0, 0)).all(axis=-1, keepdims=True)
+    return np.where(is_dot, images, things)
+
+
+def dark(images):
+    return (furnished(images) * 0.7).astype(np.uint8)
+
+
+def test_pictures_under_another_light_are_put_back_before_anything_is_learnt(tmp_path):
+    rng = np.random.default_rng(0)
+    trajectories = [dot_trajectory(rng, 6) for _ in range(40)]
+    seen = ({**each, "images": furnished(each["images"])} for each in trajectories)
+    store = write_store(tmp_path / "store", 40, seen, {"task": "wall", "frame_skip": 5})
+    bundle = bundle_of_dots()
+    core = core_set(bundle, store)
+    known = of_stretches(core.visual, core.proprio, core.actions)
+    learner = ReplayLearner(
+        bundle.model, known, None, 1.0, replace(QUICK, num_updates=60), Machine(bar=False)
+    )
+    fit(learner, {}, tmp_path / "fit", Machine(bar=False))
+    bundle.model.eval()
+    checkpoint = save_bundle(bundle, tmp_path / "base", core)
+    for seed in range(6):
+        episode(tmp_path / "bags" / f"e{seed}", seed, change=dark)
+    rounds = Rounds(tmp_path / "bags", str(checkpoint), tmp_path / "out", QUICK)
+    report = rounds.work()
+    assert report.reason == "" and report.method.startswith("registration")
+    new = load_bundle(report.directory)
+    assert new.model.config.encoder["kind"] == "registered"
+    whole = furnished(dot_trajectory(np.random.default_rng(9), 4)["images"])
+    seen, wanted, before = (
+        bundle.model.encode_images(bundle.preprocess.images(pictures)[None])
+        for bundle, pictures in (
+            (new, (whole * 0.7).astype(np.uint8)),
+            (load_bundle(checkpoint), whole),
+            (load_bundle(checkpoint), (whole * 0.7).astype(np.uint8)),
+        )
+    )
+    assert (seen - wanted).square().mean() < 0.1 * (before - wanted).square().mean()
+    # The next learner begins with the plain checkpoint again, and finds the same.
+    for seed in range(6, 9):
+        episode(tmp_path / "bags" / f"e{seed}", seed, change=dark)
+    again = Rounds(tmp_path / "bags", str(report.directory), tmp_path / "next", QUICK)
+    assert again.work().method.startswith("registration")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -30,6 +31,7 @@ from wm_planner.training.segments import Segments, joined
 
 ENDED_S = 60.0  # a bag without an end is complete when nothing was written to it for so long
 _ENDING, _REFUSED = ".safetensors", ".refused.json"
+_PICTURES = 8  # of each episode, evenly from all: they show how the cameras stand
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Episode:
         name: of its bag.
         outcome: 'success', 'failure', or '' where nobody said.
         segments: stretches without a hole.
+        pictures: (F, S, C * S, 3) uint8, a few of its frames.
         operator_steps: model steps in which an operator drove for the most part.
     """
 
     name: str
     outcome: str
     segments: Segments
+    pictures: Tensor
     operator_steps: int = 0
 
 
@@ -112,8 +116,9 @@ class Episodes:
                 tensors = {key: content.get_tensor(key) for key in content.keys()}
                 told = content.metadata() or {}
             steps = int(told.get("operator_steps", 0))
-            return Episode(name, told.get("outcome", ""), Segments(**tensors), steps)
-        except (OSError, SafetensorError, TypeError, ValueError):
+            pictures = tensors.pop("pictures")
+            return Episode(name, told.get("outcome", ""), Segments(**tensors), pictures, steps)
+        except (OSError, SafetensorError, TypeError, KeyError, ValueError):
             file.unlink(missing_ok=True)
             return None
 
@@ -154,6 +159,9 @@ class Episodes:
         if not parts:
             raise DatasetError(f"{bag}: no model step is whole")
         tensors = {k: v.contiguous() for k, v in vars(joined(parts)).items()}
+        frames = np.concatenate([piece.images for piece in recording.pieces if len(piece.actions)])
+        chosen = np.linspace(0, len(frames) - 1, min(_PICTURES, len(frames))).round().astype(int)
+        tensors["pictures"] = torch.from_numpy(np.ascontiguousarray(frames[chosen]))
         driven = sum(int((piece.operator > 0.5).sum()) for piece in recording.pieces)
         return save(tensors, {"outcome": recording.outcome, "operator_steps": str(driven)})
 

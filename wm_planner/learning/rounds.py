@@ -3,6 +3,10 @@
 Every round begins with the given checkpoint and learns from all episodes so far, so that it depends
 on nothing but them: errors of one round do not add up in the next, and a round that was killed is
 simply made again.
+
+Where the pictures are unlike those of the training, because a camera was moved or the light has
+changed, a round first puts them back (see `registration`). That alone is a new version, unless the
+robot has changed as well.
 """
 
 from __future__ import annotations
@@ -20,7 +24,15 @@ from wm_planner.config import Natural, Weight, check_at_least, to_dict
 from wm_planner.errors import ConfigError
 from wm_planner.files import read_json, write_json
 from wm_planner.learning.episodes import Episode, Episodes
-from wm_planner.learning.gate import Errors, errors, probe_plans, reason_against, usual_surprise
+from wm_planner.learning.gate import (
+    Errors,
+    error,
+    errors,
+    probe_plans,
+    reason_against,
+    usual_surprise,
+)
+from wm_planner.learning.registration import fits, with_registration, without_registration
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.catalog import CARD, VERSIONS, read_card, resolve_checkpoint
 from wm_planner.models.checkpoint import load_bundle, save_bundle
@@ -34,7 +46,12 @@ from wm_planner.training.segments import ReplayLearner, Segments, joined, of_str
 
 METHODS = ("base", "online", "adversarial", "all")
 FAILED, SCRATCH, STATE = "failed", ".round", "learn.json"
+REGISTRATION = "registration"  # the method that changes how pictures are seen, and no weights
 HELD_OUT = 5  # of so many episodes, or stretches of the core set, one is not trained on
+NEWEST = 10  # episodes that show how the cameras stand now
+# Of the error with the registration alone: a finetuned model, which forgets, must err less than so
+# much to be preferred.
+WORTH = 0.7
 
 
 @dataclass(frozen=True)
@@ -139,7 +156,7 @@ class Rounds:
         self.config, self.output = config, output
         self._base_directory = resolve_checkpoint(checkpoint)
         card = read_card(self._base_directory / CARD)
-        self._base = load_bundle(self._base_directory)
+        self._base = without_registration(load_bundle(self._base_directory))
         self._sha256 = str(card["sha256"])
         self._core = load_core_set(self._base_directory, card)
         self.notes = []
@@ -155,7 +172,8 @@ class Rounds:
                 f"{output}: learns from another checkpoint, {state.get('name')}; choose another "
                 "--output"
             )
-        self.episodes = Episodes(bags, output / "episodes", self._base)
+        self._bags = bags
+        self.episodes = self._episodes_of(self._base)
         self._machine = Machine(bar=False)
 
     def work(self) -> Report | None:
@@ -171,12 +189,10 @@ class Rounds:
         order = known + [name for name in there if name not in known]
         if len(order) - len(known) < self.config.every:
             return None
-        loaded = {name: self.episodes.load(name) for name in order if name in there}
-        usable = [loaded.get(name) for name in order]
-        count = sum(episode is not None for episode in usable)
-        if count < 2:
+        usable = _loaded(self.episodes, order)
+        if sum(episode is not None for episode in usable) < 2:
             return None
-        report = self._round(int(state.get("round", 0)) + 1, usable)
+        report = self._round(int(state.get("round", 0)) + 1, order, usable)
         told = {**asdict(report), "directory": str(report.directory)}
         state = {"checkpoint": self._sha256, "name": str(self._base_directory)}
         state |= {"round": report.number, "episodes": order, "last": told}
@@ -193,15 +209,26 @@ class Rounds:
         state: dict[str, Any] = read_json(file) if file.is_file() else {}
         return state
 
-    def _round(self, number: int, usable: Sequence[Episode | None]) -> Report:
-        train, held_out = _parts(usable)
+    def _episodes_of(self, bundle: Bundle) -> Episodes:
+        return Episodes(self._bags, self.output / "episodes", bundle)
+
+    def _round(self, number: int, order: Sequence[str], usable: Sequence[Episode | None]) -> Report:
         core_train, core_held_out = _core_parts(self._core)
         current = load_bundle(self.in_use())
-        before = errors(current.model, held_out, core_held_out)
+        its = self._episodes_of(current)
+        its.convert()
+        before = errors(current.model, _parts(_loaded(its, order))[1], core_held_out)
+        base, usable = self._registered(order, usable)
+        train, held_out = _parts(usable)
         methods = METHODS[:-1] if self.config.method == "all" else (self.config.method,)
+        candidates = [
+            (method, self._finetuned(base, method, train, core_train), 1.0) for method in methods
+        ]
+        if base is not self._base:
+            named = [(f"{REGISTRATION}, {method}", bundle, 1.0) for method, bundle, _ in candidates]
+            candidates = [(REGISTRATION, base, WORTH), *named]
         tried = []
-        for method in methods:
-            bundle = self._finetuned(method, train, core_train)
+        for method, bundle, worth in candidates:
             after = errors(bundle.model, held_out, core_held_out)
             reason = reason_against(
                 bundle,
@@ -210,7 +237,7 @@ class Rounds:
                 lambda bundle=bundle: probe_plans(bundle, held_out),  # type: ignore[misc]
                 self.config.most_forgotten,
             )
-            tried.append((bool(reason), after.corrections, method, bundle, after, reason))
+            tried.append((bool(reason), worth * after.corrections, method, bundle, after, reason))
         _, _, method, bundle, after, reason = min(tried, key=lambda each: each[:2])
         episodes = [episode for episode in usable if episode is not None]
         report = Report(
@@ -228,8 +255,38 @@ class Rounds:
         self._publish(bundle, report, train)
         return report
 
-    def _finetuned(self, method: str, train: Segments, core: Segments | None) -> Bundle:
-        config, bundle = self.config, copy.deepcopy(self._base)
+    def _registered(
+        self, order: Sequence[str], usable: Sequence[Episode | None]
+    ) -> tuple[Bundle, Sequence[Episode | None]]:
+        """What finetuning begins with, and the episodes as it sees them.
+
+        The given checkpoint, or one that puts the pictures back, where it errs less then.
+        """
+        cameras = self._base.preprocess.num_cameras
+        reference = None if self._core is None else self._core.reference(cameras)
+        if reference is None:
+            return self._base, usable
+        rows, held = _numbers(usable)
+        shown = {i: episode.pictures for i, episode in enumerate(usable) if episode is not None}
+        pictures, others = (
+            self._base.preprocess.images(torch.cat([shown[i] for i in part[-NEWEST:]]))
+            for part in (rows, held)
+        )
+        bundle = with_registration(self._base, pictures, reference)
+        if not fits(bundle, others):
+            return self._base, usable
+        episodes = self._episodes_of(bundle)
+        episodes.convert()
+        seen = _loaded(episodes, order)
+        if sum(episode is not None for episode in seen) < 2:  # the bags of the others are gone
+            return self._base, usable
+        now, then = (error(self._base.model, _parts(each)[1]) for each in (seen, usable))
+        return (bundle, seen) if now < then else (self._base, usable)
+
+    def _finetuned(
+        self, base: Bundle, method: str, train: Segments, core: Segments | None
+    ) -> Bundle:
+        config, bundle = self.config, copy.deepcopy(base)
         replayed = core
         if method == "base" and core is not None:
             train, replayed = joined([train, core]), None
@@ -263,14 +320,26 @@ class Rounds:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def _parts(usable: Sequence[Episode | None]) -> tuple[Segments, Segments]:
-    """Segments to train on and to judge by: every `HELD_OUT`-th episode, or else the last."""
+def _loaded(episodes: Episodes, order: Sequence[str]) -> list[Episode | None]:
+    """The episodes of these names; None where one is not there any more."""
+    there = set(episodes.names())
+    return [episodes.load(name) if name in there else None for name in order]
+
+
+def _numbers(usable: Sequence[Episode | None]) -> tuple[list[int], list[int]]:
+    """Which to train on, and which to judge by: every `HELD_OUT`-th episode, or else the last."""
     numbers = [i for i, episode in enumerate(usable) if episode is not None]
     held = [i for i in numbers if i % HELD_OUT == HELD_OUT - 1] or numbers[-1:]
     if held == numbers:
         held = numbers[-1:]
+    return [i for i in numbers if i not in held], held
+
+
+def _parts(usable: Sequence[Episode | None]) -> tuple[Segments, Segments]:
+    """Segments to train on, and to judge by."""
     chosen = {i: episode.segments for i, episode in enumerate(usable) if episode is not None}
-    return joined([chosen[i] for i in numbers if i not in held]), joined([chosen[i] for i in held])
+    train, held = (joined([chosen[i] for i in part]) for part in _numbers(usable))
+    return train, held
 
 
 def _core_parts(core: CoreSet | None) -> tuple[Segments | None, Segments | None]:

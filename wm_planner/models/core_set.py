@@ -1,7 +1,8 @@
-"""The core set: a few latents of the training data, which travel with the checkpoint.
+"""The core set: a little of the training data, which travels with the checkpoint.
 
 Training data are large and stay where they were recorded. Whoever trains a checkpoint further
-replays the core set beside the new recordings, so that what the model knew is not forgotten.
+replays the latents of the core set beside the new recordings, so that what the model knew is not
+forgotten. The mean picture shows how the cameras stood.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from torch import Tensor
 from wm_planner.errors import CheckpointError
 from wm_planner.files import write_bytes
 from wm_planner.models.catalog import check_whole, file_sha256
+from wm_planner.models.pixels import PixelStandard
 
 CORE = "core.safetensors"
-MOST_BYTES = 2_000_000
+MOST_BYTES = 2_000_000  # of the latents
 _AXES = {"visual": 4, "proprio": 3, "actions": 3}
+_PICTURES = ("mean", "deviation")
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,15 @@ class CoreSet:
         visual: (N, T + 1, P, Dv) float16 tokens.
         proprio: (N, T + 1, p) float32, standardised.
         actions: (N, T, A) float32, standardised.
+        mean, deviation: (3, S, C * S) float16, of the training pictures (see `PixelStandard`);
+            None: nothing is known of them.
     """
 
     visual: Tensor
     proprio: Tensor
     actions: Tensor
+    mean: Tensor | None = None
+    deviation: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, axes in _AXES.items():
@@ -47,6 +54,22 @@ class CoreSet:
         count, steps = self.actions.shape[:2]
         if frames != {(count, steps + 1)} or not count or not steps:
             raise ValueError("visual, proprio and actions must be of the same stretches")
+        if self.mean is None or self.deviation is None:
+            if self.mean is not self.deviation:
+                raise ValueError("mean and deviation must be there both")
+        elif self.mean.shape != self.deviation.shape or not bool(
+            (self.mean.isfinite() & (self.deviation > 0) & self.deviation.isfinite()).all()
+        ):
+            raise ValueError("mean and deviation must be finite, positive and of the same pictures")
+
+    def reference(self, cameras: int) -> PixelStandard | None:
+        """The training pictures of so many cameras; None where nothing is known of them."""
+        if self.mean is None or self.deviation is None:
+            return None
+        known = PixelStandard(self.mean.shape[1], cameras)
+        known.mean.copy_(self.mean)
+        known.deviation.copy_(self.deviation)
+        return known
 
 
 def save_core_set(core: CoreSet, directory: Path) -> dict[str, Any]:
@@ -57,6 +80,8 @@ def save_core_set(core: CoreSet, directory: Path) -> dict[str, Any]:
     """
     tensors = {name: getattr(core, name).contiguous() for name in _AXES}
     tensors["visual"] = tensors["visual"].to(torch.float16)
+    if core.mean is not None and core.deviation is not None:
+        tensors |= {name: getattr(core, name).half().contiguous() for name in _PICTURES}
     write_bytes(directory / CORE, save(tensors))
     count, steps = core.actions.shape[:2]
     return {"sha256": file_sha256(directory / CORE), "stretches": count, "steps": steps}
@@ -83,5 +108,11 @@ def load_core_set(directory: Path, card: dict[str, Any]) -> CoreSet | None:
     if wanted != got:
         raise CheckpointError(
             f"{file}: patches, visual, proprio and action sizes are {got}, the model's {wanted}"
+        )
+    side = int(model["image_size"])
+    if core.mean is not None and core.mean.shape[:2] != (3, side):
+        raise CheckpointError(
+            f"{file}: the mean picture is {tuple(core.mean.shape)}, the model's pictures have "
+            f"{side} pixels"
         )
     return core

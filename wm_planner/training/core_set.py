@@ -9,9 +9,11 @@ from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.core_set import MOST_BYTES, CoreSet
+from wm_planner.models.pixels import PixelStandard
 from wm_planner.training.feature_cache import encode_chunk
 from wm_planner.training.machine import Machine
 
+MOST_PICTURES = 1000  # of which the mean is taken
 STEPS = 5  # model steps of a stretch, as many as rollouts are trained on
 MOST_STRETCHES = 400
 _HEADER = 1000  # bytes of the file that are no numbers
@@ -49,8 +51,21 @@ def core_set(bundle: Bundle, store: TrajectoryStore, seed: int = 0) -> CoreSet:
         visual.append(encode_chunk(images, bundle.model, bundle.preprocess, bundle_machine))
         proprio.append(np.array(store.proprio[row, start : start + steps + 1]))
         actions.append(np.array(store.actions[row, start : start + steps]))
+    known = reference(bundle, store)
     return CoreSet(
         torch.stack(visual),
         bundle.preprocess.normalise_proprio(np.stack(proprio)).cpu(),
         bundle.preprocess.normalise_actions(np.stack(actions)).cpu(),
+        known.mean.half(),
+        known.deviation.half(),
     )
+
+
+def reference(bundle: Bundle, store: TrajectoryStore) -> PixelStandard:
+    """Mean and deviation of the store's pictures, of some evenly from all."""
+    count, frames = store.images.shape[:2]
+    chosen = np.linspace(0, count * frames - 1, min(MOST_PICTURES, count * frames)).astype(int)
+    pictures = np.stack([store.images[i // frames, i % frames] for i in chosen])
+    known = PixelStandard(bundle.preprocess.image_size, bundle.preprocess.num_cameras)
+    known.measure(bundle.preprocess.images(pictures))
+    return known

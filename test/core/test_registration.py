@@ -1,0 +1,175 @@
+"""A camera that was moved, or another light: the pictures are put back to the training view."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wm_planner.errors import CheckpointError
+from wm_planner.learning.registration import (
+    fit_registration,
+    fits,
+    with_registration,
+    without_registration,
+)
+from wm_planner.models.catalog import CARD, read_card
+from wm_planner.models.checkpoint import load_bundle, save_bundle
+from wm_planner.models.core_set import CoreSet, load_core_set
+from wm_planner.models.pixels import PixelStandard
+from wm_planner.models.registration import RegisteredEncoder, register, unregistered
+from wm_planner.runtime.goal_planner import GoalPlanner
+from wm_planner.tasks import resized
+
+from .training_world import SIZE, dot_store, tiny_bundle
+
+
+def scene(count: int, seed: int, cameras: int = 1) -> torch.Tensor:
+    """(N, 3, S, C * S) in [-1, 1]: a table with a few things on it, and a robot that moves."""
+    fixed, moving = np.random.default_rng(7), np.random.default_rng(seed)
+    table = np.full((3, SIZE, cameras * SIZE), 0.4, np.float32)
+    for _ in range(9 * cameras):
+        y, x = fixed.integers(2, SIZE - 8), fixed.integers(2, cameras * SIZE - 8)
+        table[:, y : y + 6, x : x + 6] = fixed.uniform(-0.8, 0.6, (3, 1, 1))
+    pictures = np.repeat(table[None], count, axis=0)
+    for picture in pictures:
+        y, x = moving.integers(4, SIZE - 8, 2)
+        for camera in range(cameras):
+            picture[:, y : y + 4, camera * SIZE + x : camera * SIZE + x + 4] = -0.9
+    return F.avg_pool2d(F.pad(torch.from_numpy(pictures), (1,) * 4, mode="replicate"), 3, 1)
+
+
+def known(cameras: int = 1) -> PixelStandard:
+    reference = PixelStandard(SIZE, cameras)
+    reference.measure(scene(400, 0, cameras))
+    return reference
+
+
+DARKER = torch.tensor([[0.7, 0, 0, -0.2], [0, 0.7, 0, -0.2], [0, 0, 0.7, -0.2]])
+REDDER = torch.tensor([[0.8, 0.2, 0, 0.1], [0, 0.7, 0.1, 0], [0.1, 0, 0.8, -0.1]])
+STAYS = torch.eye(2, 3)
+
+
+def turned(degrees: float, right: float = 0.0) -> torch.Tensor:
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return torch.tensor([[cosine, -sine, right], [sine, cosine, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("colour", "warp"),
+    [
+        (DARKER, STAYS),
+        (REDDER, STAYS),
+        (torch.eye(3, 4), turned(0, 2 * 3 / SIZE)),
+        (torch.eye(3, 4), turned(4)),
+        (DARKER, turned(-3, 2 * 2 / SIZE)),
+    ],
+)
+def test_what_was_done_to_pictures_is_found_and_undone(colour, warp):
+    reference = known()
+    changed, others = (register(scene(60, seed), colour, warp) for seed in (1, 2))
+    bundle = with_registration(tiny_bundle(), changed, reference)
+    encoder = bundle.model.encoder
+    assert fits(bundle, others)
+    before, after = (encoder.distances(x).mean() for x in (others, encoder.registered(others)))
+    usual = encoder.distances(scene(60, 2)).mean()
+    assert before > 3 * usual and after < 0.6 * before
+    # The warp leads back: both together move corners by less than half a pixel.
+    whole = torch.eye(3)
+    whole[:2], back = encoder.warp[0], torch.eye(3)
+    back[:2] = warp
+    corners = torch.tensor([[0.7, 0.7, 1], [-0.7, 0.7, 1], [0.7, -0.7, 1]]).T
+    assert ((back @ whole @ corners - corners).abs().max() * SIZE / 2) < 0.5
+    # The same pictures as before the change, but for what is blurred or lost at the edge.
+    inside = (..., slice(4, -4), slice(4, -4))
+    wrong, now = (
+        (each - scene(60, 2))[inside].abs().mean() for each in (others, encoder.registered(others))
+    )
+    assert now < 0.4 * wrong
+
+
+def test_a_picture_of_before_is_seen_as_ever():
+    bundle = tiny_bundle()
+    registered = with_registration(bundle, register(scene(60, 1), DARKER, STAYS), known())
+    before = scene(60, 2)
+    with torch.no_grad():
+        assert torch.equal(registered.model.encoder.registered(before), before)
+        mixed = torch.cat([before[:1], register(before[:1], DARKER, STAYS)])
+        tokens = registered.model.encoder(mixed)
+        assert torch.allclose(tokens[0], bundle.model.encoder(before[:1])[0], atol=1e-5)
+    assert (tokens[1] - tokens[0]).abs().max() < 0.05  # and the dark one as if it were light
+
+
+def test_each_camera_is_put_back_by_itself():
+    seen = scene(60, 1, cameras=2)
+    darker = torch.cat([seen[..., :SIZE], register(seen[..., SIZE:], DARKER, STAYS)], dim=3)
+    reference = known(cameras=2)
+    encoder = RegisteredEncoder(tiny_bundle().model.encoder, 2)
+    encoder.reference.load_state_dict(reference.state_dict())
+    encoder.colour[1], encoder.warp[1] = fit_registration(
+        *(x.chunk(2, dim=2)[1] for x in (darker.mean(0), reference.mean, reference.deviation))
+    )
+    put_back = encoder.registered(darker)
+    assert torch.equal(put_back[..., :SIZE], seen[..., :SIZE])
+    assert (put_back - seen)[..., SIZE:].abs().mean() < 0.02
+
+
+def test_what_is_no_change_of_view_is_left_alone():
+    reference = known()
+    assert not fits(with_registration(tiny_bundle(), scene(60, 1), reference), scene(60, 2))
+    built = scene(60, 1), scene(60, 2)
+    for pictures in built:
+        pictures[:, :, 5:25, 14:18] = -0.5  # a wall that was not there
+    assert not fits(with_registration(tiny_bundle(), built[0], reference), built[1])
+
+
+def test_a_checkpoint_keeps_its_registration_and_can_take_another_ones_place(tmp_path):
+    bundle = tiny_bundle()
+    bundle.planner = {"gbp": {"num_iterations": 2}}
+    registered = with_registration(bundle, register(scene(60, 1), DARKER, STAYS), known())
+    saved = [save_bundle(b, tmp_path / n) for b, n in ((bundle, "a"), (registered, "b"))]
+    loaded = load_bundle(saved[1])
+    assert loaded.model.config.encoder["kind"] == "registered"
+    assert unregistered(loaded.model.config.encoder) == bundle.model.config.encoder
+    pictures = register(scene(4, 3), DARKER, STAYS)
+    with torch.no_grad():
+        assert torch.equal(loaded.model.encoder(pictures), registered.model.encoder(pictures))
+        plain = without_registration(loaded)
+        assert torch.equal(plain.model.encoder(pictures), bundle.model.encoder(pictures))
+    assert without_registration(plain) is plain
+    assert isinstance(loaded.model.encoder, RegisteredEncoder)  # the copy was changed, not this
+    running = GoalPlanner(str(saved[0]), None, "gbp")
+    other = running.another(saved[1], running.load_another(saved[1]))
+    assert not other.knows_as(running) and not running.knows_as(other)
+    assert other.knows_as(copy.copy(other))
+
+
+def test_a_core_set_shows_the_training_pictures_or_says_what_is_wrong(tmp_path):
+    from wm_planner.training.core_set import core_set
+
+    bundle = tiny_bundle()
+    bundle.embodiment = resized(bundle.embodiment, SIZE)
+    core = core_set(bundle, dot_store(tmp_path / "store", count=8, steps=6))
+    saved = save_bundle(bundle, tmp_path / "base", core)
+    card = read_card(saved / CARD)
+    reference = load_core_set(saved, card).reference(1)
+    assert reference.mean.shape == (3, SIZE, SIZE)
+    assert torch.equal(reference.mean.half(), core.mean)
+    assert replace(core, mean=None, deviation=None).reference(1) is None
+    for wrong in (
+        {"mean": None},
+        {"mean": core.mean * torch.nan},
+        {"deviation": 0 * core.deviation},
+        {"deviation": core.deviation[:, 1:]},
+    ):
+        with pytest.raises(ValueError, match="mean and deviation must be"):
+            replace(core, **wrong)
+    card["model"]["image_size"] = 48
+    with pytest.raises(CheckpointError, match="the model's pictures have 48 pixels"):
+        load_core_set(saved, card)
+    assert isinstance(core, CoreSet)

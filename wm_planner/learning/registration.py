@@ -1,0 +1,155 @@
+"""Finding what puts recorded pictures back to the training view (see `models.registration`).
+
+The mean of many pictures shows what does not move, and a change of colours, or of the place from
+which a scene is seen, changes the mean as it changes each picture. So the mean of what was recorded
+is fitted to the mean of the training pictures, each pixel in units of how much it changes there.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wm_planner.models.bundle import Bundle
+from wm_planner.models.pixels import PixelStandard
+from wm_planner.models.registration import KIND, RegisteredEncoder, register, unregistered
+
+# Pictures are put back where their mean squared distance from the training pictures, which is at
+# most 1 of these themselves, is more than this, and becomes less than this share of it.
+UNLIKE, NEARER = 1.5, 0.9
+# Where the search begins: shifts in sides of the picture, and turns in degrees.
+_SHIFTS, _TURNS = (-0.06, -0.03, 0.0, 0.03, 0.06), (-4.0, 0.0, 4.0)
+# Of a change by one, against a squared distance of one per pixel: colours that a scene does not
+# have, and a turn of what has no edge, stay as they are.
+_COLOUR_RIDGE, _POSE_RIDGE = 2e-2, 0.3
+
+
+def without_registration(bundle: Bundle) -> Bundle:
+    """The bundle, which sees pictures as they come."""
+    encoder = bundle.model.encoder
+    if isinstance(encoder, RegisteredEncoder):
+        bundle = copy.deepcopy(bundle)
+        bundle.model.encoder = encoder.base
+        settings = unregistered(bundle.model.config.encoder)
+        bundle.model.config = replace(bundle.model.config, encoder=settings)
+    return bundle
+
+
+def with_registration(bundle: Bundle, pictures: Tensor, reference: PixelStandard) -> Bundle:
+    """A copy of the bundle that puts pictures back as these need it.
+
+    Args:
+        bundle: without a registration.
+        pictures: (N, 3, S, C * S) recorded ones in [-1, 1].
+        reference: of the training pictures.
+    """
+    bundle = copy.deepcopy(bundle)
+    config, cameras = bundle.model.config, reference.cameras
+    encoder = RegisteredEncoder(bundle.model.encoder, cameras)
+    encoder.reference.load_state_dict(reference.state_dict())
+    parts = (pictures.mean(dim=0), reference.mean, reference.deviation)
+    for number, (seen, mean, deviation) in enumerate(
+        zip(*(part.chunk(cameras, dim=2) for part in parts), strict=True)
+    ):
+        colour, warp = fit_registration(seen, mean, deviation)
+        encoder.colour[number], encoder.warp[number] = colour, warp
+    settings = {"kind": KIND, "base": config.encoder, "cameras": cameras}
+    bundle.model.config = replace(config, encoder=settings)
+    bundle.model.encoder = encoder.eval().requires_grad_(False)
+    return bundle
+
+
+@torch.no_grad()
+def fits(bundle: Bundle, pictures: Tensor) -> bool:
+    """Whether the registration of a bundle brings these pictures near the training pictures.
+
+    Args:
+        bundle: with a registration.
+        pictures: (N, 3, S, C * S) recorded ones in [-1, 1], of which it was not made.
+    """
+    encoder = bundle.model.encoder
+    assert isinstance(encoder, RegisteredEncoder)
+    before = encoder.distances(pictures).median(dim=0).values
+    after = encoder.distances(encoder.registered(pictures)).median(dim=0).values
+    return bool(((before > UNLIKE) & (after < NEARER * before)).any())
+
+
+def fit_registration(seen: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+    """Colours (3, 4) and warp (2, 3) that put one picture on the other.
+
+    Args:
+        seen, mean: (3, S, S) means of recorded and of training pictures of one camera.
+        deviation: (3, S, S) of the training pictures, by which a difference counts.
+    """
+    best, colour, pose = math.inf, torch.zeros(3, 4), torch.zeros(4)
+    for right, down, turn in itertools.product(_SHIFTS, _SHIFTS, _TURNS):
+        tried = torch.tensor([2 * right, 2 * down, math.radians(turn), 0.0])
+        mixed = _colour(_moved(seen, tried), mean, deviation)
+        value = float(_loss(seen, mean, deviation, mixed, tried))
+        if value < best:
+            best, colour, pose = value, mixed, tried
+    colour.requires_grad_(), pose.requires_grad_()
+    for radius in (1, 0):  # blurred by a pixel, edges are found from further away
+        given, wanted = (_blurred(each, radius) for each in (seen, mean))
+        solver = torch.optim.LBFGS([colour, pose], max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss(
+            solver: torch.optim.LBFGS = solver, given: Tensor = given, wanted: Tensor = wanted
+        ) -> Tensor:
+            solver.zero_grad()
+            value = _loss(given, wanted, deviation, colour, pose)
+            value.backward()
+            return value.detach()
+
+        solver.step(loss)
+    with torch.no_grad():
+        return torch.eye(3, 4) + colour, _warp(pose)
+
+
+def _loss(seen: Tensor, mean: Tensor, deviation: Tensor, colour: Tensor, pose: Tensor) -> Tensor:
+    """How far one picture, put back, is from the other, and how much it took.
+
+    Args:
+        seen, mean, deviation: see `fit_registration`.
+        colour: (3, 4) what is added to colours that stay.
+        pose: (4,) shift right and down, turn, logarithm of the zoom.
+    """
+    put_back = register(seen[None], torch.eye(3, 4) + colour, _warp(pose))[0]
+    # A pseudo-Huber loss: what lies elsewhere than in training does not decide.
+    apart = (1 + ((put_back - mean) / deviation).square()).sqrt().mean() - 1
+    taken = _COLOUR_RIDGE * colour.square().sum() + _POSE_RIDGE * pose.square().sum()
+    return apart + taken
+
+
+def _moved(seen: Tensor, pose: Tensor) -> Tensor:
+    return register(seen[None], torch.eye(3, 4), _warp(pose))[0]
+
+
+def _colour(seen: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """(3, 4) what is added to the colours of one picture for those of the other: least squares."""
+    known = torch.cat([seen.flatten(1), torch.ones(1, seen[0].numel())])
+    rows = []
+    for left, weight in zip((mean - seen).flatten(1), deviation.flatten(1), strict=True):
+        weighed = known / weight
+        ridge = _COLOUR_RIDGE * left.numel() * torch.eye(4)
+        rows.append(torch.linalg.solve(weighed @ weighed.T + ridge, weighed @ (left / weight)))
+    return torch.stack(rows)
+
+
+def _warp(pose: Tensor) -> Tensor:
+    """(2, 3) of a shift, a turn and a zoom."""
+    cosine, sine = (f(pose[2]) * pose[3].exp() for f in (torch.cos, torch.sin))
+    rows = [torch.stack([cosine, -sine, pose[0]]), torch.stack([sine, cosine, pose[1]])]
+    return torch.stack(rows)
+
+
+def _blurred(image: Tensor, radius: int) -> Tensor:
+    """(3, S, S) means over squares of 2 * radius + 1 pixels."""
+    padded = F.pad(image[None], (radius,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, 2 * radius + 1, 1)[0]

@@ -1,0 +1,102 @@
+"""Pictures of a camera that was moved, or under another light, put back to the training view.
+
+Image registration: a change of the colours and a shift, turn and zoom of each camera's picture, so
+few numbers that ten recorded episodes determine them (`learning.registration` does). A picture that
+fits the training pictures as it is stays as it is, so that the robot of before, and a picture that
+was taken before the change, are seen as ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wm_planner.models.encoder import Encoder, TrainedEncoder, build_encoder
+from wm_planner.models.pixels import PixelStandard
+
+KIND = "registered"
+
+
+class RegisteredEncoder(TrainedEncoder):
+    """(B, 3, S, C * S) -> (B, P, Dv): another encoder's tokens, of pictures put back.
+
+    Args:
+        base: module with ``image_size`` S, ``num_patches`` P and ``dim`` Dv.
+        cameras: how many pictures C lie side by side.
+
+    Attributes:
+        reference: the training pictures' mean and deviation.
+        colour: (C, 3, 4) what is made of the colours: a matrix, and what is added.
+        warp: (C, 2, 3) from places of the result to places of what is seen, each from -1 to 1.
+    """
+
+    needs_base = True
+    colour: Tensor
+    warp: Tensor
+
+    def __init__(self, base: Any, cameras: int = 1) -> None:
+        super().__init__(base.image_size, base.num_patches, base.dim)
+        self.base = base.eval().requires_grad_(False)
+        self.cameras = cameras
+        self.reference = PixelStandard(self.image_size, cameras)
+        self.register_buffer("colour", torch.eye(3, 4).repeat(cameras, 1, 1))
+        self.register_buffer("warp", torch.eye(2, 3).repeat(cameras, 1, 1))
+
+    @classmethod
+    def build(cls, image_size: int, num_patches: int, dim: int, **settings: Any) -> Encoder:
+        """`settings['base']` is the encoder that looks at the pictures."""
+        base = dict(settings.pop("base", {}))
+        return cls(build_encoder(base, image_size, num_patches, dim), **settings)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, C * S) in [-1, 1] -> (B, P, Dv)."""
+        tokens: Tensor = self.base(self.registered(images))
+        return tokens
+
+    def registered(self, images: Tensor) -> Tensor:
+        """Each camera's picture put back, where that brings it nearer to the training pictures."""
+        put_back = self.put_back(images)
+        before, after = (self.distances(each) for each in (images, put_back))
+        nearer = (after < before)[:, None, None, :, None]
+        chosen = torch.where(nearer, self._split(put_back), self._split(images))
+        return chosen.flatten(3)
+
+    def put_back(self, images: Tensor) -> Tensor:
+        """All of (B, 3, S, C * S) pictures put back."""
+        parts = self._split(images).unbind(3)
+        done = [
+            register(part, colour, warp)
+            for part, colour, warp in zip(parts, self.colour, self.warp, strict=True)
+        ]
+        return torch.cat(done, dim=3)
+
+    def distances(self, images: Tensor) -> Tensor:
+        """(B, C) mean squared distance from the training pictures, in their deviations."""
+        standard: Tensor = self.reference(images)
+        return self._split(standard).square().mean(dim=(1, 2, 4))
+
+    def _split(self, images: Tensor) -> Tensor:
+        """(B, 3, S, C * S) -> (B, 3, S, C, S)."""
+        return images.unflatten(3, (self.cameras, -1))
+
+
+def register(images: Tensor, colour: Tensor, warp: Tensor) -> Tensor:
+    """(B, 3, S, S) pictures of one camera in [-1, 1], put back; beyond the edge it goes on.
+
+    Args:
+        images: pictures.
+        colour: (3, 4) see `RegisteredEncoder`.
+        warp: (2, 3) the same.
+    """
+    grid = F.affine_grid(warp[None].expand(len(images), -1, -1), list(images.shape), False)
+    seen = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    mixed = torch.einsum("ij,bjhw->bihw", colour[:, :3], seen) + colour[:, 3, None, None]
+    return mixed.clamp(-1, 1)
+
+
+def unregistered(settings: dict[str, Any]) -> dict[str, Any]:
+    """A card's `model.encoder`, or what it looks through if it is registered."""
+    return dict(settings["base"]) if settings.get("kind") == KIND else settings
