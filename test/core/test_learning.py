@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -344,3 +345,30 @@ def test_pictures_under_another_light_are_put_back_before_anything_is_learnt(tmp
         episode(tmp_path / "bags" / f"e{seed}", seed, change=dark)
     again = Rounds(tmp_path / "bags", str(report.directory), tmp_path / "next", QUICK)
     assert again.work().method.startswith("registration")
+
+
+def test_so_much_of_a_change_is_kept_as_errs_least_on_both_robots(checkpoint, tmp_path):
+    """Finetuned on a robot with a motor three times as strong, and replayed nothing."""
+    store = dot_store(tmp_path / "store", count=40, steps=6)
+    bundle = bundle_of_dots()
+    core = core_set(bundle, store)
+    old = of_stretches(core.visual, core.proprio, core.actions)
+    new = replace(old, actions=old.actions / 3)
+
+    def trained(bundle, segments, updates):
+        config = replace(QUICK, num_updates=updates)
+        learner = ReplayLearner(bundle.model, segments, None, 1.0, config, Machine(bar=False))
+        fit(learner, {}, tmp_path / str(updates), Machine(bar=False))
+        bundle.model.eval().requires_grad_(False)
+        return bundle
+
+    base = trained(bundle, old, 150)
+    finetuned = trained(copy.deepcopy(base), new, 120)
+    mixed = rounds_module._mixed(base, finetuned, new, old)
+    sums = {}
+    for name, each in (("base", base), ("finetuned", finetuned), ("mixed", mixed)):
+        sums[name] = error(each.model, new) + error(each.model, old)
+    assert sums["mixed"] <= sums["finetuned"] and sums["mixed"] < sums["base"]
+    assert rounds_module._mixed(base, finetuned, new, None) is finetuned
+    same = rounds_module._mixed(base, finetuned, new, new).model.state_dict()
+    assert all(torch.equal(value, same[k]) for k, value in finetuned.model.state_dict().items())

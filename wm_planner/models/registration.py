@@ -75,12 +75,12 @@ class RegisteredEncoder(TrainedEncoder):
 
     def distances(self, images: Tensor) -> Tensor:
         """(B, C) mean squared distance from the training pictures, in their deviations."""
-        standard: Tensor = self.reference(images)
-        return self._split(standard).square().mean(dim=(1, 2, 4))
+        return self._split(self.reference(images)).square().mean(dim=(1, 2, 4))
 
     def _split(self, images: Tensor) -> Tensor:
         """(B, 3, S, C * S) -> (B, 3, S, C, S)."""
-        return images.unflatten(3, (self.cameras, -1))
+        parts: Tensor = images.unflatten(3, (self.cameras, -1))
+        return parts
 
 
 def register(images: Tensor, colour: Tensor, warp: Tensor) -> Tensor:
