@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from wm_planner.errors import CheckpointError
 from wm_planner.learning.registration import (
     fit_registration,
-    fits,
     with_registration,
     without_registration,
 )
@@ -73,9 +72,7 @@ def turned(degrees: float, right: float = 0.0) -> torch.Tensor:
 def test_what_was_done_to_pictures_is_found_and_undone(colour, warp):
     reference = known()
     changed, others = (register(scene(60, seed), colour, warp) for seed in (1, 2))
-    bundle = with_registration(tiny_bundle(), changed, reference)
-    encoder = bundle.model.encoder
-    assert fits(bundle, others)
+    encoder = with_registration(tiny_bundle(), changed, others, reference).model.encoder
     before, after = (encoder.distances(x).mean() for x in (others, encoder.registered(others)))
     usual = encoder.distances(scene(60, 2)).mean()
     assert before > 3 * usual and after < 0.6 * before
@@ -93,9 +90,14 @@ def test_what_was_done_to_pictures_is_found_and_undone(colour, warp):
     assert now < 0.4 * wrong
 
 
+def darker(bundle):
+    pictures = (register(scene(60, seed), DARKER, STAYS) for seed in (1, 2))
+    return with_registration(bundle, *pictures, known())
+
+
 def test_a_picture_of_before_is_seen_as_ever():
     bundle = tiny_bundle()
-    registered = with_registration(bundle, register(scene(60, 1), DARKER, STAYS), known())
+    registered = darker(bundle)
     before = scene(60, 2)
     with torch.no_grad():
         assert torch.equal(registered.model.encoder.registered(before), before)
@@ -119,19 +121,41 @@ def test_each_camera_is_put_back_by_itself():
     assert (put_back - seen)[..., SIZE:].abs().mean() < 0.02
 
 
-def test_what_is_no_change_of_view_is_left_alone():
+def test_a_scene_that_has_not_changed_is_left_alone():
     reference = known()
-    assert not fits(with_registration(tiny_bundle(), scene(60, 1), reference), scene(60, 2))
-    built = scene(60, 1), scene(60, 2)
-    for pictures in built:
-        pictures[:, :, 5:25, 14:18] = -0.5  # a wall that was not there
-    assert not fits(with_registration(tiny_bundle(), built[0], reference), built[1])
+    assert with_registration(tiny_bundle(), scene(60, 1), scene(60, 2), reference) is None
+
+
+def with_a_wall(pictures: torch.Tensor) -> torch.Tensor:
+    """The robot goes in front of it."""
+    walled, robot = pictures.clone(), (pictures < -0.85).all(dim=1, keepdim=True)
+    walled[:, :, 5:25, 14:18] = -0.5
+    return torch.where(robot, pictures, walled)
+
+
+@pytest.mark.parametrize("light", [torch.eye(3, 4), DARKER])
+def test_what_stands_in_the_scene_and_did_not_is_replaced_by_what_was_there(light):
+    changed, others = (register(with_a_wall(scene(60, seed)), light, STAYS) for seed in (1, 2))
+    encoder = with_registration(tiny_bundle(), changed, others, known()).model.encoder
+    put_back, wanted = encoder.registered(others), scene(60, 2)
+    assert 0.06 < encoder.is_new.float().mean() < 0.11  # 4 x 20 of 32 x 32 are 0.08
+    assert (put_back - wanted).abs().mean() < 0.15 * (others - wanted).abs().mean()
+    robot = (wanted < -0.85).all(dim=1)
+    assert robot.any() and (put_back - wanted).abs().amax(dim=1)[robot].max() < 0.1
+    assert (encoder.registered(wanted) - wanted).abs().mean() < 0.005  # the scene of before
+
+
+def test_a_robot_that_waits_at_one_place_is_not_taken_for_a_part_of_the_scene():
+    changed, others = (register(scene(60, seed), DARKER, STAYS) for seed in (1, 2))
+    changed[:40, :, 20:24, 20:24] = -1.0  # in two of three pictures
+    encoder = with_registration(tiny_bundle(), changed, others, known()).model.encoder
+    assert not encoder.is_new.any()
 
 
 def test_a_checkpoint_keeps_its_registration_and_can_take_another_ones_place(tmp_path):
     bundle = tiny_bundle()
     bundle.planner = {"gbp": {"num_iterations": 2}}
-    registered = with_registration(bundle, register(scene(60, 1), DARKER, STAYS), known())
+    registered = darker(bundle)
     saved = [save_bundle(b, tmp_path / n) for b, n in ((bundle, "a"), (registered, "b"))]
     loaded = load_bundle(saved[1])
     assert loaded.model.config.encoder["kind"] == "registered"

@@ -3,6 +3,7 @@
 The mean of many pictures shows what does not move, and a change of colours, or of the place from
 which a scene is seen, changes the mean as it changes each picture. So the mean of what was recorded
 is fitted to the mean of the training pictures, each pixel in units of how much it changes there.
+What stands still and differs after that is new in the scene.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ from wm_planner.models.bundle import Bundle
 from wm_planner.models.pixels import PixelStandard
 from wm_planner.models.registration import KIND, RegisteredEncoder, register, unregistered
 
-# Pictures are put back where their mean squared distance from the training pictures, which is at
-# most 1 of these themselves, is more than this, and becomes less than this share of it.
-UNLIKE, NEARER = 1.5, 0.9
+# Colours and place are changed where that leaves less than this share of the mean squared distance
+# from the training pictures, and the distance was more than this before: that of the training
+# pictures themselves is at most 1.
+NEARER, UNLIKE = 0.9, 1.5
+# Something new stands where the median picture is so far from the training's, in deviations, and so
+# large a share of the pictures shows the same: a robot that often waits at one place does not.
+_NEW, _STANDS = 2.0, 0.75
 # Where the search begins: shifts in sides of the picture, and turns in degrees.
 _SHIFTS, _TURNS = (-0.06, -0.03, 0.0, 0.03, 0.06), (-4.0, 0.0, 4.0)
 # Of a change by one, against a squared distance of one per pixel: colours that a scene does not
@@ -41,43 +46,50 @@ def without_registration(bundle: Bundle) -> Bundle:
     return bundle
 
 
-def with_registration(bundle: Bundle, pictures: Tensor, reference: PixelStandard) -> Bundle:
-    """A copy of the bundle that puts pictures back as these need it.
+@torch.no_grad()
+def with_registration(
+    bundle: Bundle, pictures: Tensor, others: Tensor, reference: PixelStandard
+) -> Bundle | None:
+    """A copy of the bundle that puts pictures back as these need it; None: they need nothing.
 
     Args:
         bundle: without a registration.
         pictures: (N, 3, S, C * S) recorded ones in [-1, 1].
+        others: more of them, by which it is judged.
         reference: of the training pictures.
     """
     bundle = copy.deepcopy(bundle)
     config, cameras = bundle.model.config, reference.cameras
     encoder = RegisteredEncoder(bundle.model.encoder, cameras)
     encoder.reference.load_state_dict(reference.state_dict())
+    before = _distance(encoder, others)
     parts = (pictures.mean(dim=0), reference.mean, reference.deviation)
     for number, (seen, mean, deviation) in enumerate(
         zip(*(part.chunk(cameras, dim=2) for part in parts), strict=True)
     ):
-        colour, warp = fit_registration(seen, mean, deviation)
-        encoder.colour[number], encoder.warp[number] = colour, warp
+        with torch.enable_grad():
+            found = fit_registration(seen, mean, deviation)
+        usual = encoder.colour[number].clone(), encoder.warp[number].clone()
+        encoder.colour[number], encoder.warp[number] = found
+        after = _distance(encoder, encoder.aligned(others))[number]
+        if not (before[number] > UNLIKE and after < NEARER * before[number]):
+            encoder.colour[number], encoder.warp[number] = usual
+    aligned = encoder.aligned(pictures)
+    encoder.background.copy_(aligned.median(dim=0).values)
+    apart = ((encoder.background - reference.mean) / reference.deviation).abs().amax(dim=0)
+    still = encoder.stands(aligned).float().mean(dim=0)[0] >= _STANDS
+    encoder.is_new.copy_((apart > _NEW) & still)
+    if not bool((_distance(encoder, encoder.registered(others)) < NEARER * before).any()):
+        return None
     settings = {"kind": KIND, "base": config.encoder, "cameras": cameras}
     bundle.model.config = replace(config, encoder=settings)
     bundle.model.encoder = encoder.eval().requires_grad_(False)
     return bundle
 
 
-@torch.no_grad()
-def fits(bundle: Bundle, pictures: Tensor) -> bool:
-    """Whether the registration of a bundle brings these pictures near the training pictures.
-
-    Args:
-        bundle: with a registration.
-        pictures: (N, 3, S, C * S) recorded ones in [-1, 1], of which it was not made.
-    """
-    encoder = bundle.model.encoder
-    assert isinstance(encoder, RegisteredEncoder)
-    before = encoder.distances(pictures).median(dim=0).values
-    after = encoder.distances(encoder.registered(pictures)).median(dim=0).values
-    return bool(((before > UNLIKE) & (after < NEARER * before)).any())
+def _distance(encoder: RegisteredEncoder, pictures: Tensor) -> Tensor:
+    """(C,) median distance of each camera's pictures from the training pictures."""
+    return encoder.distances(pictures).median(dim=0).values
 
 
 def fit_registration(seen: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:

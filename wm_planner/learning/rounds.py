@@ -4,9 +4,9 @@ Every round begins with the given checkpoint and learns from all episodes so far
 on nothing but them: errors of one round do not add up in the next, and a round that was killed is
 simply made again.
 
-Where the pictures are unlike those of the training, because a camera was moved or the light has
-changed, a round first puts them back (see `registration`). That alone is a new version, unless the
-robot has changed as well.
+Where the pictures are unlike those of the training, because a camera was moved, the light has
+changed or something else stands in the scene, a round first puts them back (see `registration`).
+That alone is a new version, unless the robot has changed as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from wm_planner.learning.gate import (
     reason_against,
     usual_surprise,
 )
-from wm_planner.learning.registration import fits, with_registration, without_registration
+from wm_planner.learning.registration import with_registration, without_registration
 from wm_planner.models.bundle import Bundle
 from wm_planner.models.catalog import CARD, VERSIONS, read_card, resolve_checkpoint
 from wm_planner.models.checkpoint import load_bundle, save_bundle
@@ -275,8 +275,8 @@ class Rounds:
             self._base.preprocess.images(torch.cat([shown[i] for i in part[-NEWEST:]]))
             for part in (rows, held)
         )
-        bundle = with_registration(self._base, pictures, reference)
-        if not fits(bundle, others):
+        bundle = with_registration(self._base, pictures, others, reference)
+        if bundle is None:
             return self._base, usable
         episodes = self._episodes_of(bundle)
         episodes.convert()
@@ -333,16 +333,14 @@ def _mixed(
     """
     if core_held_out is None:
         return finetuned
-    before, after = (bundle.model.state_dict() for bundle in (base, finetuned))
+    before = base.model.state_dict()
     least, best = math.inf, finetuned
     for share in SHARES:
         tried = copy.deepcopy(finetuned)
-        tried.model.load_state_dict(
-            {
-                key: value if share == 1 else before[key] + share * (value - before[key])
-                for key, value in after.items()
-            }
-        )
+        with torch.no_grad():
+            for key, value in tried.model.state_dict().items():
+                if share < 1 and value.is_floating_point():
+                    value.lerp_(before[key], 1 - share)
         found = errors(tried.model, held_out, core_held_out)
         assert found.core_set is not None
         if found.corrections + found.core_set < least:

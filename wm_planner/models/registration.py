@@ -1,9 +1,10 @@
-"""Pictures of a camera that was moved, or under another light, put back to the training view.
+"""Pictures of a camera that was moved, under another light or of another background, put back.
 
-Image registration: a change of the colours and a shift, turn and zoom of each camera's picture, so
-few numbers that ten recorded episodes determine them (`learning.registration` does). A picture that
-fits the training pictures as it is stays as it is, so that the robot of before, and a picture that
-was taken before the change, are seen as ever.
+Image registration: a change of the colours and a shift, turn and zoom of each camera's picture
+bring it to the training view. Where something stands still that did not in training, what the
+training pictures show there is put in its place. Ten recorded episodes determine all that
+(`learning.registration`). A picture that fits the training pictures as it is stays as it is, so
+that the robot of before, and a picture that was taken before the change, are seen as ever.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from wm_planner.models.encoder import Encoder, TrainedEncoder, build_encoder
 from wm_planner.models.pixels import PixelStandard
 
 KIND = "registered"
+STANDS = (
+    1.5  # a pixel shows the background that is no further from it, in the training's deviations
+)
 
 
 class RegisteredEncoder(TrainedEncoder):
@@ -31,11 +35,15 @@ class RegisteredEncoder(TrainedEncoder):
         reference: the training pictures' mean and deviation.
         colour: (C, 3, 4) what is made of the colours: a matrix, and what is added.
         warp: (C, 2, 3) from places of the result to places of what is seen, each from -1 to 1.
+        background: (3, S, C * S) what stands still now, after colours and warp.
+        is_new: (S, C * S) whether the training pictures show something else there.
     """
 
     needs_base = True
     colour: Tensor
     warp: Tensor
+    background: Tensor
+    is_new: Tensor
 
     def __init__(self, base: Any, cameras: int = 1) -> None:
         super().__init__(base.image_size, base.num_patches, base.dim)
@@ -44,6 +52,8 @@ class RegisteredEncoder(TrainedEncoder):
         self.reference = PixelStandard(self.image_size, cameras)
         self.register_buffer("colour", torch.eye(3, 4).repeat(cameras, 1, 1))
         self.register_buffer("warp", torch.eye(2, 3).repeat(cameras, 1, 1))
+        self.register_buffer("background", torch.zeros_like(self.reference.mean))
+        self.register_buffer("is_new", torch.zeros_like(self.background[0], dtype=torch.bool))
 
     @classmethod
     def build(cls, image_size: int, num_patches: int, dim: int, **settings: Any) -> Encoder:
@@ -66,6 +76,16 @@ class RegisteredEncoder(TrainedEncoder):
 
     def put_back(self, images: Tensor) -> Tensor:
         """All of (B, 3, S, C * S) pictures put back."""
+        aligned = self.aligned(images)
+        return torch.where(self.is_new & self.stands(aligned), self.reference.mean, aligned)
+
+    def stands(self, aligned: Tensor) -> Tensor:
+        """(B, 1, S, C * S) where pictures that are aligned show the background."""
+        apart = ((aligned - self.background) / self.reference.deviation).abs()
+        return apart.amax(dim=1, keepdim=True) <= STANDS
+
+    def aligned(self, images: Tensor) -> Tensor:
+        """(B, 3, S, C * S) pictures with the training's colours, from the training's place."""
         parts = self._split(images).unbind(3)
         done = [
             register(part, colour, warp)
