@@ -27,7 +27,8 @@ from wm_planner.data.bags import Bag, bags_in
 from wm_planner.data.layouts import BAG_METADATA
 from wm_planner.errors import DatasetError
 from wm_planner.files import read_json
-from wm_planner.learning.rounds import Learning, Rounds
+from wm_planner.learning.rounds import Rounds
+from wm_planner.learning.settings import Learning
 from wm_planner.models.catalog import resolve_checkpoint
 from wm_planner.models.checkpoint import check_weights, load_bundle
 from wm_planner.models.versions import versions

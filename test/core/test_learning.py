@@ -22,7 +22,10 @@ from wm_planner.errors import CheckpointError, ConfigError
 from wm_planner.learning import rounds as rounds_module
 from wm_planner.learning.episodes import ENDED_S, Episodes
 from wm_planner.learning.gate import Errors, error, probe_plans, reason_against
-from wm_planner.learning.rounds import Learning, Rounds
+from wm_planner.learning.mixing import mixed
+from wm_planner.learning.registration import without_registration
+from wm_planner.learning.rounds import Rounds
+from wm_planner.learning.settings import Learning
 from wm_planner.models.catalog import CARD, read_card, resolve_checkpoint
 from wm_planner.models.checkpoint import load_bundle, save_bundle
 from wm_planner.models.core_set import CORE, MOST_BYTES, load_core_set
@@ -309,20 +312,28 @@ def dark(images):
     return (furnished(images) * 0.7).astype(np.uint8)
 
 
-def test_pictures_under_another_light_are_put_back_before_anything_is_learnt(tmp_path):
+@pytest.fixture(scope="module")
+def furnished_checkpoint(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("furnished")
     rng = np.random.default_rng(0)
     trajectories = [dot_trajectory(rng, 6) for _ in range(40)]
     seen = ({**each, "images": furnished(each["images"])} for each in trajectories)
-    store = write_store(tmp_path / "store", 40, seen, {"task": "wall", "frame_skip": 5})
+    store = write_store(directory / "store", 40, seen, {"task": "wall", "frame_skip": 5})
     bundle = bundle_of_dots()
     core = core_set(bundle, store)
     known = of_stretches(core.visual, core.proprio, core.actions)
     learner = ReplayLearner(
         bundle.model, known, None, 1.0, replace(QUICK, num_updates=60), Machine(bar=False)
     )
-    fit(learner, {}, tmp_path / "fit", Machine(bar=False))
+    fit(learner, {}, directory / "fit", Machine(bar=False))
     bundle.model.eval()
-    checkpoint = save_bundle(bundle, tmp_path / "base", core)
+    return save_bundle(bundle, directory / "base", core)
+
+
+def test_pictures_under_another_light_are_put_back_before_anything_is_learnt(
+    furnished_checkpoint, tmp_path
+):
+    checkpoint = furnished_checkpoint
     for seed in range(6):
         episode(tmp_path / "bags" / f"e{seed}", seed, change=dark)
     rounds = Rounds(tmp_path / "bags", str(checkpoint), tmp_path / "out", QUICK)
@@ -364,11 +375,42 @@ def test_so_much_of_a_change_is_kept_as_errs_least_on_both_robots(checkpoint, tm
 
     base = trained(bundle, old, 150)
     finetuned = trained(copy.deepcopy(base), new, 120)
-    mixed = rounds_module._mixed(base, finetuned, new, old)
+    both = mixed(base, finetuned, new, old)
     sums = {}
-    for name, each in (("base", base), ("finetuned", finetuned), ("mixed", mixed)):
+    for name, each in (("base", base), ("finetuned", finetuned), ("mixed", both)):
         sums[name] = error(each.model, new) + error(each.model, old)
     assert sums["mixed"] <= sums["finetuned"] and sums["mixed"] < sums["base"]
-    assert rounds_module._mixed(base, finetuned, new, None) is finetuned
-    same = rounds_module._mixed(base, finetuned, new, new).model.state_dict()
+    assert mixed(base, finetuned, new, None) is finetuned
+    same = mixed(base, finetuned, new, new).model.state_dict()
     assert all(torch.equal(value, same[k]) for k, value in finetuned.model.state_dict().items())
+
+
+def test_a_registration_that_still_fits_is_kept_and_what_is_not_used_goes(
+    furnished_checkpoint, tmp_path
+):
+    for seed in range(6):
+        episode(tmp_path / "bags" / f"e{seed}", seed, change=dark)
+    rounds = Rounds(tmp_path / "bags", str(furnished_checkpoint), tmp_path / "out", QUICK)
+    first = load_bundle(rounds.work().directory)
+    for seed in range(6, 9):
+        episode(tmp_path / "bags" / f"e{seed}", seed, change=dark)
+    (tmp_path / "out" / "episodes" / "of-another-encoder").mkdir()
+    second = load_bundle(rounds.work().directory)
+    mine, its = (bundle.model.encoder.state_dict() for bundle in (first, second))
+    assert all(torch.equal(value, its[key]) for key, value in mine.items())
+    kinds = {p.name for p in (tmp_path / "out" / "episodes").iterdir()}
+    assert len(kinds) == 2 and rounds.episodes.directory.name in kinds
+
+
+def test_a_finetuned_model_must_be_worth_what_it_forgets(
+    furnished_checkpoint, tmp_path, monkeypatch
+):
+    for seed in range(6):
+        episode(tmp_path / "bags" / f"e{seed}", seed, change=dark)
+    monkeypatch.setattr(rounds_module, "WORTH", 0.0)
+    rounds = Rounds(tmp_path / "bags", str(furnished_checkpoint), tmp_path / "out", QUICK)
+    report = rounds.work()
+    assert report.method == "registration" and report.reason == ""
+    before, after = (load_bundle(x) for x in (furnished_checkpoint, report.directory))
+    after = without_registration(after).model.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.model.state_dict().items())

@@ -16,7 +16,8 @@ from wm_planner.config import flat, from_dict, parse_settings, to_dict
 from wm_planner.errors import ConfigError, WmPlannerError
 
 if TYPE_CHECKING:
-    from wm_planner.learning.rounds import Learning, Report
+    from wm_planner.learning.report import Report
+    from wm_planner.learning.settings import Learning
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -97,7 +98,7 @@ def learning_of(args: argparse.Namespace) -> Learning:
     Raises:
         ConfigError: an unknown key or a value that cannot be used.
     """
-    from wm_planner.learning.rounds import Learning
+    from wm_planner.learning.settings import Learning
 
     values = {**to_dict(Learning()), "method": args.method}
     for key, value in parse_settings(args.settings, "--set").items():

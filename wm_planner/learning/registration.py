@@ -58,9 +58,8 @@ def with_registration(
         others: more of them, by which it is judged.
         reference: of the training pictures.
     """
-    bundle = copy.deepcopy(bundle)
-    config, cameras = bundle.model.config, reference.cameras
-    encoder = RegisteredEncoder(bundle.model.encoder, cameras)
+    cameras = reference.cameras
+    encoder = RegisteredEncoder(copy.deepcopy(bundle.model.encoder), cameras)
     encoder.reference.load_state_dict(reference.state_dict())
     before = _distance(encoder, others)
     parts = (pictures.mean(dim=0), reference.mean, reference.deviation)
@@ -81,7 +80,36 @@ def with_registration(
     encoder.is_new.copy_((apart > _NEW) & still)
     if not bool((_distance(encoder, encoder.registered(others)) < NEARER * before).any()):
         return None
-    settings = {"kind": KIND, "base": config.encoder, "cameras": cameras}
+    return _with(bundle, encoder)
+
+
+@torch.no_grad()
+def puts_back_as_well(current: Bundle, new: Bundle, pictures: Tensor) -> bool:
+    """Whether the registration of one bundle, if it has any, is hardly worse than that of another.
+
+    Args:
+        current, new: the other one has a registration.
+        pictures: (N, 3, S, C * S) recorded ones in [-1, 1].
+    """
+    mine, its = current.model.encoder, new.model.encoder
+    if not isinstance(mine, RegisteredEncoder) or not isinstance(its, RegisteredEncoder):
+        return False
+    ours, theirs = (_distance(its, each.registered(pictures)) for each in (mine, its))
+    return bool((NEARER * ours <= theirs).all())
+
+
+def registered_as(bundle: Bundle, other: Bundle) -> Bundle:
+    """A copy of a bundle without a registration, with that of another bundle."""
+    encoder = copy.deepcopy(other.model.encoder)
+    assert isinstance(encoder, RegisteredEncoder)
+    encoder.base = copy.deepcopy(bundle.model.encoder)
+    return _with(bundle, encoder)
+
+
+def _with(bundle: Bundle, encoder: RegisteredEncoder) -> Bundle:
+    bundle = copy.deepcopy(bundle)
+    config = bundle.model.config
+    settings = {"kind": KIND, "base": config.encoder, "cameras": encoder.cameras}
     bundle.model.config = replace(config, encoder=settings)
     bundle.model.encoder = encoder.eval().requires_grad_(False)
     return bundle
