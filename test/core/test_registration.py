@@ -13,13 +13,12 @@ import torch.nn.functional as F
 
 from wm_planner.errors import CheckpointError
 from wm_planner.learning.registration import (
-    fit_registration,
     with_registration,
     without_registration,
 )
 from wm_planner.models.catalog import CARD, read_card
 from wm_planner.models.checkpoint import load_bundle, save_bundle
-from wm_planner.models.core_set import CoreSet, load_core_set
+from wm_planner.models.core_set import CoreSet, Shown, load_core_set
 from wm_planner.models.pixels import PixelStandard
 from wm_planner.models.registration import RegisteredEncoder, register, unregistered
 from wm_planner.runtime.goal_planner import GoalPlanner
@@ -43,10 +42,12 @@ def scene(count: int, seed: int, cameras: int = 1) -> torch.Tensor:
     return F.avg_pool2d(F.pad(torch.from_numpy(pictures), (1,) * 4, mode="replicate"), 3, 1)
 
 
-def known(cameras: int = 1) -> PixelStandard:
-    reference = PixelStandard(SIZE, cameras)
-    reference.measure(scene(400, 0, cameras))
-    return reference
+def known(cameras: int = 1, seen=scene) -> Shown:
+    pictures = seen(400, 0) if cameras == 1 else seen(400, 0, cameras)
+    standard = PixelStandard(SIZE, cameras)
+    standard.measure(pictures)
+    ends = pictures.amin(dim=0).half(), pictures.amax(dim=0).half()
+    return Shown(standard.mean.half(), standard.deviation.half(), *ends)
 
 
 DARKER = torch.tensor([[0.7, 0, 0, -0.2], [0, 0.7, 0, -0.2], [0, 0, 0.7, -0.2]])
@@ -70,9 +71,8 @@ def turned(degrees: float, right: float = 0.0) -> torch.Tensor:
     ],
 )
 def test_what_was_done_to_pictures_is_found_and_undone(colour, warp):
-    reference = known()
     changed, others = (register(scene(60, seed), colour, warp) for seed in (1, 2))
-    encoder = with_registration(tiny_bundle(), changed, others, reference).model.encoder
+    encoder = with_registration(tiny_bundle(), changed, others, known()).model.encoder
     before, after = (encoder.distances(x).mean() for x in (others, encoder.registered(others)))
     usual = encoder.distances(scene(60, 2)).mean()
     assert before > 3 * usual and after < 0.6 * before
@@ -108,28 +108,32 @@ def test_a_picture_of_before_is_seen_as_ever():
 
 
 def test_each_camera_is_put_back_by_itself():
-    seen = scene(60, 1, cameras=2)
-    darker = torch.cat([seen[..., :SIZE], register(seen[..., SIZE:], DARKER, STAYS)], dim=3)
-    reference = known(cameras=2)
-    encoder = RegisteredEncoder(tiny_bundle().model.encoder, 2)
-    encoder.reference.load_state_dict(reference.state_dict())
-    encoder.colour[1], encoder.warp[1] = fit_registration(
-        *(x.chunk(2, dim=2)[1] for x in (darker.mean(0), reference.mean, reference.deviation))
-    )
-    put_back = encoder.registered(darker)
-    assert torch.equal(put_back[..., :SIZE], seen[..., :SIZE])
-    assert (put_back - seen)[..., SIZE:].abs().mean() < 0.02
+    def seen(seed):
+        pictures = scene(60, seed, cameras=2)
+        one = pictures[..., :SIZE].clone()
+        one[:50, :, 20:26, 4:10] = 1.0  # something that lies there in most pictures
+        return torch.cat([one, register(pictures[..., SIZE:], DARKER, STAYS)], dim=3)
+
+    bundle = tiny_bundle()
+    shown = known(cameras=2)
+    shown.highest[..., :SIZE] = 1.0  # and lay there in training, now and then
+    encoder = with_registration(bundle, seen(1), seen(2), shown).model.encoder
+    put_back, others = encoder.registered(seen(2)), seen(2)
+    assert torch.equal(put_back[..., :SIZE], others[..., :SIZE])
+    assert not encoder.is_new.any()
+    assert (put_back - scene(60, 2, cameras=2))[..., SIZE:].abs().mean() < 0.02
+    moved = encoder.registered(torch.cat([others[..., :SIZE], scene(60, 2)], dim=3))
+    assert torch.equal(moved[..., SIZE:], scene(60, 2))
 
 
 def test_a_scene_that_has_not_changed_is_left_alone():
-    reference = known()
-    assert with_registration(tiny_bundle(), scene(60, 1), scene(60, 2), reference) is None
+    assert with_registration(tiny_bundle(), scene(60, 1), scene(60, 2), known()) is None
 
 
 def with_a_wall(pictures: torch.Tensor) -> torch.Tensor:
     """The robot goes in front of it."""
     walled, robot = pictures.clone(), (pictures < -0.85).all(dim=1, keepdim=True)
-    walled[:, :, 5:25, 14:18] = -0.5
+    walled[:, :, 5:25, 14:18] = torch.tensor([-0.5, 0.95, -0.5])[:, None, None]  # green
     return torch.where(robot, pictures, walled)
 
 
@@ -150,6 +154,27 @@ def test_a_robot_that_waits_at_one_place_is_not_taken_for_a_part_of_the_scene():
     changed[:40, :, 20:24, 20:24] = -1.0  # in two of three pictures
     encoder = with_registration(tiny_bundle(), changed, others, known()).model.encoder
     assert not encoder.is_new.any()
+
+
+def with_an_object(count: int, seed: int, place: tuple[int, int] | None = None) -> torch.Tensor:
+    """A green block, in a corner in each picture unless a place is given."""
+    pictures, rng = scene(count, seed), np.random.default_rng(seed)
+    for picture in pictures:
+        y, x = place or rng.integers(0, SIZE - 8, 2)
+        picture[:, y : y + 8, x : x + 8] = torch.tensor([-0.6, 0.5, -0.6])[:, None, None]
+    return pictures
+
+
+def test_the_object_that_a_task_moves_is_not_erased_though_it_lies_at_one_place():
+    pictures, others = (with_an_object(60, seed, (20, 4)) for seed in (1, 2))
+    shown = known(seen=with_an_object)
+    bundle = with_registration(tiny_bundle(), pictures, others, shown)
+    assert bundle is None or not bundle.model.encoder.is_new.any()
+
+
+def test_noise_changes_no_colours():
+    noisy = [scene(60, seed) + 0.1 * torch.randn(60, 3, SIZE, SIZE) for seed in (1, 2)]
+    assert with_registration(tiny_bundle(), *noisy, known()) is None
 
 
 def test_a_checkpoint_keeps_its_registration_and_can_take_another_ones_place(tmp_path):
@@ -178,22 +203,26 @@ def test_a_core_set_shows_the_training_pictures_or_says_what_is_wrong(tmp_path):
 
     bundle = tiny_bundle()
     bundle.embodiment = resized(bundle.embodiment, SIZE)
-    core = core_set(bundle, dot_store(tmp_path / "store", count=8, steps=6))
+    store = dot_store(tmp_path / "store", count=8, steps=6)
+    core = core_set(bundle, store)
     saved = save_bundle(bundle, tmp_path / "base", core)
     card = read_card(saved / CARD)
-    reference = load_core_set(saved, card).reference(1)
-    assert reference.mean.shape == (3, SIZE, SIZE)
-    assert torch.equal(reference.mean.half(), core.mean)
-    assert replace(core, mean=None, deviation=None).reference(1) is None
-    for wrong in (
-        {"mean": None},
-        {"mean": core.mean * torch.nan},
-        {"deviation": 0 * core.deviation},
-        {"deviation": core.deviation[:, 1:]},
+    shown = load_core_set(saved, card).shown
+    assert shown.mean.shape == (3, SIZE, SIZE)
+    assert all(torch.equal(value, getattr(core.shown, name)) for name, value in vars(shown).items())
+    assert (shown.lowest <= shown.mean + 1e-3).all() and (shown.mean <= shown.highest + 1e-3).all()
+    plain = PixelStandard(SIZE)
+    plain.measure(bundle.preprocess.images(store.images.reshape(-1, SIZE, SIZE, 3)))
+    assert torch.allclose(shown.standard().mean, plain.mean, atol=2e-3)
+    assert torch.allclose(shown.standard().deviation, plain.deviation, atol=2e-3)
+    for wrong, said in (
+        ({"mean": core.shown.mean * torch.nan}, "finite"),
+        ({"deviation": 0 * core.shown.deviation}, "positive"),
+        ({"lowest": core.shown.lowest[:, 1:]}, "the same pictures"),
     ):
-        with pytest.raises(ValueError, match="mean and deviation must be"):
-            replace(core, **wrong)
+        with pytest.raises(ValueError, match=said):
+            replace(core.shown, **wrong)
     card["model"]["image_size"] = 48
-    with pytest.raises(CheckpointError, match="the model's pictures have 48 pixels"):
+    with pytest.raises(CheckpointError, match="the model's 1 cameras have 48 pixels"):
         load_core_set(saved, card)
     assert isinstance(core, CoreSet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from wm_planner.files import read_json, write_json, written_aside
     from wm_planner.models.catalog import CARD, resolve_checkpoint
     from wm_planner.models.checkpoint import load_bundle
-    from wm_planner.models.core_set import CORE, save_core_set
+    from wm_planner.models.core_set import CORE, load_core_set, save_core_set
+    from wm_planner.models.registration import is_registered
     from wm_planner.provenance import provenance
     from wm_planner.training.core_set import core_set
 
@@ -45,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
     store = TrajectoryStore.open(args.data)
     bundle, card = load_bundle(directory), read_json(directory / CARD)
     origin = {**provenance(), "data": store.meta.get("command", str(args.data))}
-    core = save_core_set(core_set(bundle, store), directory)
+    found_core, known_core = core_set(bundle, store), load_core_set(directory, card)
+    if is_registered(bundle.model):  # its training pictures are those of the camera's first place
+        found_core = replace(found_core, shown=known_core.shown if known_core else None)
+    core = save_core_set(found_core, directory)
     card["core_set"] = {**core, **origin}
     told = [f"core set: {core['stretches']} stretches of {core['steps']} model steps"]
     if not args.core_set:

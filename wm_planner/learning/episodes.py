@@ -1,4 +1,4 @@
-"""Recorded episodes as latents, each converted once, when its bag is complete.
+"""Recorded episodes as latents, converted when their bag is complete, once for each encoder.
 
 Below the directory there is one folder for each encoder, and in it one file per episode, written
 aside and renamed: whatever is there is whole. A bag that cannot be used has a file that says why.
@@ -7,8 +7,10 @@ aside and renamed: whatever is there is whole. A bag that cannot be used has a f
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from wm_planner.training.segments import Segments, joined
 
 ENDED_S = 60.0  # a bag without an end is complete when nothing was written to it for so long
 _ENDING, _REFUSED = ".safetensors", ".refused.json"
+_VIEW = re.compile("[0-9a-f]{12}")
 _PICTURES = 8  # of each episode, evenly from all: they show how the cameras stand
 
 
@@ -42,14 +45,14 @@ class Episode:
         name: of its bag.
         outcome: 'success', 'failure', or '' where nobody said.
         segments: stretches without a hole.
-        pictures: (F, S, C * S, 3) uint8, a few of its frames.
+        pictures: (F, S, C * S, 3) uint8, a few of its frames; None in what was converted earlier.
         operator_steps: model steps in which an operator drove for the most part.
     """
 
     name: str
     outcome: str
     segments: Segments
-    pictures: Tensor
+    pictures: Tensor | None = None
     operator_steps: int = 0
 
 
@@ -71,7 +74,7 @@ class Episodes:
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._bags, self._bundle, self._now_s = bags, bundle, now_s
-        self.directory = directory / _view_of(bundle)
+        self.directory = directory / view_of(bundle)
 
     def convert(self, most: int | None = None) -> list[str]:
         """Convert the complete bags that were not; the names of those that can be learnt from.
@@ -100,7 +103,7 @@ class Episodes:
 
     def names(self) -> list[str]:
         """Of all that are converted, the oldest conversion first."""
-        files = self.directory.glob(f"*{_ENDING}")
+        files = self.directory.glob(f"[!.]*{_ENDING}")
         return [f.name.removesuffix(_ENDING) for f in sorted(files, key=_age)]
 
     def refused(self) -> dict[str, str]:
@@ -116,9 +119,9 @@ class Episodes:
                 tensors = {key: content.get_tensor(key) for key in content.keys()}
                 told = content.metadata() or {}
             steps = int(told.get("operator_steps", 0))
-            pictures = tensors.pop("pictures")
+            pictures = tensors.pop("pictures", None)
             return Episode(name, told.get("outcome", ""), Segments(**tensors), pictures, steps)
-        except (OSError, SafetensorError, TypeError, KeyError, ValueError):
+        except (OSError, SafetensorError, TypeError, ValueError):
             file.unlink(missing_ok=True)
             return None
 
@@ -159,14 +162,16 @@ class Episodes:
         if not parts:
             raise DatasetError(f"{bag}: no model step is whole")
         tensors = {k: v.contiguous() for k, v in vars(joined(parts)).items()}
-        frames = np.concatenate([piece.images for piece in recording.pieces if len(piece.actions)])
+        frames = [
+            image for piece in recording.pieces if len(piece.actions) for image in piece.images
+        ]
         chosen = np.linspace(0, len(frames) - 1, min(_PICTURES, len(frames))).round().astype(int)
-        tensors["pictures"] = torch.from_numpy(np.ascontiguousarray(frames[chosen]))
+        tensors["pictures"] = torch.from_numpy(np.stack([frames[i] for i in chosen]))
         driven = sum(int((piece.operator > 0.5).sum()) for piece in recording.pieces)
         return save(tensors, {"outcome": recording.outcome, "operator_steps": str(driven)})
 
 
-def _view_of(bundle: Bundle) -> str:
+def view_of(bundle: Bundle) -> str:
     """Checksum of what makes latents of observations: episodes are converted anew for another."""
     digest = hashlib.sha256(repr(bundle.preprocess).encode())
     for part in ("encoder", "proprio_encoder"):
@@ -175,6 +180,22 @@ def _view_of(bundle: Bundle) -> str:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def remove_others(directory: Path, views: set[str]) -> None:
+    """Remove what was converted for encoders of other checksums, and nothing else.
+
+    Args:
+        directory: of `Episodes`.
+        views: see `view_of`.
+    """
+    for view in directory.iterdir():
+        if view.name in views or not _VIEW.fullmatch(view.name):
+            continue
+        for file in [*view.glob(f"*{_ENDING}"), *view.glob(f"*{_REFUSED}")]:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it
+            view.rmdir()
 
 
 def _age(file: Path) -> tuple[Any, ...]:

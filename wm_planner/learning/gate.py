@@ -35,6 +35,11 @@ class Errors:
     corrections: float
     core_set: float | None
 
+    @property
+    def total(self) -> float:
+        """Of both robots."""
+        return self.corrections + (self.core_set or 0.0)
+
 
 @torch.no_grad()
 def error(model: WorldModel, segments: Segments) -> float:
@@ -62,6 +67,7 @@ def reason_against(
     after: Errors,
     probe: Callable[[], str],
     most_forgotten: float,
+    worth: float = 1.0,
 ) -> str:
     """Why a bundle fails the gate; '' when it passes.
 
@@ -71,15 +77,29 @@ def reason_against(
         after: errors of the bundle.
         probe: see `probe_plans`; asked last.
         most_forgotten: by which factor the error on the core set may grow.
+        worth: see `against_errors`.
     """
     try:
         check_weights(bundle.model, "weights")
     except CheckpointError as error:
         return str(error)
-    if not after.corrections < before.corrections:
+    return against_errors(before, after, most_forgotten, worth) or probe()
+
+
+def against_errors(before: Errors, after: Errors, most_forgotten: float, worth: float = 1.0) -> str:
+    """What the errors of a finetuned model say against it; '' for nothing.
+
+    Args:
+        before: errors of the model in use.
+        after: of the finetuned one.
+        most_forgotten: by which factor the error on the core set may grow.
+        worth: which share of the error before is the most that is worth a change.
+    """
+    if not after.corrections < worth * before.corrections:
+        most = "" if worth == 1 else f", and {worth:g} of that is the most that is worth forgetting"
         return (
             f"its error on held-out episodes is {after.corrections:.3g} of what moved, that of the "
-            f"checkpoint in use {before.corrections:.3g}"
+            f"checkpoint in use {before.corrections:.3g}{most}"
         )
     if after.core_set is not None and before.core_set is not None:
         limit = max(before.core_set, min(most_forgotten * before.core_set, 1.0))
@@ -88,7 +108,7 @@ def reason_against(
                 f"it forgets: its error on the core set is {after.core_set:.3g} of what moved, "
                 f"before it was {before.core_set:.3g} (most {limit:.3g})"
             )
-    return probe()
+    return ""
 
 
 def probe_plans(bundle: Bundle, segments: Segments) -> str:

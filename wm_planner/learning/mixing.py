@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import copy
-import math
+from collections.abc import Callable
 
 import torch
 
-from wm_planner.learning.gate import errors
+from wm_planner.learning.gate import Errors
 from wm_planner.models.bundle import Bundle
-from wm_planner.training.segments import Segments
 
 SHARES = (1.0, 0.85, 0.7, 0.5, 0.3)  # of a change of weights, that are tried
 
 
 def mixed(
-    base: Bundle, finetuned: Bundle, held_out: Segments, core_held_out: Segments | None
-) -> Bundle:
-    """The finetuned bundle, or so much of its change as errs least on both kinds of recordings.
+    base: Bundle,
+    finetuned: Bundle,
+    measure: Callable[[Bundle], Errors],
+    passes: Callable[[Errors], bool],
+) -> tuple[Bundle, Errors]:
+    """So much of a change of weights as errs least on both robots, and its errors.
 
     Weights between those of before and those of after finetuning forget less than they lose
     (arXiv 2109.01903).
+
+    Args:
+        base: before.
+        finetuned: after.
+        measure: errors of a bundle.
+        passes: whether errors pass the gate; what does not is taken where nothing else is there.
     """
-    if core_held_out is None:
-        return finetuned
     before = base.model.state_dict()
-    least, best = math.inf, finetuned
+    tried: list[tuple[Bundle, Errors]] = []
     for share in SHARES:
-        tried = copy.deepcopy(finetuned)
+        encoder = finetuned.model.encoder  # frozen, and the same in all
+        bundle = copy.deepcopy(finetuned, {id(encoder): encoder})
         with torch.no_grad():
-            for key, value in tried.model.state_dict().items():
-                if share < 1 and value.is_floating_point():
+            for key, value in bundle.model.state_dict().items():
+                if share < 1 and value.is_floating_point() and not key.startswith("encoder."):
                     value.lerp_(before[key], 1 - share)
-        found = errors(tried.model, held_out, core_held_out)
-        assert found.core_set is not None
-        if found.corrections + found.core_set < least:
-            least, best = found.corrections + found.core_set, tried
-    return best
+        tried.append((bundle, measure(bundle)))
+    good = [each for each in tried if passes(each[1])]
+    if good:
+        return min(good, key=lambda each: each[1].total)
+    return min(tried, key=lambda each: each[1].corrections)

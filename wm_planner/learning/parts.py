@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from wm_planner.learning.episodes import Episode, Episodes
 from wm_planner.models.core_set import CoreSet
@@ -26,6 +27,43 @@ def numbers(usable: Sequence[Episode | None]) -> tuple[list[int], list[int]]:
     if held == there:
         held = there[-1:]
     return [i for i in there if i not in held], held
+
+
+def in_both(
+    one: list[Episode | None], other: list[Episode | None]
+) -> tuple[list[Episode | None], list[Episode | None]] | None:
+    """The episodes that are there in both, so that errors are of the same ones.
+
+    None where these are fewer than two, or fewer than half of `other`: bags may be gone, and what
+    was converted for one encoder cannot be converted for another then.
+    """
+    is_there = [a is not None and b is not None for a, b in zip(one, other, strict=True)]
+    if sum(is_there) < max(2, sum(episode is not None for episode in other) / 2):
+        return None
+    left, right = (
+        [each if there else None for each, there in zip(episodes, is_there, strict=True)]
+        for episodes in (one, other)
+    )
+    return left, right
+
+
+def newest_pictures(usable: list[Episode | None], count: int) -> tuple[Tensor, Tensor] | None:
+    """(F, S, C * S, 3) pictures of the newest episodes: to fit, and to judge by.
+
+    None where fewer than two of them have pictures.
+    """
+    shown = [each if each is not None and each.pictures is not None else None for each in usable]
+    there = [number for number, each in enumerate(shown) if each is not None][-count:]
+    if len(there) < 2:
+        return None
+    newest = [each if number in there else None for number, each in enumerate(shown)]
+    fit, judge = (
+        torch.cat(
+            [each.pictures for i in part if (each := newest[i]) and each.pictures is not None]
+        )
+        for part in numbers(newest)
+    )
+    return fit, judge
 
 
 def parts_of(usable: Sequence[Episode | None]) -> tuple[Segments, Segments]:

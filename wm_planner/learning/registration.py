@@ -18,20 +18,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wm_planner.models.bundle import Bundle
-from wm_planner.models.pixels import PixelStandard
+from wm_planner.models.core_set import Shown
 from wm_planner.models.registration import KIND, RegisteredEncoder, register, unregistered
 
-# Colours and place are changed where that leaves less than this share of the mean squared distance
-# from the training pictures, and the distance was more than this before: that of the training
-# pictures themselves is at most 1.
-NEARER, UNLIKE = 0.9, 1.5
-# Something new stands where the median picture is so far from the training's, in deviations, and so
-# large a share of the pictures shows the same: a robot that often waits at one place does not.
-_NEW, _STANDS = 2.0, 0.75
+# Pictures are changed where that leaves less than this share of their squared distance from the
+# training pictures. Colours and place are, only where the mean picture was as far as this before,
+# as a share of a training picture's usual distance: so far no few pictures of the same scene are.
+NEARER, UNLIKE = 0.9, 0.5
+# Something new stands where the median picture has colours that are so many deviations beyond all
+# that was seen there in training, and where so large a share of the pictures shows the median: not
+# the object that a task moves, though it lie at one place, nor a robot that often waits there.
+_BEYOND, _SHARE = 1.0, 0.8
+_GONE = 0.002  # share of the picture in which two registrations may differ so
 # Where the search begins: shifts in sides of the picture, and turns in degrees.
 _SHIFTS, _TURNS = (-0.06, -0.03, 0.0, 0.03, 0.06), (-4.0, 0.0, 4.0)
-# Of a change by one, against a squared distance of one per pixel: colours that a scene does not
-# have, and a turn of what has no edge, stay as they are.
+# A change of a colour's or the pose's number by one costs so much, in the unit of the distance. So
+# colours that a scene does not have, and a turn of what has no edge, stay as they are.
 _COLOUR_RIDGE, _POSE_RIDGE = 2e-2, 0.3
 
 
@@ -48,7 +50,7 @@ def without_registration(bundle: Bundle) -> Bundle:
 
 @torch.no_grad()
 def with_registration(
-    bundle: Bundle, pictures: Tensor, others: Tensor, reference: PixelStandard
+    bundle: Bundle, pictures: Tensor, others: Tensor, shown: Shown
 ) -> Bundle | None:
     """A copy of the bundle that puts pictures back as these need it; None: they need nothing.
 
@@ -56,29 +58,39 @@ def with_registration(
         bundle: without a registration.
         pictures: (N, 3, S, C * S) recorded ones in [-1, 1].
         others: more of them, by which it is judged.
-        reference: of the training pictures.
+        shown: what the training pictures showed.
     """
+    reference = shown.standard()
     cameras = reference.cameras
     encoder = RegisteredEncoder(copy.deepcopy(bundle.model.encoder), cameras)
     encoder.reference.load_state_dict(reference.state_dict())
-    before = _distance(encoder, others)
+    is_unlike = _distance(encoder, others, of_mean=True) > UNLIKE * usual_distance(shown)
     parts = (pictures.mean(dim=0), reference.mean, reference.deviation)
+    is_aligned = torch.zeros(cameras, dtype=torch.bool)
     for number, (seen, mean, deviation) in enumerate(
         zip(*(part.chunk(cameras, dim=2) for part in parts), strict=True)
     ):
+        if not is_unlike[number]:
+            continue
         with torch.enable_grad():
             found = fit_registration(seen, mean, deviation)
+        before = _distance(encoder, encoder.aligned(others), of_mean=True)[number]
         usual = encoder.colour[number].clone(), encoder.warp[number].clone()
         encoder.colour[number], encoder.warp[number] = found
-        after = _distance(encoder, encoder.aligned(others))[number]
-        if not (before[number] > UNLIKE and after < NEARER * before[number]):
+        after = _distance(encoder, encoder.aligned(others), of_mean=True)[number]
+        is_aligned[number] = after < NEARER * before
+        if not is_aligned[number]:
             encoder.colour[number], encoder.warp[number] = usual
     aligned = encoder.aligned(pictures)
     encoder.background.copy_(aligned.median(dim=0).values)
-    apart = ((encoder.background - reference.mean) / reference.deviation).abs().amax(dim=0)
-    still = encoder.stands(aligned).float().mean(dim=0)[0] >= _STANDS
-    encoder.is_new.copy_((apart > _NEW) & still)
-    if not bool((_distance(encoder, encoder.registered(others)) < NEARER * before).any()):
+    beyond = torch.maximum(shown.lowest - encoder.background, encoder.background - shown.highest)
+    share = encoder.shows_background(aligned).float().mean(dim=0)[0]
+    is_new = ((beyond / reference.deviation).amax(dim=0) > _BEYOND) & (share >= _SHARE)
+    encoder.is_new.copy_(is_new)
+    without = _distance(encoder, encoder.aligned(others))
+    is_nearer = _distance(encoder, encoder.registered(others)) < NEARER * without
+    encoder.is_new &= is_nearer.repeat_interleave(reference.mean.shape[1])
+    if not bool(is_aligned.any()) and not bool(encoder.is_new.any()):
         return None
     return _with(bundle, encoder)
 
@@ -95,7 +107,8 @@ def puts_back_as_well(current: Bundle, new: Bundle, pictures: Tensor) -> bool:
     if not isinstance(mine, RegisteredEncoder) or not isinstance(its, RegisteredEncoder):
         return False
     ours, theirs = (_distance(its, each.registered(pictures)) for each in (mine, its))
-    return bool((NEARER * ours <= theirs).all())
+    gone = (mine.is_new & ~its.is_new).float().mean()  # stood there once, and does not any more
+    return bool((NEARER * ours <= theirs).all()) and float(gone) < _GONE
 
 
 def registered_as(bundle: Bundle, other: Bundle) -> Bundle:
@@ -115,8 +128,20 @@ def _with(bundle: Bundle, encoder: RegisteredEncoder) -> Bundle:
     return bundle
 
 
-def _distance(encoder: RegisteredEncoder, pictures: Tensor) -> Tensor:
-    """(C,) median distance of each camera's pictures from the training pictures."""
+def usual_distance(shown: Shown) -> Tensor:
+    """(C,) how far a training picture is from their mean, where some pixel of a camera never moved.
+
+    The deviation of such a pixel is the floor, which `PixelStandard` adds to all.
+    """
+    side = shown.mean.shape[1]
+    parts = shown.deviation.float().split(side, dim=2)
+    return torch.stack([(1 - (part.min() / part).square()).mean() for part in parts])
+
+
+def _distance(encoder: RegisteredEncoder, pictures: Tensor, of_mean: bool = False) -> Tensor:
+    """(C,) median distance of each camera's pictures from the training's, or that of their mean."""
+    if of_mean:  # noise is in none of it
+        return encoder.distances(pictures.mean(dim=0, keepdim=True))[0]
     return encoder.distances(pictures).median(dim=0).values
 
 

@@ -15,17 +15,17 @@ import copy
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from wm_planner.config import to_dict
 from wm_planner.errors import ConfigError
 from wm_planner.files import read_json, write_json
-from wm_planner.learning.episodes import Episode, Episodes
+from wm_planner.learning.episodes import Episode, Episodes, remove_others, view_of
 from wm_planner.learning.gate import (
     Errors,
+    against_errors,
     error,
     errors,
     probe_plans,
@@ -33,7 +33,7 @@ from wm_planner.learning.gate import (
     usual_surprise,
 )
 from wm_planner.learning.mixing import mixed
-from wm_planner.learning.parts import core_parts, loaded, numbers, parts_of
+from wm_planner.learning.parts import core_parts, in_both, loaded, newest_pictures, parts_of
 from wm_planner.learning.registration import (
     puts_back_as_well,
     registered_as,
@@ -70,16 +70,15 @@ class _Candidate:
 
     def is_better(self, other: _Candidate) -> bool:
         """Than one that was tried before it."""
+        if bool(self.reason) != bool(other.reason):
+            return not self.reason
         if other.method == REGISTRATION:
-            return not self.reason and self.after.corrections < WORTH * other.after.corrections
-        mine, its = (
-            (bool(self.reason), self.after.corrections),
-            (
-                bool(other.reason),
-                other.after.corrections,
-            ),
-        )
-        return mine < its
+            return self.after.corrections < WORTH * other.after.corrections
+        return self.after.total < other.after.total
+
+
+def _passes(before: Errors, most_forgotten: float, worth: float, after: Errors) -> bool:
+    return against_errors(before, after, most_forgotten, worth) == ""
 
 
 class Rounds:
@@ -107,6 +106,12 @@ class Rounds:
         self._sha256 = str(card["sha256"])
         self._core = load_core_set(self._base_directory, card)
         self.notes = []
+        if self._core is not None and self._core.shown is None:
+            self.notes.append(
+                f"{self._base_directory}: its core set has no mean picture, so a moved camera or "
+                "other light is not put back; 'wm-planner calibrate CHECKPOINT --data DATA "
+                "--core-set' adds it"
+            )
         if self._core is None:
             self.notes.append(
                 f"{self._base_directory}: has no core set, so nothing keeps the model from "
@@ -159,25 +164,20 @@ class Rounds:
     def _episodes_of(self, bundle: Bundle) -> Episodes:
         return Episodes(self._bags, self.output / EPISODES, bundle)
 
-    def _round(self, number: int, order: Sequence[str], usable: Sequence[Episode | None]) -> Report:
-        core_held_out = core_parts(self._core)[1]
+    def _seen_by(self, bundle: Bundle, order: Sequence[str]) -> list[Episode | None]:
+        """The episodes as this bundle sees them."""
+        episodes = self._episodes_of(bundle)
+        episodes.convert()
+        return loaded(episodes, order)
+
+    def _round(self, number: int, order: Sequence[str], usable: list[Episode | None]) -> Report:
         current = load_bundle(self.in_use())
-        its = self._episodes_of(current)
-        its.convert()
-        before = errors(current.model, parts_of(loaded(its, order))[1], core_held_out)
         base, usable = self._registered(order, usable, current)
-        held_out = parts_of(usable)[1]
+        usable, its = in_both(usable, self._seen_by(current, order)) or (usable, usable)
+        core_held_out = core_parts(self._core)[1]
+        before = errors(current.model, parts_of(its)[1], core_held_out)
         best: _Candidate | None = None
-        for method, bundle in self._candidates(base, usable):
-            after = errors(bundle.model, held_out, core_held_out)
-            reason = reason_against(
-                bundle,
-                before,
-                after,
-                lambda bundle=bundle: probe_plans(bundle, held_out),  # type: ignore[misc]
-                self.config.most_forgotten,
-            )
-            candidate = _Candidate(method, bundle, after, reason)
+        for candidate in self._candidates(base, usable, current, before):
             if best is None or candidate.is_better(best):
                 best = candidate
         assert best is not None
@@ -198,47 +198,55 @@ class Rounds:
         return report
 
     def _candidates(
-        self, base: Bundle, usable: Sequence[Episode | None]
-    ) -> Iterator[tuple[str, Bundle]]:
-        """What may be published: what begins with a registration, then each method's."""
-        registered = base is not self._base
-        if registered:
-            yield REGISTRATION, base
+        self, base: Bundle, usable: list[Episode | None], current: Bundle, before: Errors
+    ) -> Iterator[_Candidate]:
+        """What may be published: the registration alone, where there is one, and each method's."""
         train, held_out = parts_of(usable)
         core_train, core_held_out = core_parts(self._core)
+        most, worth, prefix = self.config.most_forgotten, 1.0, ""
+
+        def judged(name: str, bundle: Bundle, after: Errors) -> _Candidate:
+            probe = partial(probe_plans, bundle, held_out)
+            against = reason_against(bundle, before, after, probe, most, worth)
+            return _Candidate(name, bundle, after, against)
+
+        def measure(bundle: Bundle) -> Errors:
+            return errors(bundle.model, held_out, core_held_out)
+
+        if base is not self._base:
+            prefix = f"{REGISTRATION}, "
+            learnt = current.info.get("learnt", {}).get("method")
+            if learnt == REGISTRATION and view_of(base) == view_of(current):  # it is in use
+                worth = WORTH
+            else:
+                yield judged(REGISTRATION, base, measure(base))
         for method in METHODS[:-1] if self.config.method == "all" else (self.config.method,):
             finetuned = self._finetuned(base, method, train, core_train)
-            name = f"{REGISTRATION}, {method}" if registered else method
-            yield name, mixed(base, finetuned, held_out, core_held_out)
+            passes = partial(_passes, before, most, worth)
+            yield judged(f"{prefix}{method}", *mixed(base, finetuned, measure, passes))
 
     def _registered(
-        self, order: Sequence[str], usable: Sequence[Episode | None], current: Bundle
-    ) -> tuple[Bundle, Sequence[Episode | None]]:
+        self, order: Sequence[str], usable: list[Episode | None], current: Bundle
+    ) -> tuple[Bundle, list[Episode | None]]:
         """What finetuning begins with, and the episodes as it sees them.
 
         The given checkpoint, or one that puts the pictures back, where it errs less then.
         """
-        cameras = self._base.preprocess.num_cameras
-        reference = None if self._core is None else self._core.reference(cameras)
-        if reference is None:
+        shown = None if self._core is None else self._core.shown
+        found = newest_pictures(usable, NEWEST)
+        if shown is None or found is None:
             return self._base, usable
-        shown = {i: episode.pictures for i, episode in enumerate(usable) if episode is not None}
-        pictures, others = (
-            self._base.preprocess.images(torch.cat([shown[i] for i in part[-NEWEST:]]))
-            for part in numbers(usable)
-        )
-        bundle = with_registration(self._base, pictures, others, reference)
+        pictures, others = (self._base.preprocess.images(each) for each in found)
+        bundle = with_registration(self._base, pictures, others, shown)
         if bundle is None:
             return self._base, usable
         if puts_back_as_well(current, bundle, others):  # nothing is to be encoded anew
             bundle = registered_as(self._base, current)
-        episodes = self._episodes_of(bundle)
-        episodes.convert()
-        seen = loaded(episodes, order)
-        if sum(episode is not None for episode in seen) < 2:  # the bags of the others are gone
+        both = in_both(self._seen_by(bundle, order), usable)
+        if both is None:
             return self._base, usable
-        now, then = (error(self._base.model, parts_of(each)[1]) for each in (seen, usable))
-        return (bundle, seen) if now < then else (self._base, usable)
+        now, then = (error(self._base.model, parts_of(each)[1]) for each in both)
+        return (bundle, both[0]) if now < then else (self._base, usable)
 
     def _finetuned(
         self, base: Bundle, method: str, train: Segments, core: Segments | None
@@ -266,7 +274,8 @@ class Rounds:
             bundle.info["familiar"] = {**known, "surprise": [*wider, *before[len(wider) :]]}
         told = {**asdict(report), "directory": str(report.directory)}
         parent = {"checkpoint": str(self._base_directory), "sha256": self._sha256}
-        bundle.info["learnt"] = {**told, "settings": to_dict(self.config), "parent": parent}
+        told |= {"settings": to_dict(self.config), "view": view_of(bundle)}
+        bundle.info["learnt"] = {**told, "parent": parent}
         report.directory.parent.mkdir(parents=True, exist_ok=True)
         save_bundle(bundle, report.directory, self._core)
 
@@ -274,10 +283,9 @@ class Rounds:
         """Old versions and failures, and the episodes as they saw them; what is in use is loaded
         already where it is used.
         """
-        used = {self.episodes.directory, self._episodes_of(load_bundle(self.in_use())).directory}
-        for directory in (self.output / EPISODES).iterdir():
-            if directory not in used:
-                shutil.rmtree(directory, ignore_errors=True)
         for kind in (VERSIONS, FAILED):
             for old in versions(self.output / kind)[self.config.keep :]:
                 shutil.rmtree(old, ignore_errors=True)
+        kept = [read_card(each / CARD)["info"] for each in versions(self.output / VERSIONS)]
+        views = {str(info.get("learnt", {}).get("view")) for info in kept}
+        remove_others(self.output / EPISODES, {self.episodes.directory.name, *views})

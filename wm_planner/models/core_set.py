@@ -7,7 +7,7 @@ forgotten. The mean picture shows how the cameras stood.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,39 @@ from wm_planner.models.catalog import check_whole, file_sha256
 from wm_planner.models.pixels import PixelStandard
 
 CORE = "core.safetensors"
-MOST_BYTES = 2_000_000  # of the latents
+MOST_BYTES = 2_000_000  # of the latents; the mean picture takes 0.1 to 0.4 MB of each camera
 _AXES = {"visual": 4, "proprio": 3, "actions": 3}
-_PICTURES = ("mean", "deviation")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the training pictures showed, pixel by pixel: (3, S, C * S) each, in [-1, 1].
+
+    Attributes:
+        mean, deviation: float16, see `PixelStandard`.
+        lowest, highest: float16; a colour beyond them was never seen there.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    lowest: Tensor
+    highest: Tensor
+
+    def __post_init__(self) -> None:
+        values = [getattr(self, field.name) for field in fields(self)]
+        if len({value.shape for value in values}) != 1 or values[0].ndim != 3:
+            raise ValueError("what the training pictures showed must be of the same pictures")
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise ValueError("what the training pictures showed must be finite")
+        if not bool((self.deviation > 0).all()):
+            raise ValueError("the deviation of the training pictures must be positive")
+
+    def standard(self) -> PixelStandard:
+        """Pixels in units of their deviations; the cameras' pictures are square."""
+        known = PixelStandard(self.mean.shape[1], self.mean.shape[2] // self.mean.shape[1])
+        known.mean.copy_(self.mean)
+        known.deviation.copy_(self.deviation)
+        return known
 
 
 @dataclass(frozen=True)
@@ -35,15 +65,13 @@ class CoreSet:
         visual: (N, T + 1, P, Dv) float16 tokens.
         proprio: (N, T + 1, p) float32, standardised.
         actions: (N, T, A) float32, standardised.
-        mean, deviation: (3, S, C * S) float16, of the training pictures (see `PixelStandard`);
-            None: nothing is known of them.
+        shown: what all training pictures showed; None: nothing is known of them.
     """
 
     visual: Tensor
     proprio: Tensor
     actions: Tensor
-    mean: Tensor | None = None
-    deviation: Tensor | None = None
+    shown: Shown | None = None
 
     def __post_init__(self) -> None:
         for name, axes in _AXES.items():
@@ -54,22 +82,6 @@ class CoreSet:
         count, steps = self.actions.shape[:2]
         if frames != {(count, steps + 1)} or not count or not steps:
             raise ValueError("visual, proprio and actions must be of the same stretches")
-        if self.mean is None or self.deviation is None:
-            if self.mean is not self.deviation:
-                raise ValueError("mean and deviation must be there both")
-        elif self.mean.shape != self.deviation.shape or not bool(
-            (self.mean.isfinite() & (self.deviation > 0) & self.deviation.isfinite()).all()
-        ):
-            raise ValueError("mean and deviation must be finite, positive and of the same pictures")
-
-    def reference(self, cameras: int) -> PixelStandard | None:
-        """The training pictures of so many cameras; None where nothing is known of them."""
-        if self.mean is None or self.deviation is None:
-            return None
-        known = PixelStandard(self.mean.shape[1], cameras)
-        known.mean.copy_(self.mean)
-        known.deviation.copy_(self.deviation)
-        return known
 
 
 def save_core_set(core: CoreSet, directory: Path) -> dict[str, Any]:
@@ -80,8 +92,8 @@ def save_core_set(core: CoreSet, directory: Path) -> dict[str, Any]:
     """
     tensors = {name: getattr(core, name).contiguous() for name in _AXES}
     tensors["visual"] = tensors["visual"].to(torch.float16)
-    if core.mean is not None and core.deviation is not None:
-        tensors |= {name: getattr(core, name).half().contiguous() for name in _PICTURES}
+    if core.shown is not None:
+        tensors |= {name: value.half().contiguous() for name, value in vars(core.shown).items()}
     write_bytes(directory / CORE, save(tensors))
     count, steps = core.actions.shape[:2]
     return {"sha256": file_sha256(directory / CORE), "stretches": count, "steps": steps}
@@ -99,7 +111,9 @@ def load_core_set(directory: Path, card: dict[str, Any]) -> CoreSet | None:
     file = directory / CORE
     check_whole(file, str(told["sha256"]))
     try:
-        core = CoreSet(**load_file(file))
+        tensors = load_file(file)
+        pictures = {f.name: tensors.pop(f.name) for f in fields(Shown) if f.name in tensors}
+        core = CoreSet(**tensors, shown=Shown(**pictures) if pictures else None)
     except (TypeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{file}: holds no core set: {error}") from error
     model = card["model"]
@@ -109,10 +123,10 @@ def load_core_set(directory: Path, card: dict[str, Any]) -> CoreSet | None:
         raise CheckpointError(
             f"{file}: patches, visual, proprio and action sizes are {got}, the model's {wanted}"
         )
-    side = int(model["image_size"])
-    if core.mean is not None and core.mean.shape[:2] != (3, side):
+    side, cameras = int(model["image_size"]), len(card["embodiment"]["cameras"])
+    if core.shown is not None and core.shown.mean.shape != (3, side, cameras * side):
         raise CheckpointError(
-            f"{file}: the mean picture is {tuple(core.mean.shape)}, the model's pictures have "
-            f"{side} pixels"
+            f"{file}: the mean picture is {tuple(core.shown.mean.shape)}, the model's {cameras} "
+            f"cameras have {side} pixels"
         )
     return core

@@ -41,7 +41,11 @@ class PixelStandard(nn.Module):
     def measure(self, images: Tensor) -> None:
         """Set the statistics to those of (N, 3, S, C * S) images in [-1, 1]."""
         mean = images.mean(dim=0)
-        variance = (images - mean).square().mean(dim=0)
+        self.take(mean, (images - mean).square().mean(dim=0))
+
+    @torch.no_grad()
+    def take(self, mean: Tensor, variance: Tensor) -> None:
+        """Set the statistics to those of pictures of which each pixel's (3, S, C * S) are known."""
         of_cameras = variance.unflatten(2, (self.cameras, -1))  # a moving camera's own floor
         floor = (FLOOR**2 * of_cameras.mean(dim=(0, 1, 3))).clamp(min=_LEAST**2)
         deviation = (of_cameras + floor[:, None]).sqrt().flatten(2)

@@ -15,16 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wm_planner.models.encoder import Encoder, TrainedEncoder, build_encoder
+from wm_planner.models.encoder import Encoder, build_encoder
 from wm_planner.models.pixels import PixelStandard
+from wm_planner.models.world_model import WorldModel
 
 KIND = "registered"
-STANDS = (
-    1.5  # a pixel shows the background that is no further from it, in the training's deviations
-)
+SAME = 1.5  # deviations in training: a pixel that is no further from the background shows it
 
 
-class RegisteredEncoder(TrainedEncoder):
+class RegisteredEncoder(Encoder):
     """(B, 3, S, C * S) -> (B, P, Dv): another encoder's tokens, of pictures put back.
 
     Args:
@@ -46,7 +45,8 @@ class RegisteredEncoder(TrainedEncoder):
     is_new: Tensor
 
     def __init__(self, base: Any, cameras: int = 1) -> None:
-        super().__init__(base.image_size, base.num_patches, base.dim)
+        super().__init__()
+        self.image_size, self.num_patches, self.dim = base.image_size, base.num_patches, base.dim
         self.base = base.eval().requires_grad_(False)
         self.cameras = cameras
         self.reference = PixelStandard(self.image_size, cameras)
@@ -77,12 +77,13 @@ class RegisteredEncoder(TrainedEncoder):
     def put_back(self, images: Tensor) -> Tensor:
         """All of (B, 3, S, C * S) pictures put back."""
         aligned = self.aligned(images)
-        return torch.where(self.is_new & self.stands(aligned), self.reference.mean, aligned)
+        replaced = self.is_new & self.shows_background(aligned)
+        return torch.where(replaced, self.reference.mean, aligned)
 
-    def stands(self, aligned: Tensor) -> Tensor:
+    def shows_background(self, aligned: Tensor) -> Tensor:
         """(B, 1, S, C * S) where pictures that are aligned show the background."""
         apart = ((aligned - self.background) / self.reference.deviation).abs()
-        return apart.amax(dim=1, keepdim=True) <= STANDS
+        return apart.amax(dim=1, keepdim=True) <= SAME
 
     def aligned(self, images: Tensor) -> Tensor:
         """(B, 3, S, C * S) pictures with the training's colours, from the training's place."""
@@ -115,6 +116,11 @@ def register(images: Tensor, colour: Tensor, warp: Tensor) -> Tensor:
     seen = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     mixed = torch.einsum("ij,bjhw->bihw", colour[:, :3], seen) + colour[:, 3, None, None]
     return mixed.clamp(-1, 1)
+
+
+def is_registered(model: WorldModel) -> bool:
+    """Whether a model puts pictures back."""
+    return isinstance(model.encoder, RegisteredEncoder)
 
 
 def unregistered(settings: dict[str, Any]) -> dict[str, Any]:

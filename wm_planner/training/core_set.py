@@ -8,12 +8,13 @@ import torch
 from wm_planner.data.store import TrajectoryStore
 from wm_planner.errors import DatasetError
 from wm_planner.models.bundle import Bundle
-from wm_planner.models.core_set import MOST_BYTES, CoreSet
+from wm_planner.models.core_set import MOST_BYTES, CoreSet, Shown
 from wm_planner.models.pixels import PixelStandard
+from wm_planner.models.preprocess import Preprocess
 from wm_planner.training.feature_cache import encode_chunk
 from wm_planner.training.machine import Machine
 
-MOST_PICTURES = 1000  # of which the mean is taken
+MOST_PICTURES, _AT_ONCE = 1000, 32  # of which the mean is taken
 STEPS = 5  # model steps of a stretch, as many as rollouts are trained on
 MOST_STRETCHES = 400
 _HEADER = 1000  # bytes of the file that are no numbers
@@ -51,21 +52,27 @@ def core_set(bundle: Bundle, store: TrajectoryStore, seed: int = 0) -> CoreSet:
         visual.append(encode_chunk(images, bundle.model, bundle.preprocess, bundle_machine))
         proprio.append(np.array(store.proprio[row, start : start + steps + 1]))
         actions.append(np.array(store.actions[row, start : start + steps]))
-    known = reference(bundle, store)
     return CoreSet(
         torch.stack(visual),
         bundle.preprocess.normalise_proprio(np.stack(proprio)).cpu(),
         bundle.preprocess.normalise_actions(np.stack(actions)).cpu(),
-        known.mean.half(),
-        known.deviation.half(),
+        shown(bundle.preprocess, store),
     )
 
 
-def reference(bundle: Bundle, store: TrajectoryStore) -> PixelStandard:
-    """Mean and deviation of the store's pictures, of some evenly from all."""
+@torch.no_grad()
+def shown(preprocess: Preprocess, store: TrajectoryStore) -> Shown:
+    """What the store's pictures show, by some that lie evenly in all of them."""
     count, frames = store.images.shape[:2]
     chosen = np.linspace(0, count * frames - 1, min(MOST_PICTURES, count * frames)).astype(int)
-    pictures = np.stack([store.images[i // frames, i % frames] for i in chosen])
-    known = PixelStandard(bundle.preprocess.image_size, bundle.preprocess.num_cameras)
-    known.measure(bundle.preprocess.images(pictures))
-    return known
+    total = squares = torch.zeros(())
+    lowest, highest = torch.full((), torch.inf), torch.full((), -torch.inf)
+    for part in np.array_split(chosen, -(-len(chosen) // _AT_ONCE)):
+        raw = np.stack([store.images[i // frames, i % frames] for i in part])
+        pictures = preprocess.images(raw).double()
+        total, squares = total + pictures.sum(dim=0), squares + pictures.square().sum(dim=0)
+        lowest, highest = lowest.minimum(pictures.amin(0)), highest.maximum(pictures.amax(0))
+    mean = total / len(chosen)
+    known = PixelStandard(preprocess.image_size, preprocess.num_cameras)
+    known.take(mean.float(), (squares / len(chosen) - mean.square()).clamp(min=0).float())
+    return Shown(known.mean.half(), known.deviation.half(), lowest.half(), highest.half())
