@@ -35,11 +35,6 @@ class Errors:
     corrections: float
     core_set: float | None
 
-    @property
-    def total(self) -> float:
-        """Of both robots."""
-        return self.corrections + (self.core_set or 0.0)
-
 
 @torch.no_grad()
 def error(model: WorldModel, segments: Segments) -> float:

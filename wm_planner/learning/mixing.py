@@ -10,7 +10,7 @@ import torch
 from wm_planner.learning.gate import Errors
 from wm_planner.models.bundle import Bundle
 
-SHARES = (1.0, 0.85, 0.7, 0.5, 0.3)  # of a change of weights, that are tried
+SHARES = (1.0, 0.85, 0.7, 0.5, 0.3)  # of a change of weights, tried in this order
 
 
 def mixed(
@@ -19,7 +19,7 @@ def mixed(
     measure: Callable[[Bundle], Errors],
     passes: Callable[[Errors], bool],
 ) -> tuple[Bundle, Errors]:
-    """So much of a change of weights as errs least on both robots, and its errors.
+    """As much of a change of weights as passes the gate, and its errors.
 
     Weights between those of before and those of after finetuning forget less than they lose
     (arXiv 2109.01903).
@@ -28,7 +28,7 @@ def mixed(
         base: before.
         finetuned: after.
         measure: errors of a bundle.
-        passes: whether errors pass the gate; what does not is taken where nothing else is there.
+        passes: whether errors pass the gate; where none do, the least on the new robot are taken.
     """
     before = base.model.state_dict()
     tried: list[tuple[Bundle, Errors]] = []
@@ -40,7 +40,6 @@ def mixed(
                 if share < 1 and value.is_floating_point() and not key.startswith("encoder."):
                     value.lerp_(before[key], 1 - share)
         tried.append((bundle, measure(bundle)))
-    good = [each for each in tried if passes(each[1])]
-    if good:
-        return min(good, key=lambda each: each[1].total)
+        if passes(tried[-1][1]):
+            return tried[-1]
     return min(tried, key=lambda each: each[1].corrections)

@@ -74,7 +74,7 @@ class _Candidate:
             return not self.reason
         if other.method == REGISTRATION:
             return self.after.corrections < WORTH * other.after.corrections
-        return self.after.total < other.after.total
+        return self.after.corrections < other.after.corrections
 
 
 def _passes(before: Errors, most_forgotten: float, worth: float, after: Errors) -> bool:

@@ -29,7 +29,7 @@ class Learning(TransitionTraining):
     method: str = "online"
     every: Natural = 10
     recorded_share: float = 0.7
-    most_forgotten: Weight = 5.0
+    most_forgotten: Weight = 3.0
     keep: Natural = 10
     num_updates: Natural = 120
     rollout_fraction: float = 1.0
