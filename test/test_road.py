@@ -34,7 +34,7 @@ class Road:
         robot = yaml.safe_load(text)
         del robot["driver"]  # it runs already, as a real robot does
         # A minute of recordings makes a rough model; a person would ask for no more of it.
-        robot["arrived"] = {"proprio": 0.2, "picture": 1.0, "for_s": 0.5}
+        robot["arrived"] = {"proprio": 0.3, "picture": 1.0, "for_s": 0.5}
         self.file.write_text(yaml.safe_dump(robot))
         self.environment = {
             **os.environ,
